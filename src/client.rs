@@ -1,0 +1,1 @@
+//! The ZooKeeper client that the sidecar and the commands use.

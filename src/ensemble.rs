@@ -1,0 +1,1 @@
+//! The shell of a member: sockets, the log thread, the driver.

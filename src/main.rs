@@ -1,0 +1,3 @@
+//! The one binary, `rollcall`. Everything is in the library, so that tests and benches can reach it.
+
+fn main() {}

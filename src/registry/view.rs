@@ -1,0 +1,77 @@
+//! What lookups read: an immutable picture of the registry.
+//!
+//! One task publishes a [`View`]; any thread reads it without a lock through a [`Cache`]. Everything that
+//! a reader needs precomputed is computed at publication.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::name::{Label, ServiceKey};
+use super::record::Record;
+use crate::id::{SessionId, Zxid};
+
+/// The registry at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// Every service that is known, with or without instances.
+    pub services: BTreeMap<ServiceKey, Arc<Service>>,
+    /// The newest change that the view reflects.
+    pub zxid: Zxid,
+    /// Whether anything was ever learnt; until then no name can be said not to exist.
+    pub is_loaded: bool,
+}
+
+/// One service and its instances.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Its name.
+    pub key: ServiceKey,
+    /// What its own znode says.
+    pub settings: ServiceSettings,
+    /// Its instances, in the order of their ids.
+    pub instances: Vec<Arc<Instance>>,
+    /// The newest change to it that the view reflects.
+    pub zxid: Zxid,
+}
+
+/// One instance of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// The name of its znode.
+    pub id: Label,
+    /// What it says about itself.
+    pub record: Record,
+    /// The txn that last changed its record.
+    pub mzxid: Zxid,
+    /// The session that it lives by; [`SessionId::NONE`] for a persistent record.
+    pub session: SessionId,
+}
+
+/// Settings of a service that every reader obeys: the JSON in its znode, which may be empty.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(default)]
+pub struct ServiceSettings {
+    /// How many instances a tier must have up to be chosen.
+    pub min_healthy: u32,
+    /// The TTL of its DNS answers in s; the sidecar's own setting when absent.
+    pub dns_ttl_s: Option<u32>,
+}
+
+impl Default for ServiceSettings {
+    fn default() -> Self {
+        Self { min_healthy: 1, dns_ttl_s: None }
+    }
+}
+
+impl Service {
+    /// The instance with this id.
+    pub fn instance(&self, id: &str) -> Option<&Arc<Instance>> {
+        let position = self.instances.binary_search_by(|instance| instance.id.as_str().cmp(id)).ok()?;
+        self.instances.get(position)
+    }
+
+    /// The instances that may be offered.
+    pub fn up(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.instances.iter().filter(|instance| instance.record.is_up())
+    }
+}

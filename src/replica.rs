@@ -1,0 +1,1 @@
+//! A whole member without I/O.

@@ -1,0 +1,1 @@
+//! The replicated state: znodes, sessions and the txns that change them.

@@ -1,0 +1,101 @@
+//! Watch events and the modes in which watches are registered.
+
+use crate::codec::{CodecError, Reader, WriteJute};
+
+/// What happened to a znode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EventKind {
+    /// It was created.
+    Created,
+    /// It was deleted.
+    Deleted,
+    /// Its data was set.
+    DataChanged,
+    /// A child of it was created or deleted.
+    ChildrenChanged,
+}
+
+impl EventKind {
+    /// The number on the wire.
+    pub const fn code(self) -> i32 {
+        match self {
+            Self::Created => 1,
+            Self::Deleted => 2,
+            Self::DataChanged => 3,
+            Self::ChildrenChanged => 4,
+        }
+    }
+
+    /// The event with this number on the wire; the numbers that only clients use are none.
+    pub const fn from_code(code: i32) -> Option<Self> {
+        match code {
+            1 => Some(Self::Created),
+            2 => Some(Self::Deleted),
+            3 => Some(Self::DataChanged),
+            4 => Some(Self::ChildrenChanged),
+            _ => None,
+        }
+    }
+}
+
+/// The notification that a watch was waiting for; `WatcherEvent` on the wire.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WatchedEvent {
+    /// What happened.
+    pub kind: EventKind,
+    /// Where. For [`EventKind::ChildrenChanged`] the parent.
+    pub path: String,
+}
+
+impl WatchedEvent {
+    /// The only session state that servers send in events.
+    const SYNC_CONNECTED: i32 = 3;
+
+    /// Appends the record.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.put_int(self.kind.code());
+        out.put_int(Self::SYNC_CONNECTED);
+        out.put_text(&self.path);
+    }
+
+    /// Reads the record.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are no such record, or the event is none that servers send.
+    pub fn decode(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
+        let code = reader.int("event.type")?;
+        let kind = EventKind::from_code(code)
+            .ok_or(CodecError::BadValue { field: "event.type", value: code.into() })?;
+        let _state = reader.int("event.state")?;
+        Ok(Self { kind, path: reader.text("event.path")?.into_owned() })
+    }
+}
+
+/// How `addWatch` registers (ZooKeeper 3.6 and later).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AddWatchMode {
+    /// Stays after firing; data and child events of one path.
+    Persistent,
+    /// Stays after firing; created, deleted and data events of a path and everything below.
+    PersistentRecursive,
+}
+
+impl AddWatchMode {
+    /// The number on the wire.
+    pub const fn code(self) -> i32 {
+        match self {
+            Self::Persistent => 0,
+            Self::PersistentRecursive => 1,
+        }
+    }
+
+    /// The mode with this number on the wire.
+    pub const fn from_code(code: i32) -> Option<Self> {
+        match code {
+            0 => Some(Self::Persistent),
+            1 => Some(Self::PersistentRecursive),
+            _ => None,
+        }
+    }
+}
