@@ -40,6 +40,12 @@ pub enum CodecError {
         /// The value as it stood there.
         value: i64,
     },
+    /// A text that breaks the rules of what it stands for.
+    #[error("{field} is not valid")]
+    BadText {
+        /// What was being read.
+        field: &'static str,
+    },
 }
 
 /// Reads jute fields off a slice, in order.

@@ -34,11 +34,7 @@ impl Zxid {
     }
 
     /// The epoch in which the txn was proposed.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "the upper 32 bits, by definition"
-    )]
+    #[expect(clippy::cast_sign_loss, reason = "the upper 32 bits, by definition")]
     pub const fn epoch(self) -> Epoch {
         Epoch((self.0 >> 32) as u32)
     }

@@ -173,7 +173,7 @@ impl Owner {
     pub const TTL_MS_MAX: i64 = 0xff_ffff_ffff;
 
     /// Takes the number apart. The top byte 0xff marks a TTL, since no server has that id.
-    #[expect(clippy::cast_sign_loss, clippy::cast_possible_wrap, reason = "bit patterns, not quantities")]
+    #[expect(clippy::cast_sign_loss, reason = "bit patterns, not quantities")]
     pub const fn from_raw(raw: i64) -> Self {
         match raw {
             0 => Self::Persistent,
