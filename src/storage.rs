@@ -1,1 +1,476 @@
-//! The txn log, snapshots and epoch files, in the formats of Apache ZooKeeper.
+//! What a member keeps on disk: the transaction log, snapshots and the two epochs, in Apache ZooKeeper's
+//! files, so that either can start on a folder the other wrote.
+//!
+//! ```text
+//!            append · sync · roll ──────────────► log.<zxid>
+//! Storage ── begin, write, finish_snapshot ─────► snapshot.<zxid>          Disk ── files, or simulated
+//!            set_accepted_epoch, set_current… ──► acceptedEpoch, currentEpoch
+//! open ◄──── newest snapshot + log ────────────── all of them
+//! ```
+//!
+//! Everything is synchronous; the ensemble's log thread owns the [`Storage`]. What it promises:
+//!
+//! - An entry whose [`Storage::sync`] has returned is there after any crash, and so are all before it. An
+//!   entry that was appended and not synced is there wholly or not at all.
+//! - Files other than logs are replaced in one step: written under a temporary name, synced, renamed, and the
+//!   folder synced. A snapshot is never durable before the txns it may hold parts of.
+//! - After any error of the disk nothing more is done: it is not known what the disk has kept, and a second
+//!   sync may succeed without meaning it. The member must stop; recovery finds out.
+//! - Damage that no crash explains is refused with file and offset, never skipped. `recovery` has the rules.
+//!
+//! Left to others: when to sync, to roll, to take a snapshot and to purge. Format facts stand in the file
+//! that codes them.
+
+mod disk;
+mod epoch;
+mod error;
+mod file_disk;
+mod file_name;
+mod log;
+mod log_reader;
+mod purge;
+mod recovery;
+pub mod sim_disk;
+mod snapshot;
+
+pub use disk::{Disk, DiskFile};
+pub use error::{LogDamage, StorageError};
+pub use file_disk::FileDisk;
+pub use recovery::{Recovered, TornTail};
+
+use self::file_name::{ACCEPTED_EPOCH, CURRENT_EPOCH};
+use self::log::{LogWriter, zxid_of};
+use self::snapshot::SnapshotWriter;
+use crate::id::{Epoch, Zxid};
+use crate::zab::Entry;
+
+/// How storage is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorageSettings {
+    /// By how many bytes a log file grows at a time, as zeros that take no room; 64 MiB unless set, as in
+    /// Apache. 0 grows it by each record, which makes syncs slower.
+    pub preallocate_bytes: u64,
+}
+
+impl Default for StorageSettings {
+    fn default() -> Self {
+        Self { preallocate_bytes: 64 << 20 }
+    }
+}
+
+/// The log, the snapshots and the epochs of one member.
+#[derive(Debug)]
+pub struct Storage<D: Disk> {
+    disk: D,
+    settings: StorageSettings,
+    log: Option<LogWriter<D::File>>,
+    snapshot: Option<SnapshotWriter<D::File>>,
+    /// The newest txn that was recovered, appended or came with a snapshot.
+    last: Zxid,
+    /// The newest snapshot that was read or written by this process.
+    good_snapshot: Zxid,
+    /// The first error's text; from then on nothing is done.
+    failure: Option<String>,
+}
+
+impl<D: Disk> Storage<D> {
+    /// How many snapshots are kept unless set, as in Apache.
+    pub const SNAPSHOTS_RETAINED: usize = 3;
+
+    /// Recovers what the folder holds, or starts a new history in an empty one, with default settings.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be read, or what it holds cannot be trusted: the text names the file and what
+    /// to do.
+    pub fn open(disk: D) -> Result<(Self, Recovered), StorageError> {
+        Self::open_with(disk, StorageSettings::default())
+    }
+
+    /// As [`Storage::open`], with settings.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::open`].
+    pub fn open_with(mut disk: D, settings: StorageSettings) -> Result<(Self, Recovered), StorageError> {
+        let (recovered, good_snapshot) = recovery::recover(&mut disk)?;
+        let last = recovered.tree.last_zxid();
+        let storage = Self { disk, settings, log: None, snapshot: None, last, good_snapshot, failure: None };
+        Ok((storage, recovered))
+    }
+
+    /// The newest txn that is in the log or covered by a snapshot, synced or not.
+    pub const fn last_zxid(&self) -> Zxid {
+        self.last
+    }
+
+    /// Adds an entry to the log; it lasts only once [`Storage::sync`] has returned.
+    ///
+    /// # Errors
+    ///
+    /// When the disk fails, or has failed before. As for every method below.
+    ///
+    /// # Panics
+    ///
+    /// When the entry does not continue the history without a gap, or its zxid is not the payload's.
+    pub fn append(&mut self, entry: &Entry) -> Result<(), StorageError> {
+        assert!(
+            continues(self.last, entry.zxid),
+            "the log has no gaps: {} cannot follow {}",
+            entry.zxid,
+            self.last
+        );
+        assert_eq!(zxid_of(&entry.payload), Some(entry.zxid), "an entry has the zxid of its txn");
+        self.attempt(|storage| {
+            let Self { disk, log, settings, .. } = storage;
+            let log = match log {
+                Some(log) => log,
+                None => log.insert(LogWriter::create(disk, entry.zxid)?),
+            };
+            log.append(disk, entry, settings.preallocate_bytes)?;
+            storage.last = entry.zxid;
+            Ok(())
+        })
+    }
+
+    /// Makes all entries so far durable.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::append`].
+    pub fn sync(&mut self) -> Result<(), StorageError> {
+        self.attempt(|Self { disk, log, settings, .. }| match log {
+            Some(log) => log.sync(disk, settings.preallocate_bytes),
+            None => Ok(()),
+        })
+    }
+
+    /// Ends the log file, durably: the next entry starts a new one. Done when a snapshot is begun, so that
+    /// older files can be purged.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::append`].
+    pub fn roll(&mut self) -> Result<(), StorageError> {
+        self.attempt(|Self { disk, log, settings, .. }| match log.take() {
+            Some(log) => log.finish(disk, settings.preallocate_bytes),
+            None => Ok(()),
+        })
+    }
+
+    /// Starts the snapshot that will hold all txns up to `zxid`, and drops any that was not finished.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::append`].
+    pub fn begin_snapshot(&mut self, zxid: Zxid) -> Result<(), StorageError> {
+        self.attempt(|storage| {
+            storage.snapshot = Some(SnapshotWriter::create(&mut storage.disk, zxid)?);
+            Ok(())
+        })
+    }
+
+    /// Adds the next bytes of the tree's serialization to the snapshot.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::append`].
+    ///
+    /// # Panics
+    ///
+    /// When no snapshot was begun.
+    pub fn write_snapshot(&mut self, slice: &[u8]) -> Result<(), StorageError> {
+        self.attempt(|storage| {
+            storage.snapshot.as_mut().expect("a snapshot is begun before it is written").write(slice)
+        })
+    }
+
+    /// Seals the snapshot, with the tree's digest after the newest txn that it may hold parts of, and makes it
+    /// durable, after the log.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::append`].
+    ///
+    /// # Panics
+    ///
+    /// When no snapshot was begun.
+    pub fn finish_snapshot(&mut self, digest: (Zxid, u64)) -> Result<(), StorageError> {
+        self.sync()?;
+        self.attempt(|storage| {
+            let writer = storage.snapshot.take().expect("a snapshot is begun before it is finished");
+            storage.good_snapshot = writer.finish(&mut storage.disk, digest)?;
+            // One that came from another member may be ahead of the log.
+            storage.last = storage.last.max(storage.good_snapshot);
+            Ok(())
+        })
+    }
+
+    /// Replaces the epoch up to which the member promises to follow nobody older, durably.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::append`].
+    pub fn set_accepted_epoch(&mut self, epoch: Epoch) -> Result<(), StorageError> {
+        self.attempt(|storage| epoch::write(&mut storage.disk, ACCEPTED_EPOCH, epoch))
+    }
+
+    /// Replaces the epoch in which the member is synchronized, durably; the log is synced first, because a
+    /// member that votes with an epoch must hold the history that belongs to it (ZOOKEEPER-4643).
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::append`].
+    pub fn set_current_epoch(&mut self, epoch: Epoch) -> Result<(), StorageError> {
+        self.sync()?;
+        self.attempt(|storage| epoch::write(&mut storage.disk, CURRENT_EPOCH, epoch))
+    }
+
+    /// Removes all but the newest `retain` snapshots (at least one) and the logs that none of those needs;
+    /// returns how many files were removed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::append`].
+    pub fn purge(&mut self, retain: usize) -> Result<usize, StorageError> {
+        self.attempt(|storage| purge::purge(&mut storage.disk, retain, storage.good_snapshot))
+    }
+
+    /// Runs one operation, unless an earlier one has failed.
+    fn attempt<T>(
+        &mut self,
+        operation: impl FnOnce(&mut Self) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        if let Some(cause) = &self.failure {
+            return Err(StorageError::Failed { cause: cause.clone() });
+        }
+        let outcome = operation(self);
+        if let Err(error) = &outcome {
+            self.failure = Some(error.to_string());
+        }
+        outcome
+    }
+}
+
+/// Whether `next` may come directly after `last`: the next counter, or the first of a later epoch.
+fn continues(last: Zxid, next: Zxid) -> bool {
+    last.next() == Some(next) || (next.epoch() > last.epoch() && next.counter() == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::sim_disk::SimDisk;
+    use super::*;
+    use crate::codec::WriteJute;
+    use crate::tree::{Tree, Txn};
+
+    #[test]
+    fn after_a_failed_sync_nothing_is_done_any_more() {
+        let disk = SimDisk::new(0);
+        let mut storage = open(&disk);
+        storage.append(&entry(1)).unwrap();
+        disk.fail_syncs(1);
+        let first = storage.sync().unwrap_err();
+        assert!(matches!(first, StorageError::Io(_)), "{first}");
+
+        let operations = disk.operations();
+        let refusals = [
+            storage.sync(),
+            storage.append(&entry(2)),
+            storage.roll(),
+            storage.begin_snapshot(zxid(1)),
+            storage.finish_snapshot((zxid(1), 0)),
+            storage.set_accepted_epoch(Epoch(2)),
+            storage.set_current_epoch(Epoch(2)),
+            storage.purge(3).map(drop),
+        ];
+        for refusal in refusals {
+            let error = refusal.unwrap_err();
+            assert!(matches!(&error, StorageError::Failed { cause } if cause.contains("fsync")), "{error}");
+        }
+        assert_eq!(disk.operations(), operations, "the disk is left alone");
+    }
+
+    #[test]
+    fn a_full_disk_stops_storage_and_costs_nothing_acknowledged() {
+        let disk = SimDisk::new(0);
+        let mut storage = open(&disk);
+        storage.append(&entry(1)).unwrap();
+        storage.sync().unwrap();
+        storage.append(&entry(2)).unwrap();
+        disk.fail_writes(1);
+        let error = storage.sync().unwrap_err();
+        assert!(error.to_string().contains("no space"), "{error}");
+        drop(storage);
+        let (_, recovered) = Storage::open(disk.power_on()).unwrap();
+        assert_eq!(recovered.tree.last_zxid(), zxid(1));
+    }
+
+    #[test]
+    fn nothing_is_written_before_a_sync_asks_for_it_and_one_sync_covers_a_batch() {
+        let disk = SimDisk::new(0);
+        let mut storage = open(&disk);
+        storage.append(&entry(1)).unwrap();
+        storage.sync().unwrap();
+        let operations = disk.operations();
+        (2..50).for_each(|counter| storage.append(&entry(counter)).unwrap());
+        assert_eq!(disk.operations(), operations);
+        storage.sync().unwrap();
+        assert_eq!(disk.operations(), operations + 2, "one write and one sync");
+        storage.sync().unwrap();
+        assert_eq!(disk.operations(), operations + 2, "nothing new, nothing to sync");
+    }
+
+    #[test]
+    fn a_snapshot_or_an_epoch_makes_the_log_durable_first() {
+        for seed in 0..50 {
+            let disk = SimDisk::new(seed);
+            let mut storage = open(&disk);
+            let tree = append_to(&mut storage, &Tree::new(), 1);
+            // It may hold parts of the second txn, so that one must not be lost.
+            let later = append_to(&mut storage, &tree, 2);
+            try_snapshot(&mut storage, &later, zxid(1)).unwrap();
+            let recovered = Storage::open(disk.power_on()).unwrap().1;
+            assert_eq!(recovered.tree.last_zxid(), zxid(2), "seed {seed}");
+
+            let disk = SimDisk::new(seed);
+            let mut storage = open(&disk);
+            storage.set_accepted_epoch(Epoch(1)).unwrap();
+            storage.append(&entry(1)).unwrap();
+            storage.set_current_epoch(Epoch(1)).unwrap();
+            let recovered = Storage::open(disk.power_on()).unwrap().1;
+            assert_eq!(recovered.tree.last_zxid(), zxid(1), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_power_failure_at_each_step_of_snapshot_and_purge_costs_nothing() {
+        for (step, seed) in (0..40).flat_map(|step| (0..10).map(move |seed| (step, seed))) {
+            let disk = SimDisk::new(seed);
+            let mut storage = open(&disk);
+            let mut tree = Tree::new();
+            for counter in 1..=3 {
+                tree = append_to(&mut storage, &tree, counter);
+                snapshot(&mut storage, &tree);
+            }
+            tree = append_to(&mut storage, &tree, 4);
+            storage.sync().unwrap();
+            disk.fail_power_after(step);
+            let outcome = storage
+                .roll()
+                .and_then(|()| try_snapshot(&mut storage, &tree, zxid(4)))
+                .and_then(|()| storage.purge(2).map(drop));
+            assert_eq!(outcome.is_err(), disk.is_off());
+            drop(storage);
+
+            let disk = disk.power_on();
+            let recovered = Storage::open(disk.clone()).unwrap().1;
+            assert_eq!(recovered.tree, tree, "step {step} seed {seed}");
+            assert!(recovered.unreadable_snapshots.is_empty());
+            // The one before it must do as well.
+            let mut snapshots = recovery::Files::list(&disk).unwrap().snapshots;
+            let (_, _, newest) = snapshots.pop().unwrap();
+            disk.put(&newest, b"rotten");
+            let recovered = Storage::open(disk).unwrap().1;
+            assert_eq!(recovered.tree, tree, "step {step} seed {seed}");
+        }
+    }
+
+    #[test]
+    fn purge_keeps_what_each_kept_snapshot_needs() {
+        let disk = SimDisk::new(0);
+        let mut storage = open(&disk);
+        let mut tree = Tree::new();
+        for counter in 1..=6 {
+            tree = append_to(&mut storage, &tree, counter);
+            snapshot(&mut storage, &tree);
+        }
+        storage.purge(3).unwrap();
+        let mut names = disk.list().unwrap();
+        names.retain(|name| !name.starts_with("snapshot"));
+        assert_eq!(names, ["log.100000004", "log.100000005", "log.100000006"]);
+        for newest_left in [6, 5, 4] {
+            let (_, recovered) = Storage::open(disk.clone()).unwrap();
+            assert_eq!(recovered.tree, tree);
+            assert_eq!(recovered.unreadable_snapshots.len(), 6 - newest_left as usize);
+            disk.put(&file_name::snapshot_name(zxid(newest_left)), b"rotten");
+        }
+        assert!(Storage::open(disk).is_err());
+    }
+
+    #[test]
+    fn purge_never_removes_the_only_snapshot_known_to_be_good() {
+        let disk = SimDisk::new(0);
+        drop(open(&disk));
+        // Complete to the eye, but broken inside.
+        for counter in 1..5 {
+            disk.put(&file_name::snapshot_name(zxid(counter)), b"ZKSN\0\0\0\x02 nothing at all \0\0\0\x01/");
+        }
+        let mut storage = open_with_log(&disk);
+        storage.purge(1).unwrap();
+        assert!(disk.bytes_of("snapshot.0").is_some());
+        assert!(disk.bytes_of("log.100000001").is_some());
+    }
+
+    #[test]
+    #[should_panic(expected = "no gaps")]
+    fn a_gap_is_a_bug() {
+        let mut storage = open(&SimDisk::new(0));
+        storage.append(&entry(1)).unwrap();
+        storage.append(&entry(3)).unwrap();
+    }
+
+    fn open(disk: &SimDisk) -> Storage<SimDisk> {
+        // The simulated disk has no sparse files.
+        let settings = StorageSettings { preallocate_bytes: 8_192 };
+        Storage::open_with(disk.clone(), settings).unwrap().0
+    }
+
+    fn open_with_log(disk: &SimDisk) -> Storage<SimDisk> {
+        let mut log = log::HEADER.to_vec();
+        (1..5).for_each(|counter| log::put_record(&mut log, &entry(counter).payload).unwrap());
+        disk.put("log.100000001", &log);
+        open(disk)
+    }
+
+    /// Appends a txn, unsynced; returns the tree with it.
+    fn append_to(storage: &mut Storage<SimDisk>, tree: &Tree, counter: u32) -> Tree {
+        let entry = entry(counter);
+        storage.append(&entry).unwrap();
+        let mut tree = tree.clone();
+        tree.apply(&Txn::decode(&entry.payload).unwrap());
+        tree
+    }
+
+    fn snapshot(storage: &mut Storage<SimDisk>, tree: &Tree) {
+        storage.roll().unwrap();
+        try_snapshot(storage, tree, tree.last_zxid()).unwrap();
+    }
+
+    fn try_snapshot(storage: &mut Storage<SimDisk>, tree: &Tree, zxid: Zxid) -> Result<(), StorageError> {
+        let mut body = Vec::new();
+        let mut cursor = tree.begin_snapshot(&mut body);
+        while !tree.continue_snapshot(&mut cursor, 1, &mut body) {}
+        storage.begin_snapshot(zxid)?;
+        storage.write_snapshot(&body)?;
+        storage.finish_snapshot((tree.last_zxid(), tree.digest()))
+    }
+
+    /// A session's creation.
+    fn entry(counter: u32) -> Entry {
+        let mut payload = Vec::new();
+        payload.put_long(i64::from(counter) << 8);
+        payload.put_int(0);
+        payload.put_long(zxid(counter).raw());
+        payload.put_long(1_700_000_000_000);
+        payload.put_int(-10);
+        payload.put_int(10_000);
+        Entry { zxid: zxid(counter), payload: Bytes::from(payload) }
+    }
+
+    fn zxid(counter: u32) -> Zxid {
+        Zxid::new(Epoch(1), counter)
+    }
+}
