@@ -1,0 +1,54 @@
+//! Whether an ACL grants what is asked.
+//!
+//! Only `world:anyone` can match so far, since no authentication is offered yet: entries of other schemes
+//! grant nothing to anybody, and nobody can write new ones, so that no ACL promises what is not enforced.
+//!
+//! Source: `ZooKeeperServer.checkACL`, `PrepRequestProcessor.fixupACL` of Apache ZooKeeper.
+
+use crate::znode::{Acl, OpError, Permissions};
+
+/// Grants or refuses `wanted` on a znode with this ACL; an empty ACL grants everything.
+pub(super) fn check(acl: &[Acl], wanted: Permissions) -> Result<(), OpError> {
+    let is_granted = acl.is_empty()
+        || acl.iter().any(|entry| entry.principal.is_anyone() && entry.permissions.grants(wanted));
+    if is_granted { Ok(()) } else { Err(OpError::NoAuth) }
+}
+
+/// Checks an ACL that a client wants to write, and drops repeated entries.
+pub(super) fn fix_up(acl: Vec<Acl>) -> Result<Vec<Acl>, OpError> {
+    let mut fixed: Vec<Acl> = Vec::with_capacity(acl.len());
+    for entry in acl {
+        if !entry.principal.is_anyone() {
+            return Err(OpError::InvalidAcl);
+        }
+        if !fixed.contains(&entry) {
+            fixed.push(entry);
+        }
+    }
+    if fixed.is_empty() { Err(OpError::InvalidAcl) } else { Ok(fixed) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::znode::Principal;
+
+    #[test]
+    fn only_what_is_granted_to_anyone_is_granted() {
+        let read_only = [Acl::anyone(Permissions::READ)];
+        assert_eq!(check(&read_only, Permissions::READ), Ok(()));
+        assert_eq!(check(&read_only, Permissions::WRITE), Err(OpError::NoAuth));
+        let principal = Principal { scheme: "digest".into(), id: "alice:x".into() };
+        let alices = [Acl { permissions: Permissions::ALL, principal }];
+        assert_eq!(check(&alices, Permissions::READ), Err(OpError::NoAuth));
+    }
+
+    #[test]
+    fn an_acl_that_nobody_could_enforce_is_refused() {
+        assert_eq!(fix_up(Vec::new()), Err(OpError::InvalidAcl));
+        let principal = Principal { scheme: "digest".into(), id: "alice:x".into() };
+        let alices = Acl { permissions: Permissions::ALL, principal };
+        assert_eq!(fix_up(vec![Acl::open(), alices]), Err(OpError::InvalidAcl));
+        assert_eq!(fix_up(vec![Acl::open(), Acl::open()]), Ok(vec![Acl::open()]));
+    }
+}

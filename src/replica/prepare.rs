@@ -1,0 +1,319 @@
+//! The leader's part of a write: a request becomes an idempotent txn.
+//!
+//! Each request is checked once, here, against the tree plus what is in flight, in the order in which
+//! ZooKeeper checks; what comes out can be applied by any member at any time without looking again. A request
+//! that fails becomes an error txn, which takes its place in the order like every other.
+//!
+//! Source: `PrepRequestProcessor.java` of Apache ZooKeeper.
+
+use std::collections::BTreeSet;
+
+use super::access;
+use super::overlay::{Overlay, ZnodeState};
+use crate::id::{SessionId, Zxid};
+use crate::tree::{CreateTxn, Tree, TxnOp};
+use crate::wire::{CreateRequest, MultiOp, OpResult};
+use crate::znode::{Acl, CreateMode, OpError, Owner, Permissions, ZnodePath};
+
+/// Turns requests into txns.
+#[derive(Debug, Default)]
+pub(super) struct Preparer {
+    overlay: Overlay,
+    /// Sessions whose creation is in flight.
+    creating: BTreeSet<SessionId>,
+    /// Sessions whose end is in flight: they can do nothing any more.
+    closing: BTreeSet<SessionId>,
+}
+
+/// A write as it comes from a client or from the member itself.
+#[derive(Clone, Debug)]
+pub(super) enum Write {
+    /// From a client whose connection was accepted; its timeout in ms.
+    CreateSession(i32),
+    CloseSession,
+    Create(CreateRequest),
+    Create2(CreateRequest),
+    Delete {
+        path: String,
+        version: i32,
+    },
+    SetData {
+        path: String,
+        data: Option<bytes::Bytes>,
+        version: i32,
+    },
+    SetAcl {
+        path: String,
+        acl: Vec<Acl>,
+        version: i32,
+    },
+    Multi(Vec<MultiOp>),
+}
+
+/// What the client is told once the txn is applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ReplyShape {
+    /// The session's connection is told that it has a session.
+    Session,
+    Path,
+    PathStat,
+    Empty,
+    Stat,
+    Check,
+    Multi(Vec<Self>),
+    Error(OpError),
+    FailedMulti(Vec<OpResult>),
+}
+
+type Prepared = Result<(TxnOp, ReplyShape), OpError>;
+
+impl Preparer {
+    /// Turns a write of `session` into the txn `zxid`.
+    pub(super) fn prepare(
+        &mut self,
+        tree: &Tree,
+        zxid: Zxid,
+        session: SessionId,
+        write: Write,
+    ) -> (TxnOp, ReplyShape) {
+        let mut step = Step { preparer: self, tree, zxid, session };
+        step.prepare(write).unwrap_or_else(|error| (TxnOp::Error(error), ReplyShape::Error(error)))
+    }
+
+    /// Whether the session exists, once everything proposed is applied.
+    pub(super) fn is_alive(&self, tree: &Tree, session: SessionId) -> bool {
+        (tree.sessions().contains(session) || self.creating.contains(&session))
+            && !self.closing.contains(&session)
+    }
+
+    /// Forgets what the txns up to `zxid` changed, since the tree holds it now.
+    pub(super) fn on_applied(&mut self, zxid: Zxid) {
+        self.overlay.on_applied(zxid);
+    }
+
+    /// Notes that the session is in the tree now.
+    pub(super) fn on_session_created(&mut self, session: SessionId) {
+        self.creating.remove(&session);
+    }
+
+    /// Notes that the session is gone from the tree now.
+    pub(super) fn on_session_closed(&mut self, session: SessionId) {
+        self.creating.remove(&session);
+        self.closing.remove(&session);
+    }
+
+    /// Whether nothing is in flight.
+    pub(super) fn is_idle(&self) -> bool {
+        self.overlay.is_empty() && self.creating.is_empty() && self.closing.is_empty()
+    }
+}
+
+/// The preparation of one txn.
+struct Step<'a> {
+    preparer: &'a mut Preparer,
+    tree: &'a Tree,
+    zxid: Zxid,
+    session: SessionId,
+}
+
+impl Step<'_> {
+    fn prepare(&mut self, write: Write) -> Prepared {
+        match write {
+            Write::CreateSession(timeout_ms) => {
+                self.preparer.creating.insert(self.session);
+                Ok((TxnOp::CreateSession { timeout_ms }, ReplyShape::Session))
+            }
+            Write::CloseSession => Ok(self.close_session()),
+            Write::Create(create) => Ok((TxnOp::Create(self.create(create)?), ReplyShape::Path)),
+            Write::Create2(create) => Ok((TxnOp::Create2(self.create(create)?), ReplyShape::PathStat)),
+            Write::Delete { path, version } => self.delete(&path, version),
+            Write::SetData { path, data, version } => self.set_data(&path, data, version),
+            Write::SetAcl { path, acl, version } => self.set_acl(&path, acl, version),
+            Write::Multi(ops) => self.multi(ops),
+        }
+    }
+
+    fn create(&mut self, create: CreateRequest) -> Result<CreateTxn, OpError> {
+        let mode = CreateMode::from_flags(create.flags).ok_or(OpError::BadArguments)?;
+        self.check_session()?;
+        let parent_text = parent_text(&create.path)?;
+        let acl = access::fix_up(create.acl)?;
+        let mut parent = self.get(parent_text)?;
+        Overlay::check_access(self.tree, parent_text, &parent, Permissions::CREATE)?;
+        let path = if mode.is_sequential() {
+            ZnodePath::parse(&format!("{}{:010}", create.path, parent.cversion))
+        } else {
+            ZnodePath::parse(&create.path)
+        };
+        let path = path.map_err(|_not_a_path| OpError::BadArguments)?;
+        if self.get(path.as_str()).is_ok() {
+            return Err(OpError::NodeExists);
+        }
+        if parent.owner.session().is_some() {
+            return Err(OpError::NoChildrenForEphemerals);
+        }
+
+        parent.cversion = parent.cversion.wrapping_add(1);
+        parent.child_count += 1;
+        let parent_cversion = parent.cversion;
+        let owner = if mode.is_ephemeral() { Owner::Ephemeral(self.session) } else { Owner::Persistent };
+        self.set(path.parent().ok_or(OpError::BadArguments)?, Some(parent));
+        self.set(path.clone(), Some(ZnodeState::created(owner, acl.clone())));
+        Ok(CreateTxn { path, data: create.data, acl, ephemeral: mode.is_ephemeral(), parent_cversion })
+    }
+
+    fn delete(&mut self, path: &str, version: i32) -> Prepared {
+        self.check_session()?;
+        if SPECIAL_PATHS.contains(&path) {
+            return Err(OpError::BadArguments);
+        }
+        let parent_text = parent_text(path)?;
+        let parent = self.get(parent_text)?;
+        Overlay::check_access(self.tree, parent_text, &parent, Permissions::DELETE)?;
+        let znode = self.get(path)?;
+        check_version(version, znode.version)?;
+        if znode.child_count > 0 {
+            return Err(OpError::NotEmpty);
+        }
+        let path = ZnodePath::parse(path).map_err(|_not_a_path| OpError::BadArguments)?;
+        self.remove(path.clone());
+        Ok((TxnOp::Delete { path }, ReplyShape::Empty))
+    }
+
+    fn set_data(&mut self, path: &str, data: Option<bytes::Bytes>, version: i32) -> Prepared {
+        self.check_session()?;
+        let path = ZnodePath::parse(path).map_err(|_not_a_path| OpError::BadArguments)?;
+        let mut znode = self.get(path.as_str())?;
+        Overlay::check_access(self.tree, path.as_str(), &znode, Permissions::WRITE)?;
+        check_version(version, znode.version)?;
+        znode.version = znode.version.wrapping_add(1);
+        let version = znode.version;
+        self.set(path.clone(), Some(znode));
+        Ok((TxnOp::SetData { path, data, version }, ReplyShape::Stat))
+    }
+
+    fn set_acl(&mut self, path: &str, acl: Vec<Acl>, version: i32) -> Prepared {
+        self.check_session()?;
+        let path = ZnodePath::parse(path).map_err(|_not_a_path| OpError::BadArguments)?;
+        let acl = access::fix_up(acl)?;
+        let mut znode = self.get(path.as_str())?;
+        Overlay::check_access(self.tree, path.as_str(), &znode, Permissions::ADMIN)?;
+        check_version(version, znode.aversion)?;
+        znode.aversion = znode.aversion.wrapping_add(1);
+        znode.acl = Some(acl.clone());
+        let version = znode.aversion;
+        self.set(path.clone(), Some(znode));
+        Ok((TxnOp::SetAcl { path, acl, version }, ReplyShape::Stat))
+    }
+
+    fn check(&self, path: &str, version: i32) -> Prepared {
+        self.check_session()?;
+        let path = ZnodePath::parse(path).map_err(|_not_a_path| OpError::BadArguments)?;
+        let znode = self.get(path.as_str())?;
+        Overlay::check_access(self.tree, path.as_str(), &znode, Permissions::READ)?;
+        check_version(version, znode.version)?;
+        let version = znode.version.wrapping_add(1);
+        Ok((TxnOp::Check { path, version }, ReplyShape::Check))
+    }
+
+    /// All or nothing: each operation sees the ones before it, and the first that fails undoes them.
+    fn multi(&mut self, ops: Vec<MultiOp>) -> Prepared {
+        self.preparer.overlay.begin_multi();
+        let (mut txns, mut shapes) = (Vec::with_capacity(ops.len()), Vec::with_capacity(ops.len()));
+        let mut failed: Option<(usize, OpError)> = None;
+        for (index, op) in ops.into_iter().enumerate() {
+            if failed.is_some() {
+                txns.push(TxnOp::Error(OpError::RuntimeInconsistency));
+                continue;
+            }
+            match self.multi_op(op) {
+                Ok((txn, shape)) => {
+                    txns.push(txn);
+                    shapes.push(shape);
+                }
+                Err(error) => {
+                    txns.push(TxnOp::Error(error));
+                    failed = Some((index, error));
+                }
+            }
+        }
+        let Some((at_fault, error)) = failed else {
+            self.preparer.overlay.keep_multi();
+            return Ok((TxnOp::Multi(txns), ReplyShape::Multi(shapes)));
+        };
+        self.preparer.overlay.roll_back_multi();
+        let results = (0..txns.len()).map(|index| {
+            OpResult::Error(match index.cmp(&at_fault) {
+                std::cmp::Ordering::Less => None,
+                std::cmp::Ordering::Equal => Some(error),
+                std::cmp::Ordering::Greater => Some(OpError::RuntimeInconsistency),
+            })
+        });
+        let shape = ReplyShape::FailedMulti(results.collect());
+        Ok((TxnOp::Multi(txns), shape))
+    }
+
+    fn multi_op(&mut self, op: MultiOp) -> Prepared {
+        match op {
+            MultiOp::Create(create) => Ok((TxnOp::Create(self.create(create)?), ReplyShape::Path)),
+            // Logged as create: members before 3.7.2 and 3.8.2 skip create2 inside a multi (ZOOKEEPER-4026), and the
+            // two txns are the same but for their number.
+            MultiOp::Create2(create) => Ok((TxnOp::Create(self.create(create)?), ReplyShape::PathStat)),
+            MultiOp::Delete { path, version } => self.delete(&path, version),
+            MultiOp::SetData { path, data, version } => self.set_data(&path, data, version),
+            MultiOp::Check { path, version } => self.check(&path, version),
+        }
+    }
+
+    /// The txn names every ephemeral that goes with the session, those in flight too, so that all members delete
+    /// the same ones.
+    fn close_session(&mut self) -> (TxnOp, ReplyShape) {
+        let paths = self.preparer.overlay.ephemerals(self.tree, self.session);
+        self.preparer.closing.insert(self.session);
+        for path in &paths {
+            self.remove(path.clone());
+        }
+        (TxnOp::CloseSession { paths: Some(paths) }, ReplyShape::Empty)
+    }
+
+    fn check_session(&self) -> Result<(), OpError> {
+        let is_alive = self.preparer.is_alive(self.tree, self.session);
+        if is_alive { Ok(()) } else { Err(OpError::SessionExpired) }
+    }
+
+    fn get(&self, path: &str) -> Result<ZnodeState, OpError> {
+        self.preparer.overlay.get(self.tree, path)
+    }
+
+    fn set(&mut self, path: ZnodePath, state: Option<ZnodeState>) {
+        self.preparer.overlay.set(self.zxid, path, state);
+    }
+
+    fn remove(&mut self, path: ZnodePath) {
+        if let Some(parent) = path.parent()
+            && let Ok(mut state) = self.get(parent.as_str())
+        {
+            state.child_count = state.child_count.saturating_sub(1);
+            self.set(parent, Some(state));
+        }
+        self.set(path, None);
+    }
+}
+
+/// The znodes that ZooKeeper itself lives by.
+const SPECIAL_PATHS: [&str; 4] = ["/", "/zookeeper", "/zookeeper/quota", "/zookeeper/config"];
+
+/// The text before the last slash, or the root; ZooKeeper checks no more of a path than this before it looks at the
+/// parent.
+fn parent_text(path: &str) -> Result<&str, OpError> {
+    match path.rsplit_once('/') {
+        Some(_) if path.contains('\0') => Err(OpError::BadArguments),
+        Some(("", _)) => Ok("/"),
+        Some((parent, _)) => Ok(parent),
+        None => Err(OpError::BadArguments),
+    }
+}
+
+const fn check_version(expected: i32, current: i32) -> Result<(), OpError> {
+    if expected == -1 || expected == current { Ok(()) } else { Err(OpError::BadVersion) }
+}

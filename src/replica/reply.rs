@@ -1,0 +1,118 @@
+//! Telling clients: replies in the order of their requests, notifications before the replies that reveal them.
+
+use super::connection::{Awaiting, Pending};
+use super::prepare::ReplyShape;
+use super::{ConnectionId, Now, Output, Replica, read, session};
+use crate::id::{Xid, Zxid};
+use crate::tree::TxnResult;
+use crate::wire::{OpResult, ReplyHeader, Request, Response, write_frame};
+use crate::znode::{OpError, WatchedEvent};
+
+impl Replica {
+    /// The txn that the connection's first pending request waited for is applied.
+    pub(super) fn answer_commit(&mut self, id: ConnectionId, zxid: Zxid, result: TxnResult, now: Now) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let is_next = connection.pending.front().is_some_and(
+            |pending| matches!(&pending.awaiting, Awaiting::Commit { zxid: awaited, .. } if *awaited == zxid),
+        );
+        assert!(is_next, "a connection waits for its own txns in their order");
+        let Some(pending) = connection.pending.pop_front() else { return };
+        if session::is_session_opening(&pending) {
+            return self.on_session_opened(id, now);
+        }
+        let Pending { xid, awaiting: Awaiting::Commit { shape, .. } } = pending else { return };
+        self.reply(id, xid, zxid, response_of(shape, result));
+        self.answer_pending(id);
+    }
+
+    /// Answers what the connection waits for as far as nothing is in the way.
+    pub(super) fn answer_pending(&mut self, id: ConnectionId) {
+        loop {
+            let applied = self.tree.last_zxid();
+            let Some(connection) = self.connections.get_mut(&id) else { return };
+            let is_ready = connection.pending.front().is_some_and(|pending| match &pending.awaiting {
+                Awaiting::Commit { .. } => false,
+                Awaiting::Barrier { zxid, .. } => *zxid <= applied,
+                Awaiting::Turn(_) | Awaiting::Refusal { .. } => true,
+            });
+            if !is_ready {
+                return;
+            }
+            let Some(Pending { xid, awaiting }) = connection.pending.pop_front() else { return };
+            match awaiting {
+                Awaiting::Commit { .. } => return,
+                Awaiting::Barrier { path, .. } => self.reply(id, xid, applied, Ok(Response::Path(path))),
+                Awaiting::Turn(request) => self.answer_read(id, xid, applied, &request),
+                Awaiting::Refusal { error, reason } => {
+                    let zxid = if error == OpError::Unimplemented { Zxid::NONE } else { applied };
+                    self.reply(id, xid, zxid, Err(error));
+                    return self.close(id, reason);
+                }
+            }
+        }
+    }
+
+    fn answer_read(&mut self, id: ConnectionId, xid: Xid, applied: Zxid, request: &Request) {
+        let result = if let Request::SetWatches(watches) | Request::SetWatches2(watches) = request {
+            for event in read::set_watches(&self.tree, &mut self.watches, id, watches) {
+                self.notify(id, Zxid::NONE, &event);
+            }
+            Ok(Response::Empty)
+        } else {
+            read::read(&self.tree, &mut self.watches, id, request)
+        };
+        self.reply(id, xid, applied, result);
+    }
+
+    fn reply(&mut self, id: ConnectionId, xid: Xid, zxid: Zxid, result: Result<Response, OpError>) {
+        let mut frame = Vec::new();
+        write_frame(&mut frame, |out| {
+            ReplyHeader { xid, zxid, error: result.as_ref().err().copied() }.encode(out);
+            if let Ok(response) = &result {
+                response.encode(out);
+            }
+        });
+        self.outputs.push_back(Output::Reply(id, frame));
+    }
+
+    /// Queues a notification. It carries the txn that fired it, as since 3.9; `-1` when a client missed it.
+    pub(super) fn notify(&mut self, id: ConnectionId, zxid: Zxid, event: &WatchedEvent) {
+        let mut frame = Vec::new();
+        write_frame(&mut frame, |out| {
+            ReplyHeader { xid: Xid::NOTIFICATION, zxid, error: None }.encode(out);
+            event.encode(out);
+        });
+        self.outputs.push_back(Output::Notify(id, frame));
+    }
+}
+
+/// What the client is told of an applied txn.
+fn response_of(shape: ReplyShape, result: TxnResult) -> Result<Response, OpError> {
+    match (shape, result) {
+        (ReplyShape::Error(error), _) => Err(error),
+        (ReplyShape::FailedMulti(results), _) => Ok(Response::Multi(results)),
+        (ReplyShape::Multi(shapes), TxnResult::Multi(results)) => {
+            Ok(Response::Multi(shapes.into_iter().zip(results).map(op_result_of).collect()))
+        }
+        (ReplyShape::Path, TxnResult::Created { path, .. }) => Ok(Response::Path(path.to_string())),
+        (ReplyShape::PathStat, TxnResult::Created { path, stat }) => {
+            Ok(Response::PathStat(path.to_string(), stat))
+        }
+        (ReplyShape::Stat, TxnResult::Stat(stat)) => Ok(Response::Stat(stat)),
+        (ReplyShape::Empty, _) => Ok(Response::Empty),
+        (shape, result) => unreachable!("a prepared txn applies as it was prepared: {shape:?}, {result:?}"),
+    }
+}
+
+fn op_result_of((shape, result): (ReplyShape, TxnResult)) -> OpResult {
+    match (shape, result) {
+        (ReplyShape::Path, TxnResult::Created { path, .. }) => OpResult::Create(path.to_string()),
+        (ReplyShape::PathStat, TxnResult::Created { path, stat }) => {
+            OpResult::Create2(path.to_string(), stat)
+        }
+        (ReplyShape::Stat, TxnResult::Stat(stat)) => OpResult::SetData(stat),
+        (ReplyShape::Check, _) => OpResult::Check,
+        (ReplyShape::Empty, _) => OpResult::Delete,
+        (shape, result) => unreachable!("a prepared txn applies as it was prepared: {shape:?}, {result:?}"),
+    }
+}

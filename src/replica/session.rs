@@ -1,0 +1,148 @@
+//! Opening, resuming and numbering sessions.
+//!
+//! Source: `ZooKeeperServer.processConnectRequest`, `SessionTrackerImpl.initializeNextSessionId` of Apache ZooKeeper.
+//! The password is checked before anything else happens to the session, so that knowing an id does not suffice to
+//! cut off its owner, as it does there.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::connection::{Awaiting, Pending, Phase};
+use super::prepare::{ReplyShape, Write};
+use super::{CloseReason, ConnectionId, Now, Output, Replica};
+use crate::id::{ServerId, SessionId, Xid};
+use crate::wire::{ConnectRequest, ConnectResponse, write_frame};
+use crate::znode::SessionPassword;
+
+/// Makes session ids that no other member and no earlier run of this one made.
+///
+/// The top byte is the member, the next 40 bits the wall clock in ms at start, the rest a counter that may run over
+/// into the clock's bits.
+#[derive(Debug)]
+pub(super) struct SessionIds {
+    next: i64,
+}
+
+impl SessionIds {
+    pub(super) fn new(server: ServerId, unix_ms: i64) -> Self {
+        let clock = (unix_ms & 0xff_ffff_ffff) << 16;
+        Self { next: i64::from_be_bytes([server.get(), 0, 0, 0, 0, 0, 0, 0]) | clock }
+    }
+
+    fn take(&mut self) -> SessionId {
+        let id = SessionId(self.next);
+        self.next += 1;
+        id
+    }
+}
+
+/// A stored timeout as a duration; those of foreign files may be anything.
+pub(super) fn timeout(timeout_ms: i32) -> Duration {
+    Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0))
+}
+
+impl Replica {
+    /// The first frame of a connection.
+    pub(super) fn on_connect_request(&mut self, id: ConnectionId, frame: &[u8], now: Now) {
+        let request = match ConnectRequest::decode(frame) {
+            Ok(request) => request,
+            Err(error) => return self.close(id, error.into()),
+        };
+        let applied = self.tree.last_zxid();
+        if request.last_zxid_seen > applied {
+            return self.close(id, CloseReason::ClientAhead { seen: request.last_zxid_seen, applied });
+        }
+        let timeout = self.settings.session_timeouts.negotiate(request.timeout_ms);
+        if request.session == SessionId::NONE {
+            self.create_session(id, timeout, request.read_only, now);
+        } else {
+            self.resume_session(id, &request, timeout, now);
+        }
+    }
+
+    fn create_session(&mut self, id: ConnectionId, timeout: Duration, read_only: Option<bool>, now: Now) {
+        let session = loop {
+            let session = self.session_ids.take();
+            if !self.preparer.is_alive(&self.tree, session) {
+                break session;
+            }
+        };
+        self.enter(id, Phase::Opening { session, timeout, read_only, backlog: VecDeque::new() });
+        self.by_session.insert(session, id);
+        self.expiry.touch(session, timeout, now.monotonic);
+        let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        self.propose(Some(id), session, Xid(0), Write::CreateSession(timeout_ms), now);
+    }
+
+    fn resume_session(&mut self, id: ConnectionId, request: &ConnectRequest, timeout: Duration, now: Now) {
+        let session = request.session;
+        let is_owner = request.password == SessionPassword::for_session(session);
+        if !is_owner || !self.preparer.is_alive(&self.tree, session) {
+            let response = ConnectResponse::expired(request.read_only);
+            self.outputs.push_back(Output::Reply(id, encode(&response)));
+            return self.close(id, CloseReason::NoSuchSession);
+        }
+        if let Some(old) = self.by_session.get(&session).copied() {
+            self.close(old, CloseReason::SessionMoved);
+        }
+        self.by_session.insert(session, id);
+        self.expiry.touch(session, timeout, now.monotonic);
+        self.open(id, session, timeout, request.read_only);
+    }
+
+    /// Tells a connection that it has its session.
+    pub(super) fn open(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        timeout: Duration,
+        read_only: Option<bool>,
+    ) {
+        self.enter(id, Phase::Open { session, timeout });
+        let response = ConnectResponse {
+            timeout_ms: i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX),
+            session,
+            password: SessionPassword::for_session(session),
+            read_only: read_only.map(|_accepts_read_only| false),
+        };
+        self.outputs.push_back(Output::Reply(id, encode(&response)));
+    }
+
+    /// The session of a connection was created: it is open, and what it sent meanwhile is looked at.
+    pub(super) fn on_session_opened(&mut self, id: ConnectionId, now: Now) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Phase::Opening { session, timeout, read_only, backlog } = &mut connection.phase else { return };
+        let (session, timeout, read_only, backlog) =
+            (*session, *timeout, *read_only, std::mem::take(backlog));
+        self.open(id, session, timeout, read_only);
+        for frame in backlog {
+            self.on_frame(id, frame, now);
+        }
+    }
+}
+
+/// Whether a pending entry is the creation of the connection's own session.
+pub(super) const fn is_session_opening(pending: &Pending) -> bool {
+    matches!(pending.awaiting, Awaiting::Commit { shape: ReplyShape::Session, .. })
+}
+
+fn encode(response: &ConnectResponse) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(41);
+    write_frame(&mut frame, |out| response.encode(out));
+    frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_carry_the_member_and_the_clock_and_never_repeat() {
+        let mut ids = SessionIds::new(ServerId::new(3).unwrap(), 0x1_23456789ab);
+        let (first, second) = (ids.take(), ids.take());
+        assert_eq!(first, SessionId(0x0323_4567_89ab_0000));
+        assert_ne!(first, second);
+        let mut highest = SessionIds::new(ServerId::new(254).unwrap(), 0);
+        assert!(highest.take().0 < 0, "the top byte is the sign's too");
+    }
+}

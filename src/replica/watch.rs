@@ -1,0 +1,337 @@
+//! Watches: who is told about which change.
+//!
+//! One-shot watches live in two tables, as in ZooKeeper: *data* (getData, exists) and *child* (getChildren); a
+//! watch is gone once it fired. Persistent watches stay, in both tables; persistent recursive ones stay and
+//! hear of data, creation and deletion at their path and below, never of "children changed".
+//! A connection is one watcher: however often it registers, it is told of a change once.
+//!
+//! Source: `WatchManager.java`, `DataTree.java` (`setWatches`) of Apache ZooKeeper, with the modes kept apart as
+//! 3.9 does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::ConnectionId;
+use crate::tree::Change;
+use crate::znode::{AddWatchMode, EventKind, WatchedEvent, ZnodePath};
+
+/// All watches of the clients connected to this member.
+#[derive(Debug, Default)]
+pub(super) struct Watches {
+    by_path: BTreeMap<Box<str>, BTreeMap<ConnectionId, Kinds>>,
+    by_connection: BTreeMap<ConnectionId, BTreeSet<Box<str>>>,
+    recursive: usize,
+}
+
+/// What a client registers; each kind is there or not for one connection and path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WatchKind {
+    /// One-shot, by getData or exists.
+    Data,
+    /// One-shot, by getChildren.
+    Child,
+    /// Persistent, of one path.
+    Persistent,
+    /// Persistent, of a path and everything below.
+    Recursive,
+}
+
+impl From<AddWatchMode> for WatchKind {
+    fn from(mode: AddWatchMode) -> Self {
+        match mode {
+            AddWatchMode::Persistent => Self::Persistent,
+            AddWatchMode::PersistentRecursive => Self::Recursive,
+        }
+    }
+}
+
+/// The kinds of watches that one connection has on one path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Kinds {
+    data: bool,
+    child: bool,
+    persistent: bool,
+    recursive: bool,
+}
+
+impl Kinds {
+    const fn slot(&mut self, kind: WatchKind) -> &mut bool {
+        match kind {
+            WatchKind::Data => &mut self.data,
+            WatchKind::Child => &mut self.child,
+            WatchKind::Persistent => &mut self.persistent,
+            WatchKind::Recursive => &mut self.recursive,
+        }
+    }
+
+    const fn is_none(self) -> bool {
+        !(self.data || self.child || self.persistent || self.recursive)
+    }
+}
+
+/// What `removeWatches` and `checkWatches` name; `WatcherType` in ZooKeeper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WatcherType {
+    /// One-shot child watches.
+    Children,
+    /// One-shot data watches.
+    Data,
+    /// Watches of every kind.
+    Any,
+    /// Persistent watches.
+    Persistent,
+    /// Persistent recursive watches.
+    Recursive,
+}
+
+impl WatcherType {
+    /// The type with this number on the wire.
+    pub(super) const fn from_code(code: i32) -> Option<Self> {
+        match code {
+            1 => Some(Self::Children),
+            2 => Some(Self::Data),
+            3 => Some(Self::Any),
+            4 => Some(Self::Persistent),
+            5 => Some(Self::Recursive),
+            _ => None,
+        }
+    }
+
+    const fn kinds(self) -> &'static [WatchKind] {
+        match self {
+            Self::Children => &[WatchKind::Child],
+            Self::Data => &[WatchKind::Data],
+            Self::Any => &[WatchKind::Child, WatchKind::Data, WatchKind::Persistent, WatchKind::Recursive],
+            Self::Persistent => &[WatchKind::Persistent],
+            Self::Recursive => &[WatchKind::Recursive],
+        }
+    }
+}
+
+impl Watches {
+    /// Registers a watch.
+    pub(super) fn add(&mut self, connection: ConnectionId, path: &str, kind: WatchKind) {
+        if !self.by_path.contains_key(path) {
+            self.by_path.insert(path.into(), BTreeMap::new());
+        }
+        let watchers = self.by_path.get_mut(path).expect("inserted when it was missing");
+        let slot = watchers.entry(connection).or_default().slot(kind);
+        if kind == WatchKind::Recursive && !*slot {
+            self.recursive += 1;
+        }
+        *slot = true;
+        self.by_connection.entry(connection).or_default().insert(path.into());
+    }
+
+    /// Whether the connection has a watch of this type on `path`.
+    pub(super) fn has(&self, connection: ConnectionId, path: &str, which: WatcherType) -> bool {
+        let Some(kinds) = self.by_path.get(path).and_then(|watchers| watchers.get(&connection)) else {
+            return false;
+        };
+        let mut kinds = *kinds;
+        which.kinds().iter().any(|kind| *kinds.slot(*kind))
+    }
+
+    /// Removes the connection's watches of this type on `path`; false when there were none.
+    pub(super) fn remove(&mut self, connection: ConnectionId, path: &str, which: WatcherType) -> bool {
+        let removed = which.kinds().iter().filter(|kind| self.clear(connection, path, **kind)).count();
+        removed > 0
+    }
+
+    /// Forgets a connection and all its watches.
+    pub(super) fn remove_connection(&mut self, connection: ConnectionId) {
+        let paths = self.by_connection.get(&connection).cloned().unwrap_or_default();
+        for path in paths {
+            self.remove(connection, &path, WatcherType::Any);
+        }
+    }
+
+    /// How many paths are watched.
+    pub(super) fn watched_paths(&self) -> usize {
+        self.by_path.len()
+    }
+
+    /// The notifications that a change sends, in order; one-shot watches that fire are gone after it.
+    pub(super) fn fire(&mut self, change: &Change) -> Vec<(ConnectionId, WatchedEvent)> {
+        if self.by_path.is_empty() {
+            return Vec::new();
+        }
+        let mut events = Vec::new();
+        match change {
+            Change::Created(path) => {
+                self.fire_at(path, EventKind::Created, &[WatchKind::Data], &mut events);
+                self.fire_children_changed(path, &mut events);
+            }
+            Change::Deleted(path) => {
+                self.fire_at(path, EventKind::Deleted, &[WatchKind::Data, WatchKind::Child], &mut events);
+                self.fire_children_changed(path, &mut events);
+            }
+            Change::DataChanged(path) => {
+                self.fire_at(path, EventKind::DataChanged, &[WatchKind::Data], &mut events);
+            }
+        }
+        events
+    }
+
+    /// Fires the one-shot kinds named, the persistent watches at `path` and the recursive ones at or above it.
+    fn fire_at(
+        &mut self,
+        path: &ZnodePath,
+        kind: EventKind,
+        one_shot: &[WatchKind],
+        events: &mut Vec<(ConnectionId, WatchedEvent)>,
+    ) {
+        let mut told = BTreeSet::new();
+        if let Some(watchers) = self.by_path.get(path.as_str()) {
+            for (connection, kinds) in watchers {
+                let mut kinds = *kinds;
+                if kinds.persistent || kinds.recursive || one_shot.iter().any(|kind| *kinds.slot(*kind)) {
+                    told.insert(*connection);
+                }
+            }
+        }
+        if self.recursive > 0 {
+            let mut ancestor = path.parent();
+            while let Some(above) = ancestor {
+                if let Some(watchers) = self.by_path.get(above.as_str()) {
+                    told.extend(watchers.iter().filter(|(_, kinds)| kinds.recursive).map(|(id, _)| *id));
+                }
+                ancestor = above.parent();
+            }
+        }
+        for connection in told {
+            for kind in one_shot {
+                self.clear(connection, path.as_str(), *kind);
+            }
+            events.push((connection, WatchedEvent { kind, path: path.as_str().to_owned() }));
+        }
+    }
+
+    fn fire_children_changed(&mut self, child: &ZnodePath, events: &mut Vec<(ConnectionId, WatchedEvent)>) {
+        let Some(parent) = child.parent() else { return };
+        let Some(watchers) = self.by_path.get(parent.as_str()) else { return };
+        let told: Vec<_> =
+            watchers.iter().filter(|(_, kinds)| kinds.child || kinds.persistent).map(|(id, _)| *id).collect();
+        for connection in told {
+            self.clear(connection, parent.as_str(), WatchKind::Child);
+            let event = WatchedEvent { kind: EventKind::ChildrenChanged, path: parent.as_str().to_owned() };
+            events.push((connection, event));
+        }
+    }
+
+    /// Removes one watch; false when it was not there.
+    fn clear(&mut self, connection: ConnectionId, path: &str, kind: WatchKind) -> bool {
+        let Some(watchers) = self.by_path.get_mut(path) else { return false };
+        let Some(kinds) = watchers.get_mut(&connection) else { return false };
+        let was_set = std::mem::take(kinds.slot(kind));
+        if was_set && kind == WatchKind::Recursive {
+            self.recursive -= 1;
+        }
+        if kinds.is_none() {
+            watchers.remove(&connection);
+            if watchers.is_empty() {
+                self.by_path.remove(path);
+            }
+            if let Some(paths) = self.by_connection.get_mut(&connection) {
+                paths.remove(path);
+                if paths.is_empty() {
+                    self.by_connection.remove(&connection);
+                }
+            }
+        }
+        was_set
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALICE: ConnectionId = ConnectionId(1);
+    const BOB: ConnectionId = ConnectionId(2);
+
+    fn path(text: &str) -> ZnodePath {
+        ZnodePath::parse(text).unwrap()
+    }
+
+    fn fired(watches: &mut Watches, change: &Change) -> Vec<(u64, EventKind, String)> {
+        watches.fire(change).into_iter().map(|(id, event)| (id.0, event.kind, event.path)).collect()
+    }
+
+    #[test]
+    fn a_one_shot_watch_fires_once() {
+        let mut watches = Watches::default();
+        watches.add(ALICE, "/a", WatchKind::Data);
+        watches.add(ALICE, "/a", WatchKind::Data);
+        let change = Change::DataChanged(path("/a"));
+        assert_eq!(fired(&mut watches, &change), [(1, EventKind::DataChanged, "/a".into())]);
+        assert_eq!(fired(&mut watches, &change), []);
+        assert_eq!((watches.watched_paths(), watches.by_connection.len()), (0, 0));
+    }
+
+    #[test]
+    fn creation_tells_the_znode_then_its_parent() {
+        let mut watches = Watches::default();
+        watches.add(ALICE, "/a", WatchKind::Child);
+        watches.add(BOB, "/a/b", WatchKind::Data);
+        assert_eq!(
+            fired(&mut watches, &Change::Created(path("/a/b"))),
+            [(2, EventKind::Created, "/a/b".into()), (1, EventKind::ChildrenChanged, "/a".into())]
+        );
+    }
+
+    #[test]
+    fn deletion_tells_a_watcher_of_data_and_children_once() {
+        let mut watches = Watches::default();
+        watches.add(ALICE, "/a", WatchKind::Data);
+        watches.add(ALICE, "/a", WatchKind::Child);
+        assert_eq!(fired(&mut watches, &Change::Deleted(path("/a"))), [(1, EventKind::Deleted, "/a".into())]);
+        assert_eq!(watches.watched_paths(), 0);
+    }
+
+    #[test]
+    fn a_persistent_watch_stays_and_hears_of_children() {
+        let mut watches = Watches::default();
+        watches.add(ALICE, "/a", WatchKind::Persistent);
+        for _ in 0..2 {
+            assert_eq!(
+                fired(&mut watches, &Change::Created(path("/a/b"))),
+                [(1, EventKind::ChildrenChanged, "/a".into())]
+            );
+        }
+    }
+
+    #[test]
+    fn a_recursive_watch_hears_everything_below_but_no_children_changed() {
+        let mut watches = Watches::default();
+        watches.add(ALICE, "/a", WatchKind::Recursive);
+        watches.add(ALICE, "/a/b/c", WatchKind::Data);
+        assert_eq!(
+            fired(&mut watches, &Change::Created(path("/a/b/c"))),
+            [(1, EventKind::Created, "/a/b/c".into())],
+            "one notification although two watches match"
+        );
+        assert_eq!(fired(&mut watches, &Change::Created(path("/ab"))), []);
+        watches.add(BOB, "/", WatchKind::Recursive);
+        assert_eq!(fired(&mut watches, &Change::Deleted(path("/x"))), [(2, EventKind::Deleted, "/x".into())]);
+    }
+
+    #[test]
+    fn a_connection_that_goes_takes_its_watches_along() {
+        let mut watches = Watches::default();
+        for kind in [WatchKind::Data, WatchKind::Child, WatchKind::Persistent, WatchKind::Recursive] {
+            watches.add(ALICE, "/a", kind);
+        }
+        watches.remove_connection(ALICE);
+        assert_eq!((watches.watched_paths(), watches.recursive, watches.by_connection.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn removal_is_by_type() {
+        let mut watches = Watches::default();
+        watches.add(ALICE, "/a", WatchKind::Data);
+        assert!(!watches.remove(ALICE, "/a", WatcherType::Children));
+        assert!(watches.has(ALICE, "/a", WatcherType::Any));
+        assert!(watches.remove(ALICE, "/a", WatcherType::Data));
+        assert!(!watches.has(ALICE, "/a", WatcherType::Any));
+    }
+}
