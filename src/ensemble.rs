@@ -1,1 +1,24 @@
-//! The shell of a member: sockets, the log thread, the driver.
+//! The shell of a member: sockets, the log thread, and the driver that carries out what the [`Replica`] asks for.
+//!
+//! ```text
+//!  socket ─► reader ─┐                                   ┌─► writer ─► socket
+//!                    ├─► inputs ─► driver (Replica) ─────┤
+//!  log thread ───────┘       ▲                           └─► log commands ─► log thread (Storage)
+//!                            └──────── Durable ◄───────────────────────────────┘
+//! ```
+//!
+//! One task owns the replica; one thread owns the storage and syncs once for everything that has gathered
+//! meanwhile. A connection's task may fail alone. The driver and the log may not: if either ends, the member ends.
+//!
+//! [`Replica`]: crate::replica::Replica
+
+mod connection;
+mod driver;
+mod log_thread;
+mod member;
+mod settings;
+mod stats;
+
+pub use member::{Member, MemberError};
+pub use settings::MemberSettings;
+pub use stats::MemberStats;

@@ -1,0 +1,173 @@
+//! The loop that feeds the replica and carries out what it asks for.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+
+use rustc_hash::FxHashMap;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::connection::{ConnectionEvent, Outbox};
+use super::log_thread::{LogCommand, LogEvent};
+use super::member::MemberError;
+use super::stats::MemberStats;
+use crate::clock;
+use crate::replica::{CloseReason, ConnectionId, Input, Now, Output, Replica};
+
+/// Inputs handled between two looks at the timer.
+const INPUTS_MAX: usize = 256;
+
+/// Everything that the driver owns.
+pub(super) struct Driver {
+    pub(super) replica: Replica,
+    pub(super) connections: mpsc::Receiver<ConnectionEvent>,
+    pub(super) log_events: mpsc::Receiver<LogEvent>,
+    pub(super) log: Sender<LogCommand>,
+    pub(super) outboxes: FxHashMap<ConnectionId, Outbox>,
+    pub(super) is_serving: watch::Sender<bool>,
+    pub(super) stats: Arc<MemberStats>,
+}
+
+impl Driver {
+    /// Runs until told to stop; clients' sockets close then, and their sessions live on.
+    ///
+    /// # Errors
+    ///
+    /// When the log failed: what is not durable must not be acknowledged.
+    ///
+    /// # Panics
+    ///
+    /// When an invariant of the replica is broken.
+    pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), MemberError> {
+        let mut events = Vec::with_capacity(INPUTS_MAX);
+        loop {
+            // 1. Outputs, until there are none.
+            self.carry_out()?;
+            // 2. The timer.
+            let now = now();
+            let deadline = self.replica.poll_timeout();
+            if deadline.is_some_and(|deadline| deadline <= now.monotonic) {
+                self.replica.handle_timeout(now);
+                continue;
+            }
+            // 3. Inputs: what is durable before what clients ask.
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                event = self.log_events.recv() => self.on_log_event(event)?,
+                count = self.connections.recv_many(&mut events, INPUTS_MAX) => {
+                    if count == 0 {
+                        return Ok(());
+                    }
+                    for event in events.drain(..) {
+                        self.on_connection_event(event);
+                    }
+                }
+                () = sleep_until(deadline) => {}
+            }
+        }
+    }
+
+    fn on_log_event(&mut self, event: Option<LogEvent>) -> Result<(), MemberError> {
+        let input = match event {
+            Some(LogEvent::Durable(zxid)) => Input::Durable(zxid),
+            Some(LogEvent::EpochDurable(epoch)) => Input::EpochDurable(epoch),
+            Some(LogEvent::SnapshotSliceWritten) => Input::SnapshotSliceWritten,
+            Some(LogEvent::Failed(error)) => return Err(MemberError::Storage(error)),
+            None => return Err(MemberError::LogEnded),
+        };
+        self.replica.handle(now(), input);
+        let is_serving = self.replica.is_serving();
+        self.is_serving.send_if_modified(|was| std::mem::replace(was, is_serving) != is_serving);
+        Ok(())
+    }
+
+    fn on_connection_event(&mut self, event: ConnectionEvent) {
+        let input = match event {
+            ConnectionEvent::Connected(id, outbox) => {
+                self.outboxes.insert(id, outbox);
+                Input::Connected(id)
+            }
+            ConnectionEvent::Frame(id, frame) => Input::Frame(id, frame),
+            ConnectionEvent::Disconnected(id) => {
+                self.outboxes.remove(&id);
+                Input::Disconnected(id)
+            }
+        };
+        self.replica.handle(now(), input);
+    }
+
+    fn carry_out(&mut self) -> Result<(), MemberError> {
+        while let Some(output) = self.replica.poll_output() {
+            let command = match output {
+                Output::Append(entry) => LogCommand::Append(entry),
+                Output::SetEpoch(epoch) => LogCommand::SetEpoch(epoch),
+                Output::BeginSnapshot(zxid) => LogCommand::BeginSnapshot(zxid),
+                Output::SnapshotSlice(slice) => LogCommand::SnapshotSlice(slice),
+                Output::FinishSnapshot { zxid, digest } => LogCommand::FinishSnapshot { zxid, digest },
+                Output::Reply(id, frame) => {
+                    self.send(id, |outbox| outbox.reply(frame));
+                    continue;
+                }
+                Output::Notify(id, frame) => {
+                    self.send(id, |outbox| outbox.notify(frame));
+                    continue;
+                }
+                Output::Close(id, reason) => {
+                    self.close(id, &reason);
+                    continue;
+                }
+            };
+            self.log.send(command).map_err(|_gone| MemberError::LogEnded)?;
+        }
+        let tree = self.replica.tree();
+        self.stats.commits.store(self.replica.applied_txns(), Ordering::Relaxed);
+        self.stats.watched_paths.store(self.replica.watched_paths() as u64, Ordering::Relaxed);
+        self.stats.zxid.store(tree.last_zxid().raw().cast_unsigned(), Ordering::Relaxed);
+        self.stats.znodes.store(tree.node_count() as u64, Ordering::Relaxed);
+        self.stats.sessions.store(tree.sessions().len() as u64, Ordering::Relaxed);
+        self.stats.connections.store(self.outboxes.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn send(&mut self, id: ConnectionId, queue: impl FnOnce(&Outbox) -> bool) {
+        let Some(outbox) = self.outboxes.get(&id) else { return };
+        if !queue(outbox) {
+            let peer = outbox.peer();
+            warn!(connection = id.0, %peer, "closing a connection that does not read what it is sent");
+            self.outboxes.remove(&id);
+            self.replica.handle(now(), Input::Disconnected(id));
+        }
+    }
+
+    fn close(&mut self, id: ConnectionId, reason: &CloseReason) {
+        let Some(outbox) = self.outboxes.remove(&id) else { return };
+        match reason {
+            CloseReason::Malformed(_) | CloseReason::UnknownOperation(_) | CloseReason::AuthRefused(_) => {
+                self.stats.refusals.fetch_add(1, Ordering::Relaxed);
+                warn!(connection = id.0, peer = %outbox.peer(), %reason, "closing a connection for what it sent");
+            }
+            CloseReason::NoSuchSession
+            | CloseReason::ClientAhead { .. }
+            | CloseReason::SessionClosed
+            | CloseReason::SessionExpired
+            | CloseReason::SessionMoved
+            | CloseReason::HandshakeTimeout
+            | CloseReason::NotServing => {}
+        }
+    }
+}
+
+/// Reads both clocks, once per input.
+fn now() -> Now {
+    Now { monotonic: clock::now(), unix_ms: clock::unix_ms() }
+}
+
+async fn sleep_until(deadline: Option<std::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

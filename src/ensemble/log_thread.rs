@@ -1,0 +1,136 @@
+//! The thread that owns the storage: appends, syncs once a batch, and says what is durable.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use super::stats::MemberStats;
+use crate::clock;
+use crate::id::{Epoch, Zxid};
+use crate::storage::{Disk, Storage, StorageError};
+use crate::zab::Entry;
+
+/// What the log thread is asked for, in order.
+#[derive(Debug)]
+pub(super) enum LogCommand {
+    Append(Entry),
+    SetEpoch(Epoch),
+    BeginSnapshot(Zxid),
+    SnapshotSlice(Vec<u8>),
+    FinishSnapshot { zxid: Zxid, digest: u64 },
+}
+
+/// What the log thread says.
+#[derive(Debug)]
+pub(super) enum LogEvent {
+    /// Everything up to this txn is on disk.
+    Durable(Zxid),
+    /// The epoch is on disk.
+    EpochDurable(Epoch),
+    /// The slice was taken over.
+    SnapshotSliceWritten,
+    /// The storage failed; nothing more will be durable.
+    Failed(StorageError),
+}
+
+/// Events that may wait for the driver; a full channel makes the thread wait, and so bounds what is in flight.
+const EVENTS_MAX: usize = 64;
+/// Entries in one batch: enough to share a sync among many, few enough that the first does not wait long.
+const BATCH_MAX: usize = 1000;
+
+/// Starts the thread. It ends, with everything on disk, when the command sender is dropped.
+///
+/// Commands are not bounded here: clients are, each by how many requests it may have unanswered.
+pub(super) fn spawn<D: Disk>(
+    storage: Storage<D>,
+    snapshots_kept: usize,
+    stats: Arc<MemberStats>,
+) -> std::io::Result<(Sender<LogCommand>, mpsc::Receiver<LogEvent>, JoinHandle<()>)> {
+    let (commands, command_queue) = channel();
+    let (events, event_queue) = mpsc::channel(EVENTS_MAX);
+    let log = LogThread { storage, snapshots_kept, stats, events, appended: None };
+    let thread = std::thread::Builder::new().name("log".into()).spawn(move || log.run(&command_queue))?;
+    Ok((commands, event_queue, thread))
+}
+
+struct LogThread<D: Disk> {
+    storage: Storage<D>,
+    snapshots_kept: usize,
+    stats: Arc<MemberStats>,
+    events: mpsc::Sender<LogEvent>,
+    /// The last entry appended and not synced yet.
+    appended: Option<Zxid>,
+}
+
+impl<D: Disk> LogThread<D> {
+    fn run(mut self, commands: &Receiver<LogCommand>) {
+        while let Ok(first) = commands.recv() {
+            let batch = std::iter::once(first).chain(commands.try_iter().take(BATCH_MAX - 1));
+            if let Err(error) = self.carry_out(batch) {
+                // The driver ends the member; if it is gone already, there is nobody left to tell.
+                let _ = self.events.blocking_send(LogEvent::Failed(error));
+                return;
+            }
+        }
+    }
+
+    fn carry_out(&mut self, batch: impl Iterator<Item = LogCommand>) -> Result<(), StorageError> {
+        for command in batch {
+            match command {
+                LogCommand::Append(entry) => {
+                    self.storage.append(&entry)?;
+                    self.appended = Some(entry.zxid);
+                }
+                LogCommand::SetEpoch(epoch) => {
+                    self.sync()?;
+                    self.storage.set_accepted_epoch(epoch)?;
+                    self.storage.set_current_epoch(epoch)?;
+                    self.tell(LogEvent::EpochDurable(epoch));
+                }
+                LogCommand::BeginSnapshot(zxid) => {
+                    self.sync()?;
+                    self.storage.roll()?;
+                    self.storage.begin_snapshot(zxid)?;
+                }
+                LogCommand::SnapshotSlice(slice) => {
+                    self.storage.write_snapshot(&slice)?;
+                    self.tell(LogEvent::SnapshotSliceWritten);
+                }
+                LogCommand::FinishSnapshot { zxid, digest } => {
+                    self.sync()?;
+                    self.storage.finish_snapshot((zxid, digest))?;
+                    self.storage.purge(self.snapshots_kept)?;
+                    debug!(%zxid, "snapshot complete");
+                }
+            }
+        }
+        self.sync()
+    }
+
+    fn sync(&mut self) -> Result<(), StorageError> {
+        let Some(zxid) = self.appended.take() else { return Ok(()) };
+        let began = clock::now();
+        self.storage.sync()?;
+        let took = clock::now().saturating_duration_since(began);
+        self.stats.count_sync(took);
+        if took.as_millis() > SLOW_SYNC_MS {
+            warn!(
+                took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                "the disk is slow to sync the log"
+            );
+        }
+        self.tell(LogEvent::Durable(zxid));
+        Ok(())
+    }
+
+    fn tell(&self, event: LogEvent) {
+        // The driver is gone when the member ends; what was asked for is still carried out.
+        let _ = self.events.blocking_send(event);
+    }
+}
+
+/// Syncs that take longer are worth a warning, in ms; `fsync.warningthresholdms` of Apache ZooKeeper.
+const SLOW_SYNC_MS: u128 = 1000;

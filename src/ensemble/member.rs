@@ -1,0 +1,332 @@
+//! Starting and stopping a member.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::connection::{self, ConnectionEvent};
+use super::driver::Driver;
+use super::log_thread;
+use super::settings::MemberSettings;
+use super::stats::MemberStats;
+use crate::clock;
+use crate::replica::{ConnectionId, Now, Replica};
+use crate::storage::{FileDisk, Storage, StorageError};
+
+/// Why a member cannot start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum MemberError {
+    /// The data directory cannot be used, or a write failed.
+    #[error("storage failed")]
+    Storage(#[from] StorageError),
+    /// The log thread is gone.
+    #[error("the log thread ended")]
+    LogEnded,
+    /// The driver panicked: an invariant is broken.
+    #[error("a broken invariant stopped the member")]
+    Broken,
+    /// A socket or thread could not be set up.
+    #[error("cannot start the member on {data_dir}")]
+    Start {
+        /// The member's data directory.
+        data_dir: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A running member.
+#[derive(Debug)]
+pub struct Member {
+    client_addr: SocketAddr,
+    stats: Arc<MemberStats>,
+    is_serving: watch::Receiver<bool>,
+    stop: CancellationToken,
+    driver: JoinHandle<Result<(), MemberError>>,
+    acceptor: JoinHandle<()>,
+    log: std::thread::JoinHandle<()>,
+}
+
+/// Events of connections that may wait for the driver; a full channel makes readers wait.
+const EVENTS_MAX: usize = 4096;
+/// How long to pause when a connection cannot be accepted (no descriptors left), so as not to spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+impl Member {
+    /// Recovers what is in the data directory, establishes an epoch and serves clients of `listener`. Returns
+    /// once clients are served.
+    ///
+    /// # Errors
+    ///
+    /// When the data directory is damaged, used by another process or cannot be written.
+    pub async fn start(settings: MemberSettings, listener: TcpListener) -> Result<Self, MemberError> {
+        let start_error = |source| MemberError::Start { data_dir: settings.data_dir.clone(), source };
+        let client_addr = listener.local_addr().map_err(start_error)?;
+        let data_dir = settings.data_dir.clone();
+        let opened = tokio::task::spawn_blocking(move || Storage::open(FileDisk::open(&data_dir)?));
+        let (storage, recovered) = opened.await.map_err(|_panicked| MemberError::Broken)??;
+        info!(zxid = %recovered.tree.last_zxid(), znodes = recovered.tree.node_count(), "recovered");
+
+        let stats = Arc::new(MemberStats::default());
+        let (log, log_events, log_thread) =
+            log_thread::spawn(storage, settings.snapshots_kept, stats.clone()).map_err(start_error)?;
+        let now = Now { monotonic: clock::now(), unix_ms: clock::unix_ms() };
+        let last_epoch = recovered.accepted_epoch.max(recovered.current_epoch).unwrap_or_default();
+        let replica = Replica::new(settings.replica(), recovered.tree, last_epoch, now);
+        let (events, connections) = mpsc::channel(EVENTS_MAX);
+        let (is_serving, mut serving) = watch::channel(false);
+        let driver = Driver {
+            replica,
+            connections,
+            log_events,
+            log,
+            outboxes: FxHashMap::default(),
+            is_serving,
+            stats: stats.clone(),
+        };
+        let stop = CancellationToken::new();
+        let mut driver = tokio::spawn(driver.run(stop.clone()));
+        tokio::select! {
+            served = serving.wait_for(|is_serving| *is_serving) => { drop(served); }
+            ended = &mut driver => return Err(reason_of(ended)),
+        }
+        let acceptor = tokio::spawn(accept(listener, settings, events, stop.clone()));
+        Ok(Self { client_addr, stats, is_serving: serving, stop, driver, acceptor, log: log_thread })
+    }
+
+    /// Where clients connect.
+    pub const fn client_addr(&self) -> SocketAddr {
+        self.client_addr
+    }
+
+    /// What the member counts.
+    pub fn stats(&self) -> Arc<MemberStats> {
+        self.stats.clone()
+    }
+
+    /// Whether clients are served now.
+    pub fn is_serving(&self) -> bool {
+        *self.is_serving.borrow()
+    }
+
+    /// Waits for the member to fail, which it does not do in health.
+    ///
+    /// # Errors
+    ///
+    /// Why it ended.
+    pub async fn failed(&mut self) -> MemberError {
+        let ended = (&mut self.driver).await;
+        reason_of(ended)
+    }
+
+    /// Closes clients' sockets, writes what was asked for to disk and ends.
+    ///
+    /// # Errors
+    ///
+    /// When the member had failed before.
+    pub async fn shutdown(self) -> Result<(), MemberError> {
+        self.stop.cancel();
+        let ended = self.driver.await.map_err(|_panicked| MemberError::Broken)?;
+        // The acceptor and its connections end by the same token, the log with the driver's sender.
+        let _ = self.acceptor.await;
+        let log = self.log;
+        let joined = tokio::task::spawn_blocking(move || log.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            return Err(MemberError::LogEnded);
+        }
+        ended
+    }
+}
+
+fn reason_of(ended: Result<Result<(), MemberError>, tokio::task::JoinError>) -> MemberError {
+    match ended {
+        Ok(Err(error)) => error,
+        Ok(Ok(())) => MemberError::LogEnded,
+        Err(_panicked) => MemberError::Broken,
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    settings: MemberSettings,
+    events: mpsc::Sender<ConnectionEvent>,
+    stop: CancellationToken,
+) {
+    let permits = Arc::new(Semaphore::new(settings.connections_max));
+    let mut connections = JoinSet::new();
+    let mut next_id = 0;
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+            // Collects what ended; a panic in one connection's task ends that connection alone.
+            Some(_ended) = connections.join_next() => continue,
+        };
+        let (socket, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = permits.clone().try_acquire_owned() else {
+            warn!(%peer, max = settings.connections_max, "too many connections; closing a new one");
+            continue;
+        };
+        next_id += 1;
+        let id = ConnectionId(next_id);
+        debug!(connection = id.0, %peer, "accepted");
+        let (events, frame_bytes_max) = (events.clone(), settings.frame_bytes_max);
+        connections.spawn(async move {
+            // A task of its own, so that the driver hears of the end even if it is a panic.
+            let _ = tokio::spawn(connection::run(id, socket, peer, frame_bytes_max, events.clone())).await;
+            let _ = events.send(ConnectionEvent::Disconnected(id)).await;
+            drop(permit);
+        });
+    }
+    connections.shutdown().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use bytes::BytesMut;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::codec::Reader;
+    use crate::id::{SessionId, Xid, Zxid};
+    use crate::wire::{
+        ConnectRequest, ConnectResponse, CreateRequest, ReplyHeader, Request, Response, split_frame,
+        write_frame,
+    };
+    use crate::znode::{CreateMode, SessionPassword};
+
+    /// The bare wire, so that nothing of our own client hides what the member does.
+    struct Wire {
+        socket: TcpStream,
+        received: BytesMut,
+        session: SessionId,
+    }
+
+    impl Wire {
+        async fn connect(member: &Member, session: SessionId) -> Self {
+            let socket = TcpStream::connect(member.client_addr()).await.unwrap();
+            let mut wire = Self { socket, received: BytesMut::new(), session };
+            let password = SessionPassword::for_session(session);
+            let request = ConnectRequest {
+                last_zxid_seen: Zxid::ZERO,
+                timeout_ms: 10_000,
+                session,
+                password,
+                read_only: Some(false),
+            };
+            wire.send(|out| request.encode(out)).await;
+            let response = ConnectResponse::decode(&wire.receive().await.unwrap()).unwrap();
+            wire.session = response.session;
+            wire
+        }
+
+        async fn send(&mut self, content: impl FnOnce(&mut Vec<u8>)) {
+            let mut frame = Vec::new();
+            write_frame(&mut frame, content);
+            self.socket.write_all(&frame).await.unwrap();
+        }
+
+        async fn receive(&mut self) -> Option<bytes::Bytes> {
+            loop {
+                if let Some(frame) = split_frame(&mut self.received, 1 << 20).unwrap() {
+                    return Some(frame);
+                }
+                if self.socket.read_buf(&mut self.received).await.unwrap_or(0) == 0 {
+                    return None;
+                }
+            }
+        }
+
+        async fn ask(&mut self, request: &Request) -> Result<Response, crate::znode::OpError> {
+            self.send(|out| request.encode(Xid(1), out)).await;
+            let frame = self.receive().await.expect("a reply");
+            let mut reader = Reader::new(&frame);
+            let header = ReplyHeader::decode(&mut reader).unwrap();
+            match header.error {
+                Some(error) => Err(error),
+                None => Ok(Response::decode(request.op_code(), &mut reader).unwrap()),
+            }
+        }
+    }
+
+    async fn start(data_dir: &Path, snapshot_txns: u64) -> Member {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let settings =
+            MemberSettings { data_dir: data_dir.to_owned(), snapshot_txns, ..MemberSettings::default() };
+        Member::start(settings, listener).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_was_acknowledged_is_there_after_a_restart_and_the_session_goes_on() {
+        let data_dir = tempfile::tempdir().unwrap();
+        let member = start(data_dir.path(), 7).await;
+        let mut wire = Wire::connect(&member, SessionId::NONE).await;
+        for number in 0..30 {
+            let create = CreateRequest::open(format!("/n{number}"), "x", CreateMode::Ephemeral);
+            wire.ask(&Request::Create(create)).await.unwrap();
+        }
+        member.shutdown().await.unwrap();
+        assert_eq!(wire.receive().await, None, "a member that stops closes its sockets");
+
+        let member = start(data_dir.path(), 7).await;
+        let mut wire = Wire::connect(&member, wire.session).await;
+        assert_ne!(wire.session, SessionId::NONE);
+        let Ok(Response::Children(names)) =
+            wire.ask(&Request::GetChildren { path: "/".into(), watch: false }).await
+        else {
+            panic!("no children")
+        };
+        assert_eq!(names.len(), 31);
+        let stat = wire.ask(&Request::Exists { path: "/n29".into(), watch: false }).await.unwrap();
+        assert!(matches!(stat, Response::Stat(stat) if stat.ephemeral_owner == wire.session));
+        member.shutdown().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn two_members_never_share_a_data_directory() {
+        let data_dir = tempfile::tempdir().unwrap();
+        let member = start(data_dir.path(), 100).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let settings = MemberSettings { data_dir: data_dir.path().to_owned(), ..MemberSettings::default() };
+        let refused = Member::start(settings, listener).await;
+        assert!(matches!(refused, Err(MemberError::Storage(_))));
+        member.shutdown().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn garbage_ends_one_connection_and_leaves_others_served() {
+        let data_dir = tempfile::tempdir().unwrap();
+        let member = start(data_dir.path(), 100).await;
+        let mut canary = Wire::connect(&member, SessionId::NONE).await;
+        for garbage in [&[0xff; 8][..], b"GET / HTTP/1.1\r\n\r\n", &[0, 0, 0, 3, 1, 2, 3], &[0, 0, 0, 0]] {
+            let mut socket = TcpStream::connect(member.client_addr()).await.unwrap();
+            socket.write_all(garbage).await.unwrap();
+            let mut rest = Vec::new();
+            // A reset is as good an end as a clean close.
+            let _ = socket.read_to_end(&mut rest).await;
+            assert_eq!(rest, b"", "nothing is said to {garbage:?}");
+            assert_eq!(canary.ask(&Request::Ping).await, Ok(Response::Empty));
+        }
+        member.shutdown().await.unwrap();
+    }
+}
