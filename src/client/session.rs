@@ -1,0 +1,625 @@
+//! The session as a state machine: what to dial, send, answer and wait for. No clock, no socket.
+//!
+//! ```text
+//!            Dial             Opened                    Frame: session kept or new
+//!  Resting ────────► Dialing ────────► Greeting ──────────────────────────────────► Serving
+//!     ▲                 │ Failed, late    │ Failed, late, Frame: expired                │ Failed, silent,
+//!     └─────────────────┴─────────────────┴─────────────────────────────────────────────┘ Frame: garbage
+//! ```
+//!
+//! In goes an [`Input`] with the time it came at, out come [`Output`]s in the order in which they are to be carried
+//! out, and [`Session::poll_timeout`] says when to call with [`Input::Tick`] at the latest.
+//!
+//! Invariants: requests wait only while there is no connection that serves, and are under way only while there is
+//! one; replies are taken strictly in the order of the requests; a session ends only when a server says so.
+//!
+//! Source: `ClientCnxn.java` of Apache ZooKeeper, but for what is noted.
+
+mod message;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+pub use self::message::Reply;
+pub(super) use self::message::{Input, Output, Ticket};
+use super::error::{ClientError, Operation};
+use super::settings::ClientSettings;
+use super::state::ClientState;
+use super::watch_table::{WatchKind, WatchTable, WatcherId};
+use super::watcher::{ResyncReason, WatchNotice};
+use crate::codec::Reader;
+use crate::id::{SessionId, Xid, Zxid};
+use crate::wire::{
+    ConnectRequest, ConnectResponse, FRAME_BYTES_MAX, ReplyHeader, Request, Response, SetWatches, write_frame,
+};
+use crate::znode::{OpError, SessionPassword, WatchedEvent};
+
+/// Requests that wait or are under way at once; beyond it callers wait their turn. Apache ZooKeeper stops reading
+/// from its connections at 1000 outstanding requests (`globalOutstandingLimit`), so more would only queue there.
+const REQUESTS_MAX: usize = 1000;
+/// The same in bytes, since one request may have a whole frame.
+const REQUEST_BYTES_MAX: usize = 16 << 20;
+/// Watches at once, one-shot ones included: what a reconnect has to bring back, at about 100 bytes each.
+const WATCHES_MAX: usize = 1 << 16;
+/// Bytes of paths in one setWatches; Apache's client has the same, well below the frame bound.
+const REARM_BYTES_MAX: usize = 128 << 10;
+
+/// A session and the connection that it has or wants.
+#[derive(Debug)]
+pub(super) struct Session {
+    settings: ClientSettings,
+    rng: fastrand::Rng,
+    servers: Arc<[Arc<str>]>,
+    next_server: usize,
+    /// Dials since the last connection that answered anything after the first frame.
+    failures: u32,
+    last_failure: Option<Arc<str>>,
+    phase: Phase,
+    /// The session to resume, [`SessionId::NONE`] when there is none.
+    id: SessionId,
+    password: SessionPassword,
+    timeout: Duration,
+    generation: u64,
+    /// The newest zxid of a reply, not of an event: after event and before reply other events of the same txn may
+    /// be under way, which re-arming with a later zxid would lose.
+    last_zxid: Zxid,
+    last_xid: i32,
+    waiting: VecDeque<Waiting>,
+    pending: VecDeque<Pending>,
+    request_bytes: usize,
+    watches: WatchTable,
+    closing: Option<Instant>,
+    outputs: VecDeque<Output>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Resting { dial_at: Instant },
+    Dialing { server: Arc<str>, give_up_at: Instant },
+    Greeting { server: Arc<str>, give_up_at: Instant },
+    Serving(Serving),
+    Ended,
+}
+
+#[derive(Debug)]
+struct Serving {
+    server: Arc<str>,
+    last_sent: Instant,
+    last_received: Instant,
+    /// When the pings that were not answered yet were sent.
+    pings: VecDeque<Instant>,
+}
+
+/// A request that was not sent yet.
+#[derive(Debug)]
+struct Waiting {
+    ticket: Ticket,
+    request: Request,
+    watcher: Option<WatcherId>,
+    deadline: Instant,
+}
+
+/// A request that was sent and not answered yet.
+#[derive(Debug)]
+struct Pending {
+    xid: Xid,
+    operation: Operation,
+    purpose: Purpose,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum Purpose {
+    Answer { ticket: Ticket, watch: Option<(WatcherId, WatchKind)> },
+    Rearm { resync: Option<ResyncReason> },
+    Close,
+}
+
+impl Session {
+    /// A session that wants its first connection at `now`. `seed` decides the order of servers and the pauses.
+    pub(super) fn new(settings: ClientSettings, seed: u64, now: Instant) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut servers: Vec<Arc<str>> = settings.servers.iter().map(|server| Arc::from(&**server)).collect();
+        rng.shuffle(&mut servers);
+        Self {
+            timeout: settings.session_timeout,
+            settings,
+            rng,
+            servers: servers.into(),
+            next_server: 0,
+            failures: 0,
+            last_failure: None,
+            phase: Phase::Resting { dial_at: now },
+            id: SessionId::NONE,
+            password: SessionPassword::ZERO,
+            generation: 0,
+            last_zxid: Zxid::ZERO,
+            last_xid: 0,
+            waiting: VecDeque::new(),
+            pending: VecDeque::new(),
+            request_bytes: 0,
+            watches: WatchTable::default(),
+            closing: None,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Takes note of what happened at `now`.
+    pub(super) fn handle(&mut self, input: Input, now: Instant) {
+        match input {
+            Input::Submit { ticket, request, watcher, deadline } => {
+                self.on_submit(Waiting { ticket, request, watcher, deadline }, now);
+            }
+            Input::Withdraw(ticket) => self.waiting.retain(|waiting| waiting.ticket != ticket),
+            Input::Unwatch(watcher) => self.watches.remove(watcher),
+            Input::Opened => self.on_opened(),
+            Input::Failed(cause) => self.lose(&cause, now),
+            Input::Frame(frame) => self.on_frame(&frame, now),
+            Input::Close => self.on_close(now),
+            Input::Tick => self.on_tick(now),
+        }
+        self.check_invariants();
+    }
+
+    /// The next thing to do.
+    pub(super) fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call with [`Input::Tick`] unless something else happens before.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let phase = match &self.phase {
+            Phase::Resting { dial_at } => Some(*dial_at),
+            Phase::Dialing { give_up_at, .. } | Phase::Greeting { give_up_at, .. } => Some(*give_up_at),
+            Phase::Serving(serving) => Some(self.ping_at(serving).min(self.silent_at(serving))),
+            Phase::Ended => None,
+        };
+        let waiting = self.waiting.iter().map(|waiting| waiting.deadline).min();
+        [phase, waiting, self.closing].into_iter().flatten().min()
+    }
+
+    /// Whether another request may be submitted; otherwise callers wait.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.len() + self.pending.len() < REQUESTS_MAX && self.request_bytes < REQUEST_BYTES_MAX
+    }
+
+    /// Whether requests are sent at once.
+    pub(super) const fn is_serving(&self) -> bool {
+        matches!(self.phase, Phase::Serving(_))
+    }
+
+    fn on_submit(&mut self, waiting: Waiting, now: Instant) {
+        let operation = Operation::of(&waiting.request);
+        let refusal = if self.closing.is_some() || matches!(self.phase, Phase::Ended) {
+            ClientError::Closed
+        } else if waiting.watcher.is_some() && self.watches.len() >= WATCHES_MAX {
+            ClientError::TooManyWatches { operation, max: WATCHES_MAX }
+        } else if self.is_serving() {
+            return self.send_request(waiting, now);
+        } else {
+            return self.waiting.push_back(waiting);
+        };
+        self.refuse(&waiting, refusal);
+    }
+
+    fn on_opened(&mut self) {
+        let Phase::Dialing { server, give_up_at } = &self.phase else { return };
+        let (server, give_up_at) = (server.clone(), *give_up_at + self.settings.connect_timeout);
+        self.phase = Phase::Greeting { server, give_up_at };
+        let greeting = ConnectRequest {
+            last_zxid_seen: self.last_zxid,
+            timeout_ms: i32::try_from(self.settings.session_timeout.as_millis()).unwrap_or(i32::MAX),
+            session: self.id,
+            password: self.password,
+            read_only: Some(false),
+        };
+        let mut frame = Vec::new();
+        write_frame(&mut frame, |out| greeting.encode(out));
+        self.outputs.push_back(Output::Send(frame));
+    }
+
+    fn on_frame(&mut self, frame: &Bytes, now: Instant) {
+        let result = match &mut self.phase {
+            Phase::Greeting { server, .. } => {
+                let server = server.clone();
+                self.on_connect_response(frame, server, now)
+            }
+            Phase::Serving(serving) => {
+                serving.last_received = now;
+                self.on_message(frame, now)
+            }
+            Phase::Resting { .. } | Phase::Dialing { .. } | Phase::Ended => return,
+        };
+        if let Err(garbage) = result {
+            self.hang_up(&format!("the server broke the protocol: {garbage}"), now);
+        }
+    }
+
+    fn on_connect_response(&mut self, frame: &[u8], server: Arc<str>, now: Instant) -> Result<(), String> {
+        let response = ConnectResponse::decode(frame).map_err(|error| error.to_string())?;
+        let Some(timeout) = response.timeout() else { return self.on_expired(now) };
+        if response.session == SessionId::NONE || ![SessionId::NONE, response.session].contains(&self.id) {
+            return Err(format!("asked for session {}, it answered for {}", self.id, response.session));
+        }
+        let is_new = self.id == SessionId::NONE;
+        self.generation += u64::from(is_new);
+        self.id = response.session;
+        self.password = response.password;
+        self.timeout = timeout;
+        let state = ClientState::Connected {
+            session: self.id,
+            generation: self.generation,
+            server: server.clone(),
+            timeout,
+        };
+        self.phase =
+            Phase::Serving(Serving { server, last_sent: now, last_received: now, pings: VecDeque::new() });
+        self.rearm(if is_new { ResyncReason::NewSession } else { ResyncReason::Reconnected }, now);
+        self.outputs.push_back(Output::State(state));
+        for waiting in std::mem::take(&mut self.waiting) {
+            self.send_request(waiting, now);
+        }
+        if self.closing.is_some() {
+            self.send_close(now);
+        }
+        Ok(())
+    }
+
+    /// A server says that the session is gone. Requests that waited were meant for it: they fail, so that nobody
+    /// finds an ephemeral in a session that it knows nothing of.
+    fn on_expired(&mut self, now: Instant) -> Result<(), String> {
+        let session = std::mem::replace(&mut self.id, SessionId::NONE);
+        if session == SessionId::NONE {
+            return Err("it refuses to open a session".to_owned());
+        }
+        self.password = SessionPassword::ZERO;
+        self.outputs.push_back(Output::State(ClientState::Expired { session, generation: self.generation }));
+        for waiting in std::mem::take(&mut self.waiting) {
+            let operation = Operation::of(&waiting.request);
+            self.refuse(&waiting, ClientError::SessionExpired { operation, session });
+        }
+        self.outputs.push_back(Output::HangUp("the session has expired".into()));
+        if self.closing.is_some() {
+            self.end(Ok(()));
+        } else {
+            self.rest(now);
+        }
+        Ok(())
+    }
+
+    fn on_message(&mut self, frame: &Bytes, now: Instant) -> Result<(), String> {
+        let mut reader = Reader::new(frame);
+        let header = ReplyHeader::decode(&mut reader).map_err(|error| error.to_string())?;
+        match header.xid {
+            Xid::NOTIFICATION => self.on_notification(header, &mut reader),
+            Xid::PING => self.on_pong(now),
+            _ => self.on_reply(header, &mut reader),
+        }
+    }
+
+    fn on_notification(&mut self, header: ReplyHeader, reader: &mut Reader<'_>) -> Result<(), String> {
+        let event = WatchedEvent::decode(reader).map_err(|error| error.to_string())?;
+        for watcher in self.watches.fire_once(&event) {
+            self.outputs.push_back(Output::Fire(watcher, event.clone()));
+        }
+        for watcher in self.watches.fire_lasting(&event) {
+            let notice = WatchNotice::Event(event.clone(), header.zxid);
+            self.outputs.push_back(Output::Notify(watcher, notice));
+        }
+        Ok(())
+    }
+
+    fn on_pong(&mut self, now: Instant) -> Result<(), String> {
+        let Phase::Serving(serving) = &mut self.phase else { return Ok(()) };
+        let sent = serving.pings.pop_front().ok_or("it answered a ping that was not sent")?;
+        self.failures = 0;
+        self.outputs.push_back(Output::Proved(Some(now.saturating_duration_since(sent))));
+        Ok(())
+    }
+
+    fn on_reply(&mut self, header: ReplyHeader, reader: &mut Reader<'_>) -> Result<(), String> {
+        let expected = self.pending.front();
+        let Some(pending) = expected.filter(|pending| pending.xid == header.xid) else {
+            let expected = expected.map(|pending| pending.xid.0);
+            return Err(format!("it answered request {}, {expected:?} was expected", header.xid));
+        };
+        let result = match header.error {
+            Some(error) => Err(error),
+            None => Ok(Response::decode(pending.operation.op, reader)
+                .map_err(|error| format!("{}: {error}", pending.operation))?),
+        };
+        let Pending { operation, purpose, bytes, .. } = self.pending.pop_front().expect("looked at above");
+        self.request_bytes -= bytes;
+        self.failures = 0;
+        self.outputs.push_back(Output::Proved(None));
+        match purpose {
+            Purpose::Answer { ticket, watch } => {
+                self.last_zxid = self.last_zxid.max(header.zxid);
+                self.set_watch(watch, &operation, result.as_ref().err().copied());
+                let reply = result.map(|response| Reply { zxid: header.zxid, response });
+                let reply = reply.map_err(|error| ClientError::Op { operation, error });
+                self.outputs.push_back(Output::Complete(ticket, reply));
+            }
+            // Its zxid is not taken over: until all batches are answered, a later relative zxid would make the next
+            // connection skip what the unanswered ones missed.
+            Purpose::Rearm { resync } => {
+                result.map_err(|error| format!("it did not take the watches back: {error}"))?;
+                if let Some(reason) = resync {
+                    self.notify_lasting(&WatchNotice::Resync(reason));
+                }
+            }
+            Purpose::Close => {
+                self.outputs.push_back(Output::HangUp("the session is closed".into()));
+                self.end(Ok(()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Registers the watch that a request set, as far as its answer says that it did.
+    fn set_watch(
+        &mut self,
+        watch: Option<(WatcherId, WatchKind)>,
+        operation: &Operation,
+        error: Option<OpError>,
+    ) {
+        let Some((watcher, kind)) = watch else { return };
+        let kind = match (kind, error) {
+            (kind, None) => kind,
+            (WatchKind::Exist, Some(OpError::NoNode)) => {
+                return self.watches.add(watcher, WatchKind::Exist, operation.path.clone());
+            }
+            (_, Some(_)) => return self.outputs.push_back(Output::Forget(watcher)),
+        };
+        // A znode that is there is watched for its data, whichever request asked.
+        let kind = if kind == WatchKind::Exist { WatchKind::Data } else { kind };
+        self.watches.add(watcher, kind, operation.path.clone());
+    }
+
+    fn on_close(&mut self, now: Instant) {
+        if self.closing.is_some() || matches!(self.phase, Phase::Ended) {
+            return;
+        }
+        self.closing = Some(now + self.settings.close_timeout);
+        for waiting in std::mem::take(&mut self.waiting) {
+            self.refuse(&waiting, ClientError::Closed);
+        }
+        if self.is_serving() {
+            self.send_close(now);
+        } else if self.id == SessionId::NONE {
+            self.outputs.push_back(Output::HangUp("the client is closed".into()));
+            self.end(Ok(()));
+        } else if let Phase::Resting { dial_at } = &mut self.phase {
+            *dial_at = now;
+        }
+    }
+
+    fn on_tick(&mut self, now: Instant) {
+        if self.closing.is_some_and(|give_up_at| give_up_at <= now) {
+            return self.give_up_closing();
+        }
+        self.expire_waiting(now);
+        match &self.phase {
+            Phase::Resting { dial_at } if *dial_at <= now => self.dial(now),
+            Phase::Dialing { give_up_at, .. } if *give_up_at <= now => {
+                self.hang_up(&format!("no connection within {:?}", self.settings.connect_timeout), now);
+            }
+            Phase::Greeting { give_up_at, .. } if *give_up_at <= now => {
+                self.hang_up("no answer to the first frame in time; the server may have no quorum", now);
+            }
+            Phase::Serving(serving) if self.silent_at(serving) <= now => {
+                self.hang_up(&format!("no word for {:?}", now - serving.last_received), now);
+            }
+            Phase::Serving(serving) if self.ping_at(serving) <= now => self.ping(now),
+            Phase::Resting { .. }
+            | Phase::Dialing { .. }
+            | Phase::Greeting { .. }
+            | Phase::Serving(_)
+            | Phase::Ended => {}
+        }
+    }
+
+    /// Fails what has waited for a connection too long.
+    fn expire_waiting(&mut self, now: Instant) {
+        let (late, rest) = std::mem::take(&mut self.waiting).into_iter().partition(|w| w.deadline <= now);
+        self.waiting = rest;
+        let late: VecDeque<Waiting> = late;
+        for waiting in late {
+            let error = ClientError::NotConnected {
+                operation: Operation::of(&waiting.request),
+                waited: self.settings.request_timeout,
+                servers: self.servers.clone(),
+                last_failure: self.last_failure.clone().unwrap_or_else(|| "none yet".into()),
+            };
+            self.refuse(&waiting, error);
+        }
+    }
+
+    fn dial(&mut self, now: Instant) {
+        let Some(server) = self.servers.get(self.next_server % self.servers.len().max(1)).cloned() else {
+            self.last_failure = Some("no server is configured".into());
+            return self.rest(now);
+        };
+        self.next_server = (self.next_server + 1) % self.servers.len();
+        let give_up_at = now + self.settings.connect_timeout;
+        self.phase = Phase::Dialing { server: server.clone(), give_up_at };
+        self.outputs.push_back(Output::Dial(server));
+    }
+
+    fn hang_up(&mut self, cause: &str, now: Instant) {
+        self.outputs.push_back(Output::HangUp(cause.into()));
+        self.lose(cause, now);
+    }
+
+    /// The connection, or the attempt at one, is no more. What was under way may or may not have been carried out.
+    fn lose(&mut self, cause: &str, now: Instant) {
+        let (server, was_serving) = match &self.phase {
+            Phase::Dialing { server, .. } | Phase::Greeting { server, .. } => (server.clone(), false),
+            Phase::Serving(serving) => (serving.server.clone(), true),
+            Phase::Resting { .. } | Phase::Ended => return,
+        };
+        self.last_failure = Some(self.describe_failure(&server, cause).into());
+        let last_failure = self.last_failure.clone();
+        self.outputs.push_back(Output::State(ClientState::Connecting { last_failure }));
+        if was_serving {
+            self.fail_pending(&server, cause);
+            self.notify_lasting(&WatchNotice::Disconnected);
+        }
+        self.rest(now);
+    }
+
+    /// A server that is behind what a client has seen closes the connection without a word.
+    fn describe_failure(&self, server: &str, cause: &str) -> String {
+        if matches!(self.phase, Phase::Greeting { .. }) && self.last_zxid > Zxid::ZERO {
+            let seen = self.last_zxid;
+            return format!(
+                "{server}: {cause}; if it stays, its data may be older than {seen}, which was seen before"
+            );
+        }
+        format!("{server}: {cause}")
+    }
+
+    fn fail_pending(&mut self, server: &Arc<str>, cause: &str) {
+        self.request_bytes = 0;
+        let cause: Arc<str> = cause.into();
+        for Pending { operation, purpose, .. } in std::mem::take(&mut self.pending) {
+            let Purpose::Answer { ticket, watch } = purpose else { continue };
+            self.outputs.extend(watch.map(|(watcher, _)| Output::Forget(watcher)));
+            let error =
+                ClientError::ConnectionLost { operation, server: server.clone(), cause: cause.clone() };
+            self.outputs.push_back(Output::Complete(ticket, Err(error)));
+        }
+    }
+
+    fn rest(&mut self, now: Instant) {
+        let pause = self.settings.backoff().pause(self.failures, &mut self.rng);
+        self.failures = self.failures.saturating_add(1);
+        self.phase = Phase::Resting { dial_at: now + pause };
+    }
+
+    fn rearm(&mut self, reason: ResyncReason, now: Instant) {
+        let mut batches = self.watches.rearm(self.last_zxid, REARM_BYTES_MAX).into_iter().peekable();
+        while let Some(batch) = batches.next() {
+            let resync = if batches.peek().is_none() { Some(reason) } else { None };
+            self.send_own(&set_watches(batch), Xid::SET_WATCHES, Purpose::Rearm { resync }, now);
+        }
+    }
+
+    /// Servers drop the connection for a frame that is too long: such a request is not sent.
+    fn send_request(&mut self, waiting: Waiting, now: Instant) {
+        let xid = self.next_xid();
+        let frame = frame_of(&waiting.request, xid);
+        let (bytes, max) = (frame.len() - FRAME_LENGTH_BYTES, FRAME_BYTES_MAX);
+        let operation = Operation::of(&waiting.request);
+        if bytes > max {
+            return self.refuse(&waiting, ClientError::TooLong { operation, bytes, max });
+        }
+        let watch = waiting.watcher.zip(WatchKind::set_by(&waiting.request));
+        let purpose = Purpose::Answer { ticket: waiting.ticket, watch };
+        self.send(Pending { xid, operation, purpose, bytes: frame.len() }, frame, now);
+    }
+
+    fn send_close(&mut self, now: Instant) {
+        let xid = self.next_xid();
+        self.send_own(&Request::CloseSession, xid, Purpose::Close, now);
+    }
+
+    fn ping(&mut self, now: Instant) {
+        let Phase::Serving(serving) = &mut self.phase else { return };
+        serving.pings.push_back(now);
+        serving.last_sent = now;
+        self.outputs.push_back(Output::Send(frame_of(&Request::Ping, Xid::PING)));
+    }
+
+    fn send_own(&mut self, request: &Request, xid: Xid, purpose: Purpose, now: Instant) {
+        let frame = frame_of(request, xid);
+        let operation = Operation::of(request);
+        self.send(Pending { xid, operation, purpose, bytes: frame.len() }, frame, now);
+    }
+
+    fn send(&mut self, pending: Pending, frame: Vec<u8>, now: Instant) {
+        if let Phase::Serving(serving) = &mut self.phase {
+            serving.last_sent = now;
+        }
+        self.request_bytes += pending.bytes;
+        self.pending.push_back(pending);
+        self.outputs.push_back(Output::Send(frame));
+    }
+
+    fn next_xid(&mut self) -> Xid {
+        self.last_xid = self.last_xid.checked_add(1).unwrap_or(1);
+        Xid(self.last_xid)
+    }
+
+    fn refuse(&mut self, waiting: &Waiting, error: ClientError) {
+        self.outputs.extend(waiting.watcher.map(Output::Forget));
+        self.outputs.push_back(Output::Complete(waiting.ticket, Err(error)));
+    }
+
+    fn notify_lasting(&mut self, notice: &WatchNotice) {
+        let notices = self.watches.lasting().map(|watcher| Output::Notify(watcher, notice.clone()));
+        self.outputs.extend(notices);
+    }
+
+    fn give_up_closing(&mut self) {
+        let error = ClientError::NotClosed { session: self.id, waited: self.settings.close_timeout };
+        self.hang_up_for_good("the session was not closed in time");
+        self.end(Err(error));
+    }
+
+    fn hang_up_for_good(&mut self, cause: &str) {
+        self.outputs.push_back(Output::HangUp(cause.into()));
+        if let Phase::Serving(serving) = &self.phase {
+            let server = serving.server.clone();
+            self.fail_pending(&server, cause);
+        }
+    }
+
+    fn end(&mut self, result: Result<(), ClientError>) {
+        self.phase = Phase::Ended;
+        self.closing = None;
+        self.outputs.push_back(Output::State(ClientState::Closed));
+        self.outputs.push_back(Output::Ended(result));
+    }
+
+    fn ping_at(&self, serving: &Serving) -> Instant {
+        serving.last_sent + self.timeout / 3
+    }
+
+    fn silent_at(&self, serving: &Serving) -> Instant {
+        serving.last_received + self.timeout * 2 / 3
+    }
+
+    fn check_invariants(&self) {
+        assert!(
+            self.waiting.is_empty() || !self.is_serving(),
+            "a connection that serves keeps nobody waiting"
+        );
+        assert!(self.pending.is_empty() || self.is_serving(), "nothing is under way without a connection");
+        assert!(!self.pending.is_empty() || self.request_bytes == 0, "bytes belong to requests under way");
+    }
+}
+
+/// The length that precedes each frame.
+const FRAME_LENGTH_BYTES: usize = 4;
+
+fn frame_of(request: &Request, xid: Xid) -> Vec<u8> {
+    let mut frame = Vec::new();
+    write_frame(&mut frame, |out| request.encode(xid, out));
+    frame
+}
+
+/// setWatches where it will do, so that servers before 3.6 understand it.
+fn set_watches(batch: SetWatches) -> Request {
+    if batch.persistent.is_empty() && batch.persistent_recursive.is_empty() {
+        Request::SetWatches(batch)
+    } else {
+        Request::SetWatches2(batch)
+    }
+}
+
+#[cfg(test)]
+mod tests;
