@@ -1,11 +1,23 @@
 //! The registry: services and their instances, as znodes, as the view that lookups read, and in between.
 
 mod cache;
+pub mod check;
+mod layout;
+pub mod mirror;
 mod name;
+mod owner;
 mod record;
+pub mod registrar;
+pub mod select;
+mod service;
 mod view;
 
 pub use cache::Cache;
+pub use layout::{Layout, Place};
+pub use mirror::{Mirror, MirrorStats};
 pub use name::{Label, LabelError, ServiceKey};
+pub use owner::{owner_id, random_id};
 pub use record::{Port, Protocol, Record, RecordError, Status};
+pub use registrar::{Registrar, RegistrarSettings};
+pub use service::{OwnService, PortSettings, Registration, ServiceDefaults, resolve_services};
 pub use view::{Instance, Service, ServiceSettings, View};

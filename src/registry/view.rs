@@ -1,6 +1,6 @@
 //! What lookups read: an immutable picture of the registry.
 //!
-//! One task publishes a [`View`]; any thread reads it without a lock through a [`Cache`]. Everything that
+//! One task publishes a [`View`]; any thread reads it without a lock through a [`Cache`](super::Cache). Everything that
 //! a reader needs precomputed is computed at publication.
 
 use std::collections::BTreeMap;

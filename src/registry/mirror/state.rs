@@ -1,0 +1,298 @@
+//! The view as it grows from one read after the other. Pure.
+//!
+//! Only a read changes the view, never an event: what an event says may be outdated when it arrives, and a deletion
+//! and a creation in one multi must not look like a gap.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tracing::warn;
+
+use crate::id::Zxid;
+use crate::registry::layout::Place;
+use crate::registry::name::{Label, ServiceKey};
+use crate::registry::record::Record;
+use crate::registry::view::{Instance, Service, ServiceSettings, View};
+use crate::znode::{OpError, Stat};
+
+/// What reading one znode came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadOutcome {
+    /// It is there.
+    Found {
+        /// Its data.
+        data: Option<Bytes>,
+        /// Its stat.
+        stat: Stat,
+    },
+    /// It is not.
+    Missing,
+    /// The server does not let us know.
+    Refused(OpError),
+}
+
+/// Everything below the root, as one walk found it.
+pub type Walk = BTreeMap<ServiceKey, WalkedService>;
+
+/// A service as a walk found it.
+#[derive(Clone, Debug)]
+pub struct WalkedService {
+    /// Its own znode.
+    pub znode: ReadOutcome,
+    /// Its instances by id.
+    pub instances: BTreeMap<Label, ReadOutcome>,
+}
+
+/// The view, and what was counted while it grew.
+#[derive(Debug, Default)]
+pub struct MirrorState {
+    view: View,
+    has_changed: bool,
+    unreadable: u64,
+}
+
+impl MirrorState {
+    /// The view to publish, if it differs from the last that was taken.
+    pub fn take_changed(&mut self) -> Option<View> {
+        std::mem::take(&mut self.has_changed).then(|| self.view.clone())
+    }
+
+    /// How many reads found something that could not be understood, or were refused.
+    pub fn unreadable(&self) -> u64 {
+        self.unreadable
+    }
+
+    /// Takes the outcome of one read.
+    pub fn on_read(&mut self, place: &Place, outcome: &ReadOutcome) {
+        match place {
+            Place::Service(service) => self.on_service(service, outcome),
+            Place::Instance(service, id) => self.on_instance(service, id, outcome),
+        }
+    }
+
+    /// Takes a whole walk: what it did not find is gone.
+    pub fn on_walk(&mut self, walk: &Walk) {
+        if !self.view.is_loaded {
+            self.view.is_loaded = true;
+            self.has_changed = true;
+        }
+        let gone: Vec<_> =
+            self.view.services.keys().filter(|service| !walk.contains_key(*service)).cloned().collect();
+        for service in gone {
+            self.on_service(&service, &ReadOutcome::Missing);
+        }
+        for (service, walked) in walk {
+            self.on_service(service, &walked.znode);
+            let gone: Vec<_> = self.view.services.get(service).map_or_else(Vec::new, |known| {
+                let ids = known.instances.iter().map(|instance| &instance.id);
+                ids.filter(|id| !walked.instances.contains_key(*id)).cloned().collect()
+            });
+            for id in gone {
+                self.on_instance(service, &id, &ReadOutcome::Missing);
+            }
+            for (id, outcome) in &walked.instances {
+                self.on_instance(service, id, outcome);
+            }
+        }
+    }
+
+    fn on_service(&mut self, service: &ServiceKey, outcome: &ReadOutcome) {
+        let (data, stat) = match outcome {
+            ReadOutcome::Found { data, stat } => (data, stat),
+            // It can have no instances then: a znode with children is not deleted.
+            ReadOutcome::Missing => {
+                self.has_changed |= self.view.services.remove(service).is_some();
+                return;
+            }
+            ReadOutcome::Refused(error) => return self.skip(&service, error),
+        };
+        let settings = match data.as_deref().filter(|data| !data.is_empty()) {
+            None => Some(ServiceSettings::default()),
+            Some(data) => serde_json::from_slice(data)
+                .map_err(|error| self.skip(&format_args!("settings of {service}"), &error))
+                .ok(),
+        };
+        let zxid = stat.mzxid.max(stat.pzxid);
+        let known = self.service_mut(service);
+        if let Some(settings) = settings.filter(|settings| *settings != known.settings) {
+            Arc::make_mut(known).settings = settings;
+            self.has_changed = true;
+        }
+        self.raise_zxid(service, zxid);
+    }
+
+    fn on_instance(&mut self, service: &ServiceKey, id: &Label, outcome: &ReadOutcome) {
+        let (data, stat) = match outcome {
+            ReadOutcome::Found { data, stat } => (data.as_deref().unwrap_or_default(), stat),
+            ReadOutcome::Missing => return self.remove_instance(service, id),
+            ReadOutcome::Refused(error) => return self.skip(&format_args!("{id} of {service}"), error),
+        };
+        let record = match Record::decode(data) {
+            Ok(record) => record,
+            Err(error) => return self.skip(&format_args!("{id} of {service}"), &error),
+        };
+        let (mzxid, session) = (stat.mzxid, stat.ephemeral_owner);
+        let instance = Instance { id: id.clone(), record, mzxid, session };
+        let known = self.service_mut(service);
+        match position(known, id) {
+            Ok(at) if *known.instances[at] == instance => return,
+            Ok(at) => Arc::make_mut(known).instances[at] = Arc::new(instance),
+            Err(at) => Arc::make_mut(known).instances.insert(at, Arc::new(instance)),
+        }
+        self.has_changed = true;
+        self.raise_zxid(service, mzxid);
+    }
+
+    fn remove_instance(&mut self, service: &ServiceKey, id: &Label) {
+        let Some(known) = self.view.services.get_mut(service) else { return };
+        let Ok(at) = position(known, id) else { return };
+        Arc::make_mut(known).instances.remove(at);
+        self.has_changed = true;
+    }
+
+    /// What cannot be understood changes nothing: what was last understood of it stays.
+    fn skip(&mut self, what: &dyn std::fmt::Display, error: &dyn std::fmt::Display) {
+        self.unreadable += 1;
+        warn!(%what, error = %error, "skipped a znode that cannot be read");
+    }
+
+    fn service_mut(&mut self, service: &ServiceKey) -> &mut Arc<Service> {
+        self.view.services.entry(service.clone()).or_insert_with(|| {
+            self.has_changed = true;
+            Arc::new(Service {
+                key: service.clone(),
+                settings: ServiceSettings::default(),
+                instances: Vec::new(),
+                zxid: Zxid::ZERO,
+            })
+        })
+    }
+
+    fn raise_zxid(&mut self, service: &ServiceKey, zxid: Zxid) {
+        let Some(known) = self.view.services.get_mut(service) else { return };
+        if known.zxid < zxid {
+            Arc::make_mut(known).zxid = zxid;
+            self.has_changed = true;
+        }
+        self.view.zxid = self.view.zxid.max(zxid);
+    }
+}
+
+fn position(service: &Service, id: &Label) -> Result<usize, usize> {
+    service.instances.binary_search_by(|instance| instance.id.cmp(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::SessionId;
+
+    #[test]
+    fn reads_grow_the_view_and_unchanged_services_are_shared() {
+        let mut state = MirrorState::default();
+        state.on_walk(&Walk::new());
+        let empty = state.take_changed().unwrap();
+        assert!(empty.is_loaded && empty.services.is_empty());
+
+        state.on_read(&instance("web", "b"), &found(&record(80), 5));
+        state.on_read(&instance("web", "a"), &found(&record(80), 6));
+        state.on_read(&instance("api", "a"), &found(&record(81), 7));
+        let first = state.take_changed().unwrap();
+        assert_eq!(ids(&first, "web"), ["a", "b"]);
+        assert_eq!(first.zxid, zxid(7));
+        assert_eq!(first.services[&key("web")].zxid, zxid(6));
+
+        state.on_read(&instance("api", "a"), &found(&record(82), 8));
+        let second = state.take_changed().unwrap();
+        assert!(Arc::ptr_eq(&first.services[&key("web")], &second.services[&key("web")]));
+        assert!(!Arc::ptr_eq(&first.services[&key("api")], &second.services[&key("api")]));
+        assert_eq!(first.services[&key("api")].instances[0].record.ports[0].port, 81, "views never change");
+    }
+
+    #[test]
+    fn the_same_read_again_changes_nothing() {
+        let mut state = MirrorState::default();
+        state.on_read(&instance("web", "a"), &found(&record(80), 5));
+        assert!(state.take_changed().is_some());
+        state.on_read(&instance("web", "a"), &found(&record(80), 5));
+        state.on_read(&instance("web", "b"), &ReadOutcome::Missing);
+        state.on_read(&instance("other", "b"), &ReadOutcome::Missing);
+        assert!(state.take_changed().is_none());
+    }
+
+    #[test]
+    fn what_a_read_does_not_find_is_gone_and_its_service_stays() {
+        let mut state = MirrorState::default();
+        state.on_read(&instance("web", "a"), &found(&record(80), 5));
+        state.on_read(&instance("web", "a"), &ReadOutcome::Missing);
+        let view = state.take_changed().unwrap();
+        assert!(ids(&view, "web").is_empty());
+        state.on_read(&Place::Service(key("web")), &ReadOutcome::Missing);
+        assert!(state.take_changed().unwrap().services.is_empty());
+    }
+
+    #[test]
+    fn a_walk_replaces_what_is_known() {
+        let mut state = MirrorState::default();
+        for (service, id) in [("gone", "a"), ("web", "a"), ("web", "b")] {
+            state.on_read(&instance(service, id), &found(&record(80), 5));
+        }
+        let instances =
+            [("b", found(&record(80), 5)), ("c", found(&record(80), 9))].map(|(id, read)| (label(id), read));
+        let znode = ReadOutcome::Found {
+            data: Some(Bytes::from_static(br#"{"min_healthy":2,"later":1}"#)),
+            stat: Stat { mzxid: zxid(2), pzxid: zxid(10), ..Stat::default() },
+        };
+        state.on_walk(&Walk::from([(key("web"), WalkedService { znode, instances: instances.into() })]));
+        let view = state.take_changed().unwrap();
+        assert_eq!(view.services.len(), 1);
+        assert_eq!(ids(&view, "web"), ["b", "c"]);
+        assert_eq!(view.services[&key("web")].settings.min_healthy, 2);
+        assert_eq!(view.zxid, zxid(10), "a deletion shows in the service's own stat");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_skipped_and_counted() {
+        let mut state = MirrorState::default();
+        state.on_read(&instance("web", "a"), &found(&record(80), 5));
+        state.take_changed();
+        state.on_read(&instance("web", "a"), &found("{", 6));
+        state.on_read(&instance("web", "b"), &found("null", 7));
+        state.on_read(&instance("web", "a"), &ReadOutcome::Refused(OpError::NoAuth));
+        state.on_read(&Place::Service(key("web")), &found("[]]", 8));
+        assert_eq!(state.unreadable(), 4);
+        assert_eq!(ids(state.take_changed().as_ref().unwrap(), "web"), ["a"]);
+    }
+
+    fn label(text: &str) -> Label {
+        Label::parse(text).unwrap()
+    }
+
+    fn key(name: &str) -> ServiceKey {
+        ServiceKey { namespace: label("default"), name: label(name) }
+    }
+
+    fn instance(service: &str, id: &str) -> Place {
+        Place::Instance(key(service), label(id))
+    }
+
+    fn zxid(raw: i64) -> Zxid {
+        Zxid::from_raw(raw)
+    }
+
+    fn record(port: u16) -> String {
+        format!(
+            r#"{{"v":1,"addresses":["10.0.0.1"],"ports":[{{"name":"http","port":{port}}}],"status":"up"}}"#
+        )
+    }
+
+    fn found(data: &str, mzxid: i64) -> ReadOutcome {
+        let stat = Stat { mzxid: zxid(mzxid), ephemeral_owner: SessionId(1), ..Stat::default() };
+        ReadOutcome::Found { data: Some(Bytes::copy_from_slice(data.as_bytes())), stat }
+    }
+
+    fn ids(view: &View, service: &str) -> Vec<String> {
+        view.services[&key(service)].instances.iter().map(|instance| instance.id.to_string()).collect()
+    }
+}

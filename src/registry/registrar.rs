@@ -1,0 +1,540 @@
+//! Keeps our own instances in the tree as they should be: a desired-state loop.
+//!
+//! ```text
+//! checks ──► wanted ─┐
+//!                    ├─► plan (pure) ──► multi ──► tree
+//! tree ──► observed ─┘
+//! ```
+//!
+//! - After every (re)connect, new session and change of health, and on a slow timer, it reads what is there for each of
+//!   our instances, and writes the difference if there is one.
+//! - An instance is registered once its checks have risen. When they fall its record says so; the znode stays.
+//! - A znode of our own earlier session is replaced, one of somebody else is not: that is reported and tried again until
+//!   it has gone.
+//! - An answer that was lost is no special case: what was written is read the next time.
+
+mod plan;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tracing::{debug, info, warn};
+
+pub use self::plan::{Observed, Plan, Wanted, plan};
+use super::check::runner::{self, HealthBoard};
+use super::check::{Health, HealthState};
+use super::layout::Layout;
+use super::name::{Label, ServiceKey};
+use super::owner::random_id;
+use super::record::{Record, RecordError, Status};
+use super::service::Registration;
+use crate::client::{Client, ClientError};
+use crate::clock;
+use crate::id::SessionId;
+use crate::znode::OpError;
+
+/// How long a record says `draining` before it goes, so that every reader has heard of it: design of leaving.
+pub const DRAINING_MIN: Duration = Duration::from_secs(1);
+/// The pause before the first attempt after one that failed; doubled with each, up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_millis(100);
+/// The longest pause between attempts, also while somebody else has our id: a session of his that has ended is noticed
+/// within it.
+const RETRY_MAX: Duration = Duration::from_secs(1);
+/// Times that a plan is made anew because the tree changed between reading and writing.
+const ROUNDS_MAX: u32 = 5;
+/// Orders that wait; each is from somebody who waits for it.
+const ORDERS_MAX: usize = 4;
+
+/// How the registrar goes about it.
+#[derive(Clone, Debug)]
+pub struct RegistrarSettings {
+    /// Where the registry is.
+    pub layout: Layout,
+    /// Who we are: records of this owner are ours, whatever session they live by.
+    pub owner: String,
+    /// From one look at the tree to the next when nothing else is a reason. Default: 30 s.
+    pub repair_interval: Duration,
+}
+
+impl RegistrarSettings {
+    /// The defaults, for this owner.
+    pub fn new(layout: Layout, owner: String) -> Self {
+        Self { layout, owner, repair_interval: Duration::from_secs(30) }
+    }
+}
+
+/// Where an own instance stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnInstance {
+    /// The service.
+    pub service: ServiceKey,
+    /// The id.
+    pub id: Label,
+    /// What its checks say.
+    pub health: HealthState,
+    /// How it stands in the tree.
+    pub registration: RegistrationState,
+}
+
+/// How an own instance stands in the tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegistrationState {
+    /// Not there, and not to be: its checks have not risen yet, or it has left.
+    Absent,
+    /// There, with this status.
+    Registered(Status),
+    /// To be written, but that has not worked yet.
+    Pending {
+        /// Why.
+        reason: String,
+    },
+    /// Somebody else has the id.
+    Conflict {
+        /// The owner, as the record says.
+        owner: String,
+        /// The session that the record lives by.
+        session: SessionId,
+    },
+}
+
+/// Counts since the start, for metrics.
+#[derive(Debug, Default)]
+pub struct RegistrarStats {
+    writes: AtomicU64,
+    repairs: AtomicU64,
+    failures: AtomicU64,
+}
+
+impl RegistrarStats {
+    /// Multis that were carried out.
+    pub fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Relaxed)
+    }
+
+    /// Those among them that brought back what had been there and was lost or changed by others.
+    pub fn repairs(&self) -> u64 {
+        self.repairs.load(Ordering::Relaxed)
+    }
+
+    /// Attempts that failed, for want of a connection or because the server refused.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+}
+
+/// Why a drain is not complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DrainError {
+    /// The deadline passed.
+    #[error(
+        "the instances were not all taken out within {} ms; what is left goes with the session", .within.as_millis()
+    )]
+    Deadline {
+        /// How long it was tried.
+        within: Duration,
+    },
+    /// The registrar's task is gone.
+    #[error("the registrar has stopped")]
+    Stopped,
+}
+
+/// A handle on the registrar's task; the task ends when all handles are dropped.
+#[derive(Clone, Debug)]
+pub struct Registrar {
+    orders: mpsc::Sender<Order>,
+    instances: watch::Receiver<Vec<OwnInstance>>,
+    stats: Arc<RegistrarStats>,
+}
+
+impl Registrar {
+    /// A registrar of these instances, and the task to be run for it.
+    pub fn new(
+        client: Client,
+        settings: RegistrarSettings,
+        registrations: Vec<Registration>,
+    ) -> (Self, RegistrarTask) {
+        let (orders, orders_end) = mpsc::channel(ORDERS_MAX);
+        let stats = Arc::new(RegistrarStats::default());
+        let task = RegistrarTask::new(client, settings, registrations, orders_end, stats.clone());
+        (Self { orders, instances: task.published.subscribe(), stats }, task)
+    }
+
+    /// Where each instance stands, now and from now on.
+    pub fn instances(&self) -> watch::Receiver<Vec<OwnInstance>> {
+        self.instances.clone()
+    }
+
+    /// What it counts.
+    pub fn stats(&self) -> Arc<RegistrarStats> {
+        self.stats.clone()
+    }
+
+    /// Takes every instance out: its record says `draining` for [`DRAINING_MIN`], then its znode is deleted. The client's
+    /// session can be closed after that. Takes effect for good; another call waits for the same.
+    ///
+    /// # Errors
+    ///
+    /// When it is not done by `within`; what is left goes with the session.
+    pub async fn drain(&self, within: Duration) -> Result<(), DrainError> {
+        let leave = async {
+            let registered = self.order(Phase::Draining).await?;
+            if registered > 0 {
+                tokio::time::sleep(DRAINING_MIN).await;
+            }
+            self.order(Phase::Removed).await.map(|_| ())
+        };
+        tokio::time::timeout(within, leave).await.unwrap_or(Err(DrainError::Deadline { within }))
+    }
+
+    /// Returns how many instances are in the tree once it is done.
+    async fn order(&self, phase: Phase) -> Result<usize, DrainError> {
+        let (done, answer) = oneshot::channel();
+        self.orders.send(Order { phase, done }).await.map_err(|_| DrainError::Stopped)?;
+        answer.await.map_err(|_| DrainError::Stopped)
+    }
+}
+
+#[derive(Debug)]
+struct Order {
+    phase: Phase,
+    done: oneshot::Sender<usize>,
+}
+
+/// What the instances are to come to; it never goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Serving,
+    Draining,
+    Removed,
+}
+
+/// The registrar's task, with the tasks of all checks.
+#[derive(Debug)]
+pub struct RegistrarTask {
+    client: Client,
+    settings: RegistrarSettings,
+    incarnation: String,
+    entries: Vec<Entry>,
+    board: HealthBoard,
+    checks: JoinSet<()>,
+    phase: Phase,
+    orders: mpsc::Receiver<Order>,
+    waiting: Vec<oneshot::Sender<usize>>,
+    published: watch::Sender<Vec<OwnInstance>>,
+    stats: Arc<RegistrarStats>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    registration: Registration,
+    /// Where its checks are on the board.
+    checks: Range<usize>,
+    health: HealthState,
+    /// When it was first to be registered; `None` before that.
+    registered_at_ms: Option<i64>,
+    /// What was found or put in the tree the last time.
+    settled: Option<Box<Record>>,
+    state: RegistrationState,
+}
+
+impl RegistrarTask {
+    fn new(
+        client: Client,
+        settings: RegistrarSettings,
+        registrations: Vec<Registration>,
+        orders: mpsc::Receiver<Order>,
+        stats: Arc<RegistrarStats>,
+    ) -> Self {
+        let mut checks = 0;
+        let entries: Vec<_> = registrations
+            .into_iter()
+            .map(|registration| {
+                let first = checks;
+                checks += registration.checks.len();
+                Entry::new(registration, first..checks)
+            })
+            .collect();
+        let published = watch::Sender::new(entries.iter().map(Entry::publication).collect());
+        Self {
+            client,
+            settings,
+            incarnation: random_id(),
+            entries,
+            board: HealthBoard::new(checks),
+            checks: JoinSet::new(),
+            phase: Phase::Serving,
+            orders,
+            waiting: Vec::new(),
+            published,
+            stats,
+        }
+    }
+
+    /// Runs the checks and the loop until all handles are dropped or the client is closed.
+    pub async fn run(mut self) {
+        let mut health = self.board.subscribe();
+        let mut connection = self.client.state();
+        self.start_checks();
+        let mut failures = 0;
+        loop {
+            // 1. What the checks say.
+            let states = health.borrow_and_update().clone();
+            self.entries.iter_mut().for_each(|entry| entry.on_health(&states, self.phase));
+            // 2. The tree, when it can be reached. A change from here on wakes the wait below.
+            let session = connection.borrow_and_update().session();
+            let is_settled = match session {
+                Some((id, _)) => tokio::select! {
+                    biased;
+                    is_settled = self.reconcile(id) => is_settled,
+                    // What was under way belongs to a session or a connection that is gone: look at the next one.
+                    _ = connection.wait_for(|state| state.session() != session) => continue,
+                },
+                None => self.await_connection(),
+            };
+            failures = if is_settled { 0 } else { failures + 1 };
+            self.publish();
+            if is_settled {
+                let registered = self.entries.iter().filter(|entry| entry.settled.is_some()).count();
+                for done in self.waiting.drain(..) {
+                    let _nobody_waits = done.send(registered);
+                }
+            }
+            // 3. The next reason to look.
+            let pause = match session {
+                Some(_) if !is_settled => retry_pause(failures),
+                Some(_) | None => self.settings.repair_interval,
+            };
+            tokio::select! {
+                changed = health.changed() => if changed.is_err() { return },
+                changed = connection.changed() => if changed.is_err() { return },
+                order = self.orders.recv() => match order {
+                    Some(order) => self.on_order(order),
+                    None => return,
+                },
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    fn start_checks(&mut self) {
+        for entry in &self.entries {
+            for (index, check) in entry.checks.clone().zip(&entry.registration.checks) {
+                let check = runner::run(check.clone(), self.board.clone(), index);
+                let (service, id) = (&entry.registration.service, &entry.registration.id);
+                let span = tracing::info_span!("check", %service, %id);
+                self.checks.spawn(tracing::Instrument::instrument(check, span));
+            }
+        }
+    }
+
+    fn on_order(&mut self, order: Order) {
+        if order.phase > self.phase {
+            info!(phase = ?order.phase, "taking the instances out");
+            self.phase = order.phase;
+        }
+        self.waiting.push(order.done);
+    }
+
+    /// Looks at every instance once; returns whether all are as wanted.
+    async fn reconcile(&mut self, session: SessionId) -> bool {
+        let mut is_settled = true;
+        for index in 0..self.entries.len() {
+            let wanted = self.entries[index].wanted(self.phase, &self.settings.owner, &self.incarnation);
+            let outcome = self.reconcile_one(index, &wanted, session).await;
+            is_settled &= self.entries[index].on_outcome(outcome, self.phase, &self.stats);
+        }
+        is_settled
+    }
+
+    async fn reconcile_one(
+        &self,
+        index: usize,
+        wanted: &Wanted,
+        session: SessionId,
+    ) -> Result<Outcome, ReconcileError> {
+        let entry = &self.entries[index];
+        let service = self.settings.layout.service(&entry.registration.service);
+        let path = self.settings.layout.instance(&entry.registration.service, &entry.registration.id);
+        for _round in 0..ROUNDS_MAX {
+            let observed = self.observe(&path).await?;
+            let (ops, record) = match plan(&path, wanted, &observed, session)? {
+                Plan::Nothing => return Ok(Outcome::Settled(settled(wanted, &observed, session))),
+                Plan::Conflict { owner, session } => return Ok(Outcome::Conflict { owner, session }),
+                Plan::Write { ops, record } => (ops, record),
+            };
+            match self.client.multi(ops).await {
+                Ok(_) => {
+                    self.count(entry, record.as_deref());
+                    return Ok(Outcome::Settled(record));
+                }
+                Err(error) => match error.op_error() {
+                    // A parent, or the znode itself, went: make the parents sure.
+                    Some(OpError::NoNode) => self.client.create_all(&service).await?,
+                    Some(OpError::NodeExists | OpError::BadVersion) => {}
+                    _ => return Err(error.into()),
+                },
+            }
+        }
+        Err(ReconcileError::Contended)
+    }
+
+    async fn observe(&self, path: &str) -> Result<Observed, ClientError> {
+        match self.client.get(path).await {
+            Ok((data, stat)) => Ok(Observed::Found { data, stat }),
+            Err(error) if error.op_error() == Some(OpError::NoNode) => Ok(Observed::Missing),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A write is a repair when it brought back exactly what had been there.
+    fn count(&self, entry: &Entry, written: Option<&Record>) {
+        self.stats.writes.fetch_add(1, Ordering::Relaxed);
+        if written.is_some() && entry.settled.as_deref() == written {
+            info!(service = %entry.registration.service, id = %entry.registration.id, "registration repaired");
+            self.stats.repairs.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Without a connection nothing can be done; returns whether nothing has to be.
+    fn await_connection(&mut self) -> bool {
+        for entry in &mut self.entries {
+            if !matches!(entry.state, RegistrationState::Absent) {
+                entry.state =
+                    RegistrationState::Pending { reason: "no connection to the ensemble".to_owned() };
+            }
+        }
+        self.phase > Phase::Serving && self.entries.iter().all(|entry| entry.settled.is_none())
+    }
+
+    fn publish(&self) {
+        let instances: Vec<_> = self.entries.iter().map(Entry::publication).collect();
+        self.published.send_if_modified(|published| {
+            let has_changed = *published != instances;
+            *published = instances;
+            has_changed
+        });
+    }
+}
+
+/// What looking at one instance came to.
+#[derive(Debug)]
+enum Outcome {
+    /// All is as wanted; this is our record, if there is one.
+    Settled(Option<Box<Record>>),
+    Conflict {
+        owner: String,
+        session: SessionId,
+    },
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ReconcileError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error("the znode changed between reading and writing, {ROUNDS_MAX} times in a row")]
+    Contended,
+}
+
+impl Entry {
+    fn new(registration: Registration, checks: Range<usize>) -> Self {
+        let (health, state) = (HealthState::Initial, RegistrationState::Absent);
+        Self { registration, checks, health, registered_at_ms: None, settled: None, state }
+    }
+
+    fn on_health(&mut self, states: &[HealthState], phase: Phase) {
+        self.health = Health::of_all(states[self.checks.clone()].iter().copied());
+        if self.health == HealthState::Passing && phase == Phase::Serving && self.registered_at_ms.is_none() {
+            self.registered_at_ms = Some(clock::unix_ms());
+        }
+    }
+
+    fn wanted(&self, phase: Phase, owner: &str, incarnation: &str) -> Wanted {
+        let registered_at_ms = self.registered_at_ms.unwrap_or_else(clock::unix_ms);
+        let record = |status| self.registration.record(status, owner, incarnation, registered_at_ms);
+        match (phase, self.health) {
+            (Phase::Removed, _) => Wanted::Removed { owner: owner.to_owned() },
+            (Phase::Draining, _) => Wanted::IfRegistered(record(Status::Draining)),
+            (Phase::Serving, HealthState::Initial) => Wanted::Undecided,
+            (Phase::Serving, HealthState::Passing) => Wanted::Registered(record(Status::Up)),
+            (Phase::Serving, HealthState::Failing) if self.registered_at_ms.is_some() => {
+                Wanted::Registered(record(Status::Failing))
+            }
+            (Phase::Serving, HealthState::Failing) => Wanted::IfRegistered(record(Status::Failing)),
+        }
+    }
+
+    /// Returns whether there is nothing left to do.
+    fn on_outcome(
+        &mut self,
+        outcome: Result<Outcome, ReconcileError>,
+        phase: Phase,
+        stats: &RegistrarStats,
+    ) -> bool {
+        let (service, id) = (&self.registration.service, &self.registration.id);
+        match outcome {
+            Ok(Outcome::Settled(record)) => {
+                let status = record.as_ref().map(|record| record.status);
+                let state = status.map_or(RegistrationState::Absent, RegistrationState::Registered);
+                if state != self.state {
+                    match status {
+                        Some(status) => info!(%service, %id, %status, "registered"),
+                        None => info!(%service, %id, "not registered"),
+                    }
+                }
+                self.settled = record;
+                self.state = state;
+                true
+            }
+            Ok(Outcome::Conflict { owner, session }) => {
+                let state = RegistrationState::Conflict { owner, session };
+                if state != self.state {
+                    if let RegistrationState::Conflict { owner, session } = &state {
+                        warn!(%service, %id, owner, %session, "somebody else has this id; give one of them another");
+                    }
+                    self.state = state;
+                }
+                // When leaving there is nothing of ours to take out.
+                phase != Phase::Serving
+            }
+            Err(error) => {
+                stats.failures.fetch_add(1, Ordering::Relaxed);
+                debug!(%service, %id, %error, "cannot register yet");
+                self.state = RegistrationState::Pending { reason: error.to_string() };
+                false
+            }
+        }
+    }
+
+    fn publication(&self) -> OwnInstance {
+        OwnInstance {
+            service: self.registration.service.clone(),
+            id: self.registration.id.clone(),
+            health: self.health,
+            registration: self.state.clone(),
+        }
+    }
+}
+
+/// Our record, when a plan found nothing to do.
+fn settled(wanted: &Wanted, observed: &Observed, session: SessionId) -> Option<Box<Record>> {
+    match (wanted, observed) {
+        (Wanted::IfRegistered(_) | Wanted::Registered(_), Observed::Found { data, stat })
+            if stat.ephemeral_owner == session =>
+        {
+            Record::decode(data.as_deref().unwrap_or_default()).ok().map(Box::new)
+        }
+        _ => None,
+    }
+}
+
+/// The pause after `failures` attempts in a row, between its half and its whole, so that sidecars spread out.
+fn retry_pause(failures: u32) -> Duration {
+    let bound = RETRY_MIN.saturating_mul(1 << failures.min(10)).min(RETRY_MAX);
+    bound / 2 + (bound / 2).mul_f64(fastrand::f64())
+}

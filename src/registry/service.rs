@@ -1,0 +1,543 @@
+//! The settings of a sidecar's own services, and the registrations that they stand for.
+//!
+//! [`OwnService`] is what the file says, with nothing decided; [`resolve_services`] checks all of them in one pass and
+//! either decides everything or tells every mistake.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use serde::Deserialize;
+
+use super::check::{Check, CheckKind, CheckSettings};
+use super::name::{Label, ServiceKey};
+use super::record::{Port, Protocol, Record, Status};
+use crate::config::{Mistake, Scalar};
+
+/// One own service as the settings file has it. Only `name` and a port are required.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnService {
+    /// The service's name, a DNS label.
+    pub name: String,
+    /// The namespace it is in, a DNS label. Default: `default`.
+    #[serde(default)]
+    pub namespace: Option<String>,
+    /// The instance's id, a DNS label, unique within the service. Default: host name, hyphen, default port. Danger: two
+    /// sidecars with one id hinder each other.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// The only address it is reached at; instead of `addresses`.
+    #[serde(default)]
+    pub address: Option<Scalar>,
+    /// The IPv4 and IPv6 addresses it is reached at. Default: the sidecar's own (`rollcall dev`: 127.0.0.1).
+    #[serde(default)]
+    pub addresses: Vec<Scalar>,
+    /// The only port, which is named `default` and speaks TCP; instead of `ports`.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// What it listens on; the first is the default port.
+    #[serde(default)]
+    pub ports: Vec<PortSettings>,
+    /// Its share of traffic among equals; 0 means only when nothing else is there. Default: 1.
+    #[serde(default)]
+    pub weight: Option<u16>,
+    /// Its tier, lower is preferred: 0 for primaries, more for standbys. Default: 0.
+    #[serde(default)]
+    pub priority: Option<u16>,
+    /// Its failure domain. Default: the sidecar's own.
+    #[serde(default)]
+    pub zone: Option<String>,
+    /// The machine it runs on. Default: the sidecar's own.
+    #[serde(default)]
+    pub node: Option<String>,
+    /// DNS labels that lookups can filter by.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Anything else about it.
+    #[serde(default)]
+    pub meta: BTreeMap<String, String>,
+    /// All of them must pass. Default: a TCP connect to the first TCP port. Danger: an empty list offers the instance
+    /// unchecked.
+    #[serde(default)]
+    pub checks: Option<Vec<CheckSettings>>,
+}
+
+/// One port as the settings file has it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortSettings {
+    /// What it is called, a DNS label, as in `_http._tcp`.
+    pub name: String,
+    /// The number, 1 to 65535.
+    pub port: u16,
+    /// How it is spoken to. Default: `tcp`.
+    #[serde(default)]
+    pub protocol: Protocol,
+}
+
+/// What the sidecar knows about itself, for what a service leaves out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceDefaults {
+    /// The pod's address; without one every service must give its own.
+    pub address: Option<IpAddr>,
+    /// The host's name, which instance ids are made of.
+    pub host_name: String,
+    /// The failure domain.
+    pub zone: Option<String>,
+    /// The machine.
+    pub node: Option<String>,
+}
+
+/// One instance to register, with everything decided but its health.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// The service it belongs to.
+    pub service: ServiceKey,
+    /// Its id within the service.
+    pub id: Label,
+    /// Where it is reached, at least one.
+    pub addresses: Vec<IpAddr>,
+    /// What it listens on, at least one.
+    pub ports: Vec<Port>,
+    /// Its share of traffic.
+    pub weight: u16,
+    /// Its tier.
+    pub priority: u16,
+    /// Its failure domain.
+    pub zone: Option<String>,
+    /// Its machine.
+    pub node: Option<String>,
+    /// What lookups can filter by.
+    pub tags: Vec<Label>,
+    /// Anything else.
+    pub meta: BTreeMap<String, String>,
+    /// What must pass for it to be offered; none means that it always is.
+    pub checks: Vec<Check>,
+}
+
+/// Decides every setting of `services`, which stand at `path` in the file (`services`).
+///
+/// # Errors
+///
+/// Every mistake in them, with paths such as `services[0].checks[1].interval`.
+pub fn resolve_services(
+    services: &[OwnService],
+    path: &str,
+    defaults: &ServiceDefaults,
+) -> Result<Vec<Registration>, Vec<Mistake>> {
+    let mut mistakes = Vec::new();
+    let mut seen = BTreeMap::new();
+    let mut registrations = Vec::with_capacity(services.len());
+    for (index, settings) in services.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        let Some(registration) = settings.resolve(&path, defaults, &mut mistakes) else { continue };
+        let name = (registration.service.clone(), registration.id.clone());
+        if let Some(first) = seen.get(&name) {
+            mistakes.push(Mistake::new(
+                format!("{path}.id"),
+                format!("{} has the id {} twice, first in {first}", name.0, name.1),
+                "give each instance of a service an id of its own",
+            ));
+        } else {
+            seen.insert(name, path);
+        }
+        registrations.push(registration);
+    }
+    if mistakes.is_empty() { Ok(registrations) } else { Err(mistakes) }
+}
+
+impl OwnService {
+    /// Every mistake in it; it stands at `path` in the file.
+    pub fn validate(&self, path: &str, defaults: &ServiceDefaults) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        self.resolve(path, defaults, &mut mistakes);
+        mistakes
+    }
+
+    fn resolve(
+        &self,
+        path: &str,
+        defaults: &ServiceDefaults,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Option<Registration> {
+        let before = mistakes.len();
+        let service = self.resolve_key(path, mistakes);
+        let addresses = self.resolve_addresses(path, defaults, mistakes);
+        let ports = self.resolve_ports(path, mistakes);
+        let id = self.resolve_id(path, defaults, ports.first(), mistakes);
+        let tags = self.resolve_tags(path, mistakes);
+        for (key, text) in [("zone", &self.zone), ("node", &self.node)] {
+            if text.as_deref() == Some("") {
+                mistakes.push(Mistake::new(
+                    format!("{path}.{key}"),
+                    format!("the {key} is empty"),
+                    format!("name it, or leave {key} out"),
+                ));
+            }
+        }
+        let first_tcp = ports.iter().find(|port| port.protocol == Protocol::Tcp).map(|port| port.port);
+        let checks =
+            self.resolve_checks(path, addresses.first().copied(), first_tcp, !ports.is_empty(), mistakes);
+        if mistakes.len() > before {
+            return None;
+        }
+        let registration = Registration {
+            service: service?,
+            id: id?,
+            addresses,
+            ports,
+            weight: self.weight.unwrap_or(1),
+            priority: self.priority.unwrap_or(0),
+            zone: self.zone.clone().or_else(|| defaults.zone.clone()),
+            node: self.node.clone().or_else(|| defaults.node.clone()),
+            tags,
+            meta: self.meta.clone(),
+            checks,
+        };
+        if registration.record_bytes_max() > Record::BYTES_MAX {
+            mistakes.push(Mistake::new(
+                path,
+                format!(
+                    "its record would have {} bytes, more than the {} a record may have",
+                    registration.record_bytes_max(),
+                    Record::BYTES_MAX
+                ),
+                "shorten meta or tags",
+            ));
+            return None;
+        }
+        Some(registration)
+    }
+
+    fn resolve_key(&self, path: &str, mistakes: &mut Vec<Mistake>) -> Option<ServiceKey> {
+        let name = resolve_label(&format!("{path}.name"), &self.name, mistakes);
+        let namespace = self.namespace.as_deref().unwrap_or("default");
+        let namespace = resolve_label(&format!("{path}.namespace"), namespace, mistakes);
+        for (key, label) in [("name", &name), ("namespace", &namespace)] {
+            let Some(label) = label else { continue };
+            if ServiceKey::RESERVED.contains(&label.as_str()) {
+                mistakes.push(Mistake::new(
+                    format!("{path}.{key}"),
+                    format!("{label} has a meaning of its own in DNS names"),
+                    format!("use a name other than {}", ServiceKey::RESERVED.join(", ")),
+                ));
+            }
+        }
+        Some(ServiceKey { namespace: namespace?, name: name? })
+    }
+
+    fn resolve_addresses(
+        &self,
+        path: &str,
+        defaults: &ServiceDefaults,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Vec<IpAddr> {
+        if self.address.is_some() && !self.addresses.is_empty() {
+            mistakes.push(Mistake::new(
+                format!("{path}.address"),
+                "both address and addresses are given",
+                "keep one of them",
+            ));
+        }
+        let one = self.address.iter().map(|text| (format!("{path}.address"), text));
+        let many = self.addresses.iter().enumerate();
+        let many = many.map(|(index, text)| (format!("{path}.addresses[{index}]"), text));
+        let given: Vec<_> = one.chain(many).collect();
+        if given.is_empty() {
+            if defaults.address.is_none() {
+                mistakes.push(Mistake::new(
+                    path,
+                    "the service has no address, and the sidecar does not know its own",
+                    "set address to where other pods reach it",
+                ));
+            }
+            return defaults.address.into_iter().collect();
+        }
+        let mut addresses = Vec::new();
+        for (path, text) in given {
+            match text.0.parse::<IpAddr>() {
+                Ok(address) if address.is_unspecified() || address.is_multicast() => {
+                    mistakes.push(Mistake::new(
+                        path,
+                        format!("nobody can connect to {address}"),
+                        "give the address of one host",
+                    ));
+                }
+                Ok(address) if addresses.contains(&address) => {
+                    mistakes.push(Mistake::new(path, format!("{address} is given twice"), "keep one"));
+                }
+                Ok(address) => addresses.push(address),
+                Err(_) => mistakes.push(Mistake::new(
+                    path,
+                    format!("{:?} is not an IP address", text.0),
+                    "write an IPv4 or IPv6 address; host names are not resolved",
+                )),
+            }
+        }
+        addresses
+    }
+
+    fn resolve_ports(&self, path: &str, mistakes: &mut Vec<Mistake>) -> Vec<Port> {
+        if self.port.is_some() && !self.ports.is_empty() {
+            mistakes.push(Mistake::new(
+                format!("{path}.port"),
+                "both port and ports are given",
+                "keep one of them",
+            ));
+        }
+        if self.port.is_none() && self.ports.is_empty() {
+            mistakes.push(Mistake::new(path, "the service has no port", "set port to what it listens on"));
+        }
+        let mut ports = Vec::new();
+        if let Some(port) = self.port {
+            refuse_port_0(&format!("{path}.port"), port, mistakes);
+            let name = Label::parse("default").expect("a label");
+            ports.push(Port { name, port, protocol: Protocol::Tcp });
+        }
+        let mut names = BTreeSet::new();
+        for (index, settings) in self.ports.iter().enumerate() {
+            let path = format!("{path}.ports[{index}]");
+            refuse_port_0(&format!("{path}.port"), settings.port, mistakes);
+            let name = resolve_label(&format!("{path}.name"), &settings.name, mistakes);
+            let Some(name) = name else { continue };
+            if !names.insert((name.clone(), settings.protocol)) {
+                mistakes.push(Mistake::new(
+                    format!("{path}.name"),
+                    format!("the name {name} is given to two ports"),
+                    "give each port a name of its own",
+                ));
+            }
+            ports.push(Port { name, port: settings.port, protocol: settings.protocol });
+        }
+        ports
+    }
+
+    fn resolve_id(
+        &self,
+        path: &str,
+        defaults: &ServiceDefaults,
+        default_port: Option<&Port>,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Option<Label> {
+        let Some(id) = &self.id else {
+            return default_port.map(|port| default_id(&defaults.host_name, port.port));
+        };
+        resolve_label(&format!("{path}.id"), id, mistakes)
+    }
+
+    fn resolve_tags(&self, path: &str, mistakes: &mut Vec<Mistake>) -> Vec<Label> {
+        let mut tags = Vec::new();
+        for (index, text) in self.tags.iter().enumerate() {
+            let path = format!("{path}.tags[{index}]");
+            let Some(tag) = resolve_label(&path, text, mistakes) else { continue };
+            if tags.contains(&tag) {
+                mistakes.push(Mistake::new(path, format!("the tag {tag} is given twice"), "keep one"));
+            } else {
+                tags.push(tag);
+            }
+        }
+        tags
+    }
+
+    fn resolve_checks(
+        &self,
+        path: &str,
+        address: Option<IpAddr>,
+        first_tcp: Option<u16>,
+        has_port: bool,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Vec<Check> {
+        let Some(checks) = &self.checks else {
+            if has_port && first_tcp.is_none() {
+                mistakes.push(Mistake::new(
+                    path,
+                    "the service has UDP ports only, which cannot be checked by default",
+                    "add a check of a TCP port, or set checks: [] to offer it unchecked",
+                ));
+            }
+            let default = CheckSettings::new(CheckKind::Tcp);
+            let port = first_tcp.or(Some(0));
+            return default.resolve(path, address, port, mistakes).into_iter().collect();
+        };
+        let resolve = |(index, check): (usize, &CheckSettings)| {
+            // Without any port at all that is the mistake, and it is reported once.
+            let port = if has_port { first_tcp } else { Some(0) };
+            check.resolve(&format!("{path}.checks[{index}]"), address, port, mistakes)
+        };
+        checks.iter().enumerate().filter_map(resolve).collect()
+    }
+}
+
+impl Registration {
+    /// The record of the instance in this state.
+    pub fn record(&self, status: Status, owner: &str, incarnation: &str, registered_at_ms: i64) -> Record {
+        Record {
+            version: Record::VERSION,
+            addresses: self.addresses.clone(),
+            ports: self.ports.clone(),
+            status,
+            weight: self.weight,
+            priority: self.priority,
+            effective_priority: None,
+            zone: self.zone.clone(),
+            node: self.node.clone(),
+            tags: self.tags.clone(),
+            meta: self.meta.clone(),
+            owner: owner.to_owned(),
+            incarnation: incarnation.to_owned(),
+            registered_at_ms,
+            other: serde_json::Map::new(),
+        }
+    }
+
+    /// Bytes of its longest record.
+    fn record_bytes_max(&self) -> usize {
+        let name = "x".repeat(OWNER_BYTES_MAX);
+        let record = self.record(Status::Maintenance, &name, &name, i64::MAX);
+        serde_json::to_vec(&record).map_or(usize::MAX, |bytes| bytes.len())
+    }
+}
+
+/// Bytes that are kept free in a record for its owner and its incarnation, each: twice a UUID.
+pub(super) const OWNER_BYTES_MAX: usize = 72;
+
+/// The id of an instance that has none in the settings: what the host's name has of a label, and the port.
+fn default_id(host_name: &str, port: u16) -> Label {
+    let port = port.to_string();
+    let first = host_name.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    let is_inner = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
+    let host: String =
+        first.chars().map(|character| if is_inner(character) { character } else { '-' }).collect();
+    let room = Label::BYTES_MAX - port.len() - 1;
+    let host = host.trim_matches('-');
+    let host = host[..host.len().min(room)].trim_end_matches('-');
+    let id = if host.is_empty() { port } else { format!("{host}-{port}") };
+    Label::parse(&id).expect("made of letters, digits and inner hyphens, with room for all")
+}
+
+fn resolve_label(path: &str, text: &str, mistakes: &mut Vec<Mistake>) -> Option<Label> {
+    let label = Label::parse(text);
+    if label.is_err() {
+        mistakes.push(Mistake::new(
+            path,
+            format!("{text:?} is not a DNS label"),
+            "use 1 to 63 of a-z, 0-9 and inner hyphens",
+        ));
+    }
+    label.ok()
+}
+
+fn refuse_port_0(path: &str, port: u16, mistakes: &mut Vec<Mistake>) {
+    if port == 0 {
+        mistakes.push(Mistake::new(path, "0 is not a port", "give the port the application listens on"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::check::CheckTarget;
+
+    #[test]
+    fn a_name_and_a_port_are_enough() {
+        let registrations = resolve("[{name: web, port: 8080}]").unwrap();
+        let [web] = registrations.as_slice() else { panic!("{registrations:?}") };
+        assert_eq!((web.service.to_string(), web.id.as_str()), ("web.default".to_owned(), "host-7-8080"));
+        assert_eq!(web.ports[0].name.as_str(), "default");
+        assert_eq!((web.weight, web.priority), (1, 0));
+        let server = "127.0.0.1:8080".parse().unwrap();
+        assert_eq!(web.checks[0].target, CheckTarget::Tcp { server });
+        let record = web.record(Status::Up, "me", "1", 5);
+        assert_eq!(Record::decode(&record.encode().unwrap()).unwrap(), record);
+    }
+
+    #[test]
+    fn every_mistake_is_reported_with_its_path() {
+        let mistakes = resolve(
+            "[{name: Web, namespace: a_b, id: '', port: 0, addresses: [1.2.3, 0.0.0.0], tags: [x, X, x], zone: ''},
+              {name: all, checks: [{kind: tcp, interval: 2}]},
+              {name: web, address: 10.0.0.1, addresses: [10.0.0.1], port: 1, ports: [{name: a, port: 1}, {name: a, port: 2}]},
+              {name: dns, ports: [{name: dns, port: 53, protocol: udp}]},
+              {name: dns, ports: [{name: dns, port: 53, protocol: udp}], checks: [{kind: http}]}]",
+        )
+        .unwrap_err();
+        let paths: Vec<_> = mistakes.iter().map(|problem| problem.path.as_str()).collect();
+        assert_eq!(
+            paths,
+            [
+                "services[0].name",
+                "services[0].namespace",
+                "services[0].addresses[0]",
+                "services[0].addresses[1]",
+                "services[0].port",
+                "services[0].id",
+                "services[0].tags[1]",
+                "services[0].tags[2]",
+                "services[0].zone",
+                "services[1].name",
+                "services[1]",
+                "services[1].checks[0].interval",
+                "services[2].address",
+                "services[2].addresses[0]",
+                "services[2].port",
+                "services[2].ports[1].name",
+                "services[3]",
+                "services[4].checks[0].port",
+            ],
+            "{mistakes:#?}"
+        );
+    }
+
+    #[test]
+    fn one_id_is_given_once_within_a_service() {
+        let mistakes = resolve("[{name: web, port: 80}, {name: web, port: 80}]").unwrap_err();
+        assert_eq!(mistakes[0].path, "services[1].id");
+        assert!(mistakes[0].message.contains("services[0]"), "{mistakes:?}");
+        assert!(resolve("[{name: web, port: 80}, {name: api, port: 80}]").is_ok());
+    }
+
+    #[test]
+    fn a_record_that_would_be_too_long_is_refused() {
+        let meta = "y".repeat(Record::BYTES_MAX);
+        let mistakes = resolve(&format!("[{{name: web, port: 80, meta: {{x: {meta}}}}}]")).unwrap_err();
+        assert_eq!(mistakes[0].path, "services[0]");
+    }
+
+    #[test]
+    fn without_an_address_of_its_own_the_sidecar_asks_for_one() {
+        let service = OwnService { name: "web".to_owned(), port: Some(80), ..OwnService::default() };
+        let mistakes = service.validate("services[0]", &ServiceDefaults::default());
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        assert!(mistakes[0].remedy.contains("address"));
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        let error = serde_yaml::from_str::<OwnService>("{name: web, prot: 80}").unwrap_err();
+        assert!(error.to_string().contains("prot"), "{error}");
+    }
+
+    #[test]
+    fn any_host_name_gives_an_id() {
+        for (host, id) in [
+            ("web-0", "web-0-80"),
+            ("Node_1.example.org", "node-1-80"),
+            ("", "80"),
+            ("---", "80"),
+            ("ü", "80"),
+        ] {
+            assert_eq!(default_id(host, 80).as_str(), id);
+        }
+        assert_eq!(default_id(&"x".repeat(80), 65535).as_str().len(), Label::BYTES_MAX);
+    }
+
+    fn resolve(yaml: &str) -> Result<Vec<Registration>, Vec<Mistake>> {
+        let services: Vec<OwnService> = serde_yaml::from_str(yaml).unwrap();
+        let defaults = ServiceDefaults {
+            address: Some("127.0.0.1".parse().unwrap()),
+            host_name: "host-7.example".to_owned(),
+            ..ServiceDefaults::default()
+        };
+        resolve_services(&services, "services", &defaults)
+    }
+}

@@ -1,0 +1,429 @@
+//! Registrar, checks and mirror together, against Apache ZooKeeper 3.8.0: a server that is not ours.
+
+#[path = "common/apache.rs"]
+mod apache;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use apache::ApacheServer;
+use rollcall::client::{Client, ClientSettings};
+use rollcall::clock;
+use rollcall::registry::mirror::MirrorStats;
+use rollcall::registry::registrar::{OwnInstance, RegistrationState};
+use rollcall::registry::{
+    Cache, Instance, Label, Layout, Mirror, OwnService, Registrar, RegistrarSettings, Registration,
+    ServiceDefaults, ServiceKey, Status, resolve_services,
+};
+use rollcall::znode::CreateMode;
+
+const WEB: &str = "/rollcall/services/default/web";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sidecars_see_each_others_instances_fail_recover_and_leave() {
+    let world = World::start();
+    let (app_a, app_b) = (listen().await, listen().await);
+    let a = world.sidecar("a", vec![web("a", address_of(&app_a))]);
+    let b = world.sidecar("b", vec![web("b", address_of(&app_b))]);
+    for sidecar in [&a, &b] {
+        sidecar.shows("both are up", |web| statuses(web) == [("a", Status::Up), ("b", Status::Up)]).await;
+        assert!(!sidecar.cache.is_stale());
+        assert!(sidecar.cache.age(clock::now()).is_some());
+    }
+
+    let address = address_of(&app_a);
+    drop(app_a);
+    b.shows("a fails", |web| statuses(web) == [("a", Status::Failing), ("b", Status::Up)]).await;
+    let app_a = TcpListener::bind(address).await.unwrap();
+    b.shows("a is back", |web| statuses(web) == [("a", Status::Up), ("b", Status::Up)]).await;
+    drop(app_a);
+
+    let drained = tokio::spawn({
+        let registrar = a.registrar.clone();
+        async move { registrar.drain(DEADLINE).await }
+    });
+    b.shows("a drains first", |web| statuses(web) == [("a", Status::Draining), ("b", Status::Up)]).await;
+    let draining_since = clock::now();
+    b.shows("a is gone then", |web| statuses(web) == [("b", Status::Up)]).await;
+    // A tenth less than a second: the reader may have heard of it late.
+    assert!(draining_since.elapsed() > Duration::from_millis(900), "{:?}", draining_since.elapsed());
+    drained.await.unwrap().unwrap();
+    assert_eq!(a.own().registration, RegistrationState::Absent);
+    a.client.close().await.unwrap();
+    assert_eq!(a.registrar.stats().repairs(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_of_the_server_leaves_no_gap_in_the_view() {
+    let mut world = World::start();
+    let app = listen().await;
+    let a = world.sidecar("a", vec![web("a", address_of(&app))]);
+    let b = world.sidecar("b", vec![web("b", address_of(&app))]);
+    a.shows("both are up", |web| ups(web) == ["a", "b"]).await;
+    b.shows("both are up", |web| ups(web) == ["a", "b"]).await;
+    let samplers = [Sampler::start(&a, &["a", "b"]), Sampler::start(&b, &["a", "b"])];
+
+    world.server.kill();
+    soon("both notice", async {
+        while !(a.cache.is_stale() && b.cache.is_stale()) {
+            tokio::time::sleep(POLL).await;
+        }
+    })
+    .await;
+    world.server.restart();
+    soon("both follow again", async {
+        while a.cache.is_stale() || b.cache.is_stale() || a.mirror.walks() < 2 || b.mirror.walks() < 2 {
+            tokio::time::sleep(POLL).await;
+        }
+    })
+    .await;
+    a.is_registered_as(Status::Up).await;
+    b.is_registered_as(Status::Up).await;
+    for sampler in samplers {
+        assert!(sampler.stop().await > 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_expired_session_is_followed_by_a_registration_of_the_new_one() {
+    let world = World::start();
+    let app = listen().await;
+    let wire = Wire::start(world.server.address()).await;
+    let a = world.sidecar_at(wire.address, SHORT_SESSION, "a", vec![web("a", address_of(&app))]);
+    let b = world.sidecar("b", vec![]);
+    b.shows("a is up", |web| ups(web) == ["a"]).await;
+    a.shows("so it is to itself", |web| ups(web) == ["a"]).await;
+    a.is_registered_as(Status::Up).await;
+    let session = b.instances()[0].session;
+
+    wire.is_cut.send_replace(true);
+    b.shows("a is gone with its session", |web| web.is_empty()).await;
+    assert_eq!(ups(&a.instances()), ["a"], "whoever is cut off goes on with what it knew");
+    assert!(a.cache.is_stale());
+    wire.is_cut.send_replace(false);
+    b.shows("a is back", |web| ups(web) == ["a"]).await;
+    assert_ne!(b.instances()[0].session, session);
+    a.is_registered_as(Status::Up).await;
+    assert_eq!(a.registrar.stats().repairs(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_earlier_process_left_is_replaced_without_a_gap() {
+    let world = World::start();
+    let app = listen().await;
+    let reader = world.sidecar("reader", vec![]);
+    let killed =
+        world.sidecar_at(world.server.address(), SHORT_SESSION, "a", vec![web("a", address_of(&app))]);
+    reader.shows("a is up", |web| ups(web) == ["a"]).await;
+    let before = reader.instances()[0].clone();
+    let sampler = Sampler::start(&reader, &["a"]);
+    // Dropped, not closed: its session lives on, as after kill -9.
+    drop(killed);
+
+    let next = world.sidecar("a", vec![web("a", address_of(&app))]);
+    next.is_registered_as(Status::Up).await;
+    let is_another = |web: &[Arc<Instance>]| web.iter().any(|a| a.session != before.session);
+    reader.shows("the record is of the new session", is_another).await;
+    let after = reader.instances()[0].clone();
+    assert_eq!(after.record.owner, before.record.owner);
+    assert_eq!(
+        after.record.registered_at_ms, before.record.registered_at_ms,
+        "the first registration counts"
+    );
+    assert_ne!(after.record.incarnation, before.record.incarnation);
+    soon("the old session ends", async {
+        while world.server.four_letter_word("dump").contains(&before.session.to_string()) {
+            tokio::time::sleep(POLL).await;
+        }
+    })
+    .await;
+    assert!(sampler.stop().await > 0);
+    assert_eq!(ups(&reader.instances()), ["a"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_that_somebody_else_has_is_reported_and_taken_when_he_has_gone() {
+    let world = World::start();
+    let app = listen().await;
+    let first = world.sidecar("first", vec![web("a", address_of(&app))]);
+    first.is_registered_as(Status::Up).await;
+    let second = world.sidecar("second", vec![web("a", address_of(&app))]);
+    let state = second.own_where("a conflict", |own| matches!(own, RegistrationState::Conflict { .. })).await;
+    let RegistrationState::Conflict { owner, .. } = state else { panic!("{state:?}") };
+    assert_eq!(owner, "first");
+    assert_eq!(first.instances()[0].record.owner, "first", "it was not touched");
+    assert_eq!(second.registrar.stats().writes(), 0);
+
+    first.client.close().await.unwrap();
+    second.is_registered_as(Status::Up).await;
+    second.shows("it is the second's", |web| web.iter().any(|a| a.record.owner == "second")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_do_to_a_registration_is_repaired_and_what_is_no_record_is_skipped() {
+    let world = World::start();
+    let app = listen().await;
+    let other = world.client(world.server.address(), LONG_SESSION);
+    let reader = world.sidecar("reader", vec![]);
+    soon("a root that is missing is an empty registry", async {
+        while !reader.cache.load().is_loaded || reader.cache.is_stale() {
+            tokio::time::sleep(POLL).await;
+        }
+    })
+    .await;
+    let a = world.sidecar("a", vec![web("a", address_of(&app))]);
+    reader.shows("a is up", |web| ups(web) == ["a"]).await;
+    a.is_registered_as(Status::Up).await;
+
+    let path = format!("{WEB}/a");
+    other.delete(path.clone(), None).await.unwrap();
+    repairs(&a, 1).await;
+    other.set(path.clone(), "garbage", None).await.unwrap();
+    repairs(&a, 2).await;
+    reader.shows("a is up", |web| ups(web) == ["a"]).await;
+
+    other.create(format!("{WEB}/b"), "{", CreateMode::Persistent).await.unwrap();
+    other.create(format!("{WEB}/No_Label"), "{}", CreateMode::Persistent).await.unwrap();
+    other.create(format!("{WEB}/b/deeper"), "", CreateMode::Persistent).await.unwrap();
+    let record = other.get(path).await.unwrap().0.unwrap();
+    other.create(format!("{WEB}/c"), record, CreateMode::Persistent).await.unwrap();
+    other.set(WEB, r#"{"min_healthy":3}"#, None).await.unwrap();
+    reader.shows("b is skipped", |web| ups(web) == ["a", "c"]).await;
+    soon("settings are obeyed", async {
+        while reader.cache.load().services[&web_key()].settings.min_healthy != 3 {
+            tokio::time::sleep(POLL).await;
+        }
+    })
+    .await;
+    assert!(reader.mirror.unreadable() > 0);
+    assert_eq!(reader.mirror.walks(), 1, "changes cost a read each, not a walk");
+
+    other.delete(format!("{WEB}/c"), None).await.unwrap();
+    reader.shows("what was deleted is gone", |web| ups(web) == ["a"]).await;
+    let service = reader.cache.load().services[&web_key()].clone();
+    let deleted_at = other.exists(WEB).await.unwrap().unwrap().pzxid;
+    assert_eq!(service.zxid, deleted_at, "a deletion shows in the service's zxid");
+}
+
+const DEADLINE: Duration = Duration::from_secs(30);
+/// The longest that the server grants, so that a slow machine loses none.
+const LONG_SESSION: Duration = Duration::from_secs(10);
+/// For sessions that are to expire.
+const SHORT_SESSION: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(2);
+
+struct World {
+    server: ApacheServer,
+    _data_dir: TempDir,
+}
+
+impl World {
+    fn start() -> Self {
+        let data_dir = tempfile::tempdir().expect("a folder for the data");
+        Self { server: ApacheServer::start(data_dir.path()), _data_dir: data_dir }
+    }
+
+    fn client(&self, address: SocketAddr, session_timeout: Duration) -> Client {
+        Client::start(ClientSettings {
+            session_timeout,
+            backoff_cap: Duration::from_millis(500),
+            ..ClientSettings::for_servers([address.to_string()])
+        })
+    }
+
+    fn sidecar(&self, owner: &str, registrations: Vec<Registration>) -> Sidecar {
+        self.sidecar_at(self.server.address(), LONG_SESSION, owner, registrations)
+    }
+
+    fn sidecar_at(
+        &self,
+        address: SocketAddr,
+        session_timeout: Duration,
+        owner: &str,
+        registrations: Vec<Registration>,
+    ) -> Sidecar {
+        let client = self.client(address, session_timeout);
+        let cache = Arc::new(Cache::new(clock::now()));
+        let mirror = Mirror::new(client.clone(), cache.clone(), Layout::default());
+        let mirror_stats = mirror.stats();
+        let repair_interval = Duration::from_millis(100);
+        let settings = RegistrarSettings {
+            repair_interval,
+            ..RegistrarSettings::new(Layout::default(), owner.to_owned())
+        };
+        let (registrar, task) = Registrar::new(client.clone(), settings, registrations);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(mirror.run(CancellationToken::new()));
+        tasks.spawn(task.run());
+        Sidecar { client, cache, mirror: mirror_stats, registrar, _tasks: tasks }
+    }
+}
+
+/// What a sidecar is made of; dropped, its sockets go and its session stays until it expires.
+struct Sidecar {
+    client: Client,
+    cache: Arc<Cache>,
+    mirror: Arc<MirrorStats>,
+    registrar: Registrar,
+    _tasks: JoinSet<()>,
+}
+
+impl Sidecar {
+    fn instances(&self) -> Vec<Arc<Instance>> {
+        let view = self.cache.load();
+        view.services.get(&web_key()).map_or_else(Vec::new, |web| web.instances.clone())
+    }
+
+    async fn shows(&self, what: &str, is_so: impl Fn(&[Arc<Instance>]) -> bool) {
+        let mut published = self.cache.subscribe();
+        soon(what, async {
+            loop {
+                published.borrow_and_update();
+                if is_so(&self.instances()) {
+                    return;
+                }
+                published.changed().await.expect("the cache is there");
+            }
+        })
+        .await;
+    }
+
+    fn own(&self) -> OwnInstance {
+        self.registrar.instances().borrow()[0].clone()
+    }
+
+    async fn own_where(&self, what: &str, is_so: impl Fn(&RegistrationState) -> bool) -> RegistrationState {
+        let mut instances = self.registrar.instances();
+        let reached = instances.wait_for(|instances| is_so(&instances[0].registration));
+        soon(what, reached).await.expect("the registrar runs")[0].registration.clone()
+    }
+
+    async fn is_registered_as(&self, status: Status) {
+        self.own_where("the registration", |own| *own == RegistrationState::Registered(status)).await;
+    }
+}
+
+/// Looks at a view again and again, and remembers when somebody was missing.
+struct Sampler {
+    is_over: Arc<AtomicBool>,
+    task: JoinHandle<usize>,
+}
+
+impl Sampler {
+    fn start(sidecar: &Sidecar, ids: &[&str]) -> Self {
+        let (cache, is_over) = (sidecar.cache.clone(), Arc::new(AtomicBool::new(false)));
+        let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
+        let task = tokio::task::spawn_blocking({
+            let is_over = is_over.clone();
+            move || {
+                let mut samples = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    let view = cache.load();
+                    let web = view.services.get(&web_key()).map_or_else(Vec::new, |web| ups(&web.instances));
+                    assert_eq!(web, ids, "in sample {samples}");
+                    samples += 1;
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+                samples
+            }
+        });
+        Self { is_over, task }
+    }
+
+    /// Returns how many samples were taken, all of them complete.
+    async fn stop(mut self) -> usize {
+        self.is_over.store(true, Ordering::Relaxed);
+        (&mut self.task).await.expect("nobody was missing in any sample")
+    }
+}
+
+impl Drop for Sampler {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A wire to a server that can be cut, so that it refuses whoever calls.
+struct Wire {
+    address: SocketAddr,
+    is_cut: watch::Sender<bool>,
+}
+
+impl Wire {
+    async fn start(server: SocketAddr) -> Self {
+        let listener = listen().await;
+        let address = address_of(&listener);
+        let is_cut = watch::Sender::new(false);
+        tokio::spawn(accept(listener, server, is_cut.subscribe()));
+        Self { address, is_cut }
+    }
+}
+
+async fn accept(listener: TcpListener, server: SocketAddr, is_cut: watch::Receiver<bool>) {
+    while let Ok((mut near, _)) = listener.accept().await {
+        let mut is_cut = is_cut.clone();
+        tokio::spawn(async move {
+            let Ok(mut far) = TcpStream::connect(server).await else { return };
+            tokio::select! {
+                biased;
+                _ = is_cut.wait_for(|is_cut| *is_cut) => {}
+                _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+            }
+        });
+    }
+}
+
+async fn listen() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.expect("a port of loopback")
+}
+
+fn address_of(listener: &TcpListener) -> SocketAddr {
+    listener.local_addr().expect("it is bound")
+}
+
+fn web(id: &str, server: SocketAddr) -> Registration {
+    let text = format!(
+        "[{{name: web, id: {id}, address: {}, port: {}, checks: [{{kind: tcp, interval: 100ms}}]}}]",
+        server.ip(),
+        server.port()
+    );
+    let services: Vec<OwnService> = serde_yaml::from_str(&text).expect("settings of a service");
+    resolve_services(&services, "services", &ServiceDefaults::default())
+        .expect("nothing is wrong with them")
+        .remove(0)
+}
+
+fn web_key() -> ServiceKey {
+    let label = |text| Label::parse(text).expect("a label");
+    ServiceKey { namespace: label("default"), name: label("web") }
+}
+
+fn statuses(web: &[Arc<Instance>]) -> Vec<(&str, Status)> {
+    web.iter().map(|instance| (instance.id.as_str(), instance.record.status)).collect()
+}
+
+fn ups(web: &[Arc<Instance>]) -> Vec<String> {
+    web.iter().filter(|instance| instance.record.is_up()).map(|instance| instance.id.to_string()).collect()
+}
+
+async fn repairs(sidecar: &Sidecar, count: u64) {
+    soon("the repair", async {
+        while sidecar.registrar.stats().repairs() < count {
+            tokio::time::sleep(POLL).await;
+        }
+    })
+    .await;
+}
+
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("not before the deadline: {what}"))
+}
