@@ -1,1 +1,216 @@
 //! Logs and metrics.
+//!
+//! Logs are `tracing` events written to stderr ([`init_logging`]). Metrics live in one [`Metrics`] per process,
+//! which `/metrics` prints. This module knows nothing of the others: what it counts itself is what the answering
+//! modules hand in as plain words (`kind`, `rcode`, `route`, `status`); everything else is kept by the module
+//! that owns the number and asked for at printing, by closures that the role's assembly gives to
+//! [`Metrics::sample`].
+//!
+//! Names are `rollcall_<module>_<what>_<unit>`, in base units, and all of them stand below. Labels come from
+//! small fixed sets: never a service, path, session or address.
+
+mod logging;
+mod metrics;
+mod process;
+
+pub use logging::{LogFormat, LogSettings, LoggingError, init_logging};
+pub use metrics::{Count, DnsKind, DnsRcode, HttpRoute, Metrics, MetricsError};
+
+/// A metric's name and what it means, for `/metrics` and the README.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// What it says, in one sentence.
+    pub help: &'static str,
+}
+
+const fn metric(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, help }
+}
+
+/// DNS queries answered, by type of question and response code.
+pub const DNS_QUERIES: Metric =
+    metric("rollcall_dns_queries_total", "DNS queries answered, by type of question and response code.");
+/// Packets that got no answer.
+pub const DNS_DROPPED: Metric =
+    metric("rollcall_dns_dropped_total", "DNS packets that were no queries and got no answer.");
+/// Answers that did not fit.
+pub const DNS_TRUNCATED: Metric =
+    metric("rollcall_dns_truncated_total", "DNS answers over UDP that were cut and said so (TC).");
+/// Errors of the DNS sockets.
+pub const DNS_SOCKET_ERRORS: Metric =
+    metric("rollcall_dns_socket_errors_total", "Errors of the DNS sockets: receive, send, accept.");
+/// Open DNS connections.
+pub const DNS_CONNECTIONS: Metric =
+    metric("rollcall_dns_tcp_connections", "DNS connections over TCP that are open.");
+/// HTTP requests answered, by route and status.
+pub const HTTP_REQUESTS: Metric =
+    metric("rollcall_http_requests_total", "HTTP requests answered, by route and status.");
+/// Open HTTP connections.
+pub const HTTP_CONNECTIONS: Metric = metric("rollcall_http_connections", "HTTP connections that are open.");
+/// Age of the view.
+pub const VIEW_AGE: Metric = metric(
+    "rollcall_registry_view_age_seconds",
+    "Time since the view was last proved current; absent while it never was.",
+);
+/// Staleness of the view.
+pub const VIEW_STALE: Metric =
+    metric("rollcall_registry_view_stale", "1 while the view may be behind the ensemble, else 0.");
+/// Services in the view.
+pub const VIEW_SERVICES: Metric = metric("rollcall_registry_view_services", "Services in the view.");
+/// Instances in the view.
+pub const VIEW_INSTANCES: Metric =
+    metric("rollcall_registry_view_instances", "Instances in the view, whatever their status.");
+/// Writes of own registrations.
+pub const REGISTRY_WRITES: Metric =
+    metric("rollcall_registry_writes_total", "Writes that keep own instances registered.");
+/// Repairs of own registrations.
+pub const REGISTRY_REPAIRS: Metric = metric(
+    "rollcall_registry_repairs_total",
+    "Writes that brought back own registrations that were lost or changed by others.",
+);
+/// Failed writes of own registrations.
+pub const REGISTRY_WRITE_FAILURES: Metric =
+    metric("rollcall_registry_write_failures_total", "Attempts to write own registrations that failed.");
+/// Full reads of the mirror.
+pub const REGISTRY_WALKS: Metric =
+    metric("rollcall_registry_walks_total", "Times that the mirror read everything again.");
+/// Single reads of the mirror.
+pub const REGISTRY_READS: Metric =
+    metric("rollcall_registry_reads_total", "Znodes that the mirror read because they had changed.");
+/// Views published.
+pub const REGISTRY_PUBLICATIONS: Metric = metric("rollcall_registry_publications_total", "Views published.");
+/// Unreadable znodes.
+pub const REGISTRY_UNREADABLE: Metric = metric(
+    "rollcall_registry_unreadable_total",
+    "Znodes of the registry that could not be understood or read.",
+);
+/// Connections to members.
+pub const CLIENT_CONNECTIONS: Metric = metric(
+    "rollcall_client_connections_total",
+    "Connections to members on which a session was opened or resumed.",
+);
+/// Lost connections to members.
+pub const CLIENT_CONNECTIONS_LOST: Metric = metric(
+    "rollcall_client_connections_lost_total",
+    "Connections to members, and attempts at one, that failed.",
+);
+/// Expired sessions.
+pub const CLIENT_SESSIONS_EXPIRED: Metric =
+    metric("rollcall_client_sessions_expired_total", "Sessions that members declared expired.");
+/// Requests to members.
+pub const CLIENT_REQUESTS: Metric = metric("rollcall_client_requests_total", "Requests made to members.");
+/// Failed requests to members.
+pub const CLIENT_REQUESTS_FAILED: Metric =
+    metric("rollcall_client_requests_failed_total", "Requests to members that ended in an error.");
+/// Watch events.
+pub const CLIENT_WATCH_EVENTS: Metric =
+    metric("rollcall_client_watch_events_total", "Watch events received.");
+/// Lost watch events.
+pub const CLIENT_WATCH_OVERFLOWS: Metric = metric(
+    "rollcall_client_watch_overflows_total",
+    "Times that watch events were lost because their reader was too slow.",
+);
+/// Round trip to the member.
+pub const CLIENT_PING: Metric = metric(
+    "rollcall_client_ping_seconds",
+    "Time that the last ping to a member took; absent before the first.",
+);
+/// Txns applied.
+pub const ENSEMBLE_COMMITS: Metric =
+    metric("rollcall_ensemble_commits_total", "Txns applied by this member.");
+/// Syncs of the log.
+pub const ENSEMBLE_SYNCS: Metric =
+    metric("rollcall_ensemble_syncs_total", "Batches of the log synced to disk.");
+/// Time in syncs.
+pub const ENSEMBLE_SYNC_SECONDS: Metric =
+    metric("rollcall_ensemble_sync_seconds_total", "Time spent syncing the log to disk.");
+/// The longest sync.
+pub const ENSEMBLE_SYNC_MAX: Metric =
+    metric("rollcall_ensemble_sync_max_seconds", "The longest sync of the log since the start.");
+/// Client connections of the member.
+pub const ENSEMBLE_CONNECTIONS: Metric =
+    metric("rollcall_ensemble_connections", "Client connections that this member has open.");
+/// Refused client connections.
+pub const ENSEMBLE_REFUSALS: Metric =
+    metric("rollcall_ensemble_refusals_total", "Client connections closed because of what they sent.");
+/// Sessions.
+pub const ENSEMBLE_SESSIONS: Metric = metric("rollcall_ensemble_sessions", "Sessions alive in the ensemble.");
+/// Watched paths.
+pub const ENSEMBLE_WATCHED_PATHS: Metric =
+    metric("rollcall_ensemble_watched_paths", "Paths watched by the clients connected to this member.");
+/// Znodes.
+pub const ENSEMBLE_ZNODES: Metric = metric("rollcall_ensemble_znodes", "Znodes in the tree.");
+/// CPU time of the process.
+pub const PROCESS_CPU: Metric =
+    metric("rollcall_process_cpu_seconds_total", "CPU time used by the process, user and system.");
+/// Memory of the process.
+pub const PROCESS_MEMORY: Metric =
+    metric("rollcall_process_resident_memory_bytes", "Resident memory of the process.");
+/// Open files of the process.
+pub const PROCESS_FDS: Metric =
+    metric("rollcall_process_open_fds", "File descriptors that the process has open.");
+/// Threads of the process.
+pub const PROCESS_THREADS: Metric = metric("rollcall_process_threads", "Threads of the process.");
+
+/// All of the above.
+pub const ALL: [Metric; 39] = [
+    DNS_QUERIES,
+    DNS_DROPPED,
+    DNS_TRUNCATED,
+    DNS_SOCKET_ERRORS,
+    DNS_CONNECTIONS,
+    HTTP_REQUESTS,
+    HTTP_CONNECTIONS,
+    VIEW_AGE,
+    VIEW_STALE,
+    VIEW_SERVICES,
+    VIEW_INSTANCES,
+    REGISTRY_WRITES,
+    REGISTRY_REPAIRS,
+    REGISTRY_WRITE_FAILURES,
+    REGISTRY_WALKS,
+    REGISTRY_READS,
+    REGISTRY_PUBLICATIONS,
+    REGISTRY_UNREADABLE,
+    CLIENT_CONNECTIONS,
+    CLIENT_CONNECTIONS_LOST,
+    CLIENT_SESSIONS_EXPIRED,
+    CLIENT_REQUESTS,
+    CLIENT_REQUESTS_FAILED,
+    CLIENT_WATCH_EVENTS,
+    CLIENT_WATCH_OVERFLOWS,
+    CLIENT_PING,
+    ENSEMBLE_COMMITS,
+    ENSEMBLE_SYNCS,
+    ENSEMBLE_SYNC_SECONDS,
+    ENSEMBLE_SYNC_MAX,
+    ENSEMBLE_CONNECTIONS,
+    ENSEMBLE_REFUSALS,
+    ENSEMBLE_SESSIONS,
+    ENSEMBLE_WATCHED_PATHS,
+    ENSEMBLE_ZNODES,
+    PROCESS_CPU,
+    PROCESS_MEMORY,
+    PROCESS_FDS,
+    PROCESS_THREADS,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rule() {
+        for Metric { name, help } in ALL {
+            let parts: Vec<&str> = name.split('_').collect();
+            assert!(parts.len() >= 3 && parts[0] == "rollcall", "{name}");
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+            assert!(help.ends_with('.'), "{name}");
+        }
+        let mut names = ALL.map(|metric| metric.name);
+        names.sort_unstable();
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
+    }
+}

@@ -1,0 +1,104 @@
+//! Where log lines go and what they look like.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::EnvFilter;
+
+/// Settings of the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// What a line looks like. Default `auto`: text on a terminal, JSON elsewhere.
+    pub format: LogFormat,
+    /// What is logged, in the language of `tracing`'s filters, such as `info` or `rollcall::dns=debug`.
+    /// Default `info`. The variable `ROLLCALL_LOG` goes before it. `trace` logs every message: for debugging only.
+    pub filter: Option<String>,
+}
+
+/// What a line looks like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// For people.
+    Text,
+    /// One JSON object a line, for machines.
+    Json,
+}
+
+/// Why logging could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum LoggingError {
+    /// The filter cannot be read.
+    #[error("{text:?} is no log filter ({source}); use a level such as info, or target=level,…")]
+    Filter {
+        /// What was given.
+        text: String,
+        /// What is wrong with it.
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// There is a log already.
+    #[error("logging was started twice in one process")]
+    Started,
+}
+
+/// The environment variable that goes before the settings' filter.
+const FILTER_VARIABLE: &str = "ROLLCALL_LOG";
+
+/// Starts logging to stderr for the whole process.
+///
+/// # Errors
+///
+/// When the filter is malformed, or logging was started before.
+pub fn init_logging(settings: &LogSettings) -> Result<(), LoggingError> {
+    let from_environment = std::env::var(FILTER_VARIABLE).ok().filter(|text| !text.is_empty());
+    let filter = filter(from_environment.as_deref().or(settings.filter.as_deref()))?;
+    let is_text = match settings.format {
+        LogFormat::Auto => io::stderr().is_terminal(),
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let started = if is_text {
+        builder.with_ansi(io::stderr().is_terminal()).try_init()
+    } else {
+        builder.json().flatten_event(true).try_init()
+    };
+    started.map_err(|_| LoggingError::Started)
+}
+
+/// Libraries that would log every query keep to warnings unless they are named.
+fn filter(wanted: Option<&str>) -> Result<EnvFilter, LoggingError> {
+    let wanted = wanted.unwrap_or("info");
+    let text = format!("hickory_server=warn,hickory_proto=warn,{wanted}");
+    EnvFilter::builder()
+        .parse(text)
+        .map_err(|source| LoggingError::Filter { text: wanted.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_that_log_each_query_are_quiet_unless_named() {
+        assert_eq!(directives(None), ["hickory_proto=warn", "hickory_server=warn", "info"]);
+        let named = directives(Some("debug,hickory_proto=trace"));
+        assert_eq!(named, ["debug", "hickory_proto=trace", "hickory_server=warn"]);
+    }
+
+    #[test]
+    fn a_malformed_filter_is_quoted_in_the_error() {
+        let error = filter(Some("rollcall=loud")).unwrap_err().to_string();
+        assert!(error.contains("\"rollcall=loud\""), "{error}");
+    }
+
+    fn directives(wanted: Option<&str>) -> Vec<String> {
+        let mut directives: Vec<_> =
+            filter(wanted).unwrap().to_string().split(',').map(str::to_owned).collect();
+        directives.sort_unstable();
+        directives
+    }
+}

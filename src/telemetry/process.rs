@@ -1,0 +1,113 @@
+//! What the process itself uses, read from `/proc/self` (proc(5)) when metrics are printed.
+//!
+//! The `process` feature of the `prometheus` crate would do it with a second copy of several crates.
+
+use prometheus::Gauge;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+
+use super::metrics::{into_counter, opts};
+use super::{Metric, PROCESS_CPU, PROCESS_FDS, PROCESS_MEMORY, PROCESS_THREADS};
+
+/// Reads `stat` and `status` and counts `fd`. Where there is no `/proc`, it collects nothing.
+pub(super) struct ProcessCollector {
+    cpu: Gauge,
+    memory: Gauge,
+    fds: Gauge,
+    threads: Gauge,
+}
+
+impl ProcessCollector {
+    pub(super) fn new() -> Self {
+        let gauge = |metric: Metric| Gauge::with_opts(opts(metric)).expect("names here are well formed");
+        Self {
+            cpu: gauge(PROCESS_CPU),
+            memory: gauge(PROCESS_MEMORY),
+            fds: gauge(PROCESS_FDS),
+            threads: gauge(PROCESS_THREADS),
+        }
+    }
+}
+
+impl Collector for ProcessCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        [&self.cpu, &self.memory, &self.fds, &self.threads].into_iter().flat_map(Collector::desc).collect()
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "2^53 bytes or ticks are far away")]
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut families = Vec::with_capacity(4);
+        if let Some(ticks) = read("stat").as_deref().and_then(cpu_ticks) {
+            self.cpu.set(ticks as f64 / USER_HZ);
+            let mut cpu = self.cpu.collect();
+            cpu.iter_mut().for_each(into_counter);
+            families.extend(cpu);
+        }
+        let status = read("status").unwrap_or_default();
+        if let Some(kib) = status_value(&status, "VmRSS:") {
+            self.memory.set((kib * 1024) as f64);
+            families.extend(self.memory.collect());
+        }
+        if let Some(threads) = status_value(&status, "Threads:") {
+            self.threads.set(threads as f64);
+            families.extend(self.threads.collect());
+        }
+        if let Ok(fds) = fs_err::read_dir("/proc/self/fd") {
+            // One of them is the folder being read.
+            self.fds.set(fds.count().saturating_sub(1) as f64);
+            families.extend(self.fds.collect());
+        }
+        families
+    }
+}
+
+fn read(file: &str) -> Option<String> {
+    fs_err::read_to_string(format!("/proc/self/{file}")).ok()
+}
+
+/// User and system time in ticks: fields 14 and 15 of `stat`, counted from behind the command's name, which
+/// may itself hold spaces and brackets.
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split_ascii_whitespace().skip(14 - 3).map(str::parse::<u64>);
+    Some(fields.next()?.ok()? + fields.next()?.ok()?)
+}
+
+/// The number on the line of `status` that begins with `key`.
+fn status_value(status: &str, key: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// Ticks per second in `/proc`, the same on every architecture that we build for.
+const USER_HZ: f64 = 100.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stat_line_is_read_behind_the_commands_name() {
+        let line = "1 (a) b) S 1 1 1 0 -1 4194560 11 12 13 14 150 250 17 18 20 0 4 0 123 9000 777 184467 1 1";
+        assert_eq!(cpu_ticks(line), Some(400));
+        assert_eq!(cpu_ticks("1 (a"), None);
+    }
+
+    #[test]
+    fn a_status_line_is_found_by_its_key() {
+        let status = "Name:\tThreads: 9\nVmRSS:\t    5124 kB\nThreads:\t3\n";
+        assert_eq!(status_value(status, "VmRSS:"), Some(5124));
+        assert_eq!(status_value(status, "Threads:"), Some(3));
+        assert_eq!(status_value(status, "VmHWM:"), None);
+    }
+
+    #[test]
+    fn this_process_has_memory_threads_and_files() {
+        let families = ProcessCollector::new().collect();
+        let value = |metric: Metric| {
+            let family = families.iter().find(|family| family.name() == metric.name).unwrap();
+            family.get_metric()[0].get_gauge().get_value()
+        };
+        assert!(value(PROCESS_MEMORY) > 1e6 && value(PROCESS_THREADS) >= 1.0 && value(PROCESS_FDS) >= 3.0);
+    }
+}
