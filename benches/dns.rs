@@ -1,0 +1,88 @@
+//! What one DNS answer costs, from packet to packet, without sockets: 1 000 services of 3 instances each.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use divan::{AllocProfiler, Bencher, black_box};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
+use hickory_proto::rr::{Name, RecordType};
+use rollcall::clock;
+use rollcall::dns::{Handler, Outcome, Transport, Ttls, Zone};
+use rollcall::id::{SessionId, Zxid};
+use rollcall::registry::{Cache, Instance, Label, Record, Service, ServiceKey, ServiceSettings, View};
+use rollcall::telemetry::Metrics;
+
+#[global_allocator]
+static ALLOC: AllocProfiler = AllocProfiler::system();
+
+fn main() {
+    divan::main();
+}
+
+#[divan::bench]
+fn a(bencher: Bencher<'_, '_>) {
+    answer(bencher, "service-500.default.rollcall.internal.", RecordType::A);
+}
+
+#[divan::bench]
+fn srv(bencher: Bencher<'_, '_>) {
+    answer(bencher, "_http._tcp.service-500.default.rollcall.internal.", RecordType::SRV);
+}
+
+#[divan::bench]
+fn nxdomain(bencher: Bencher<'_, '_>) {
+    answer(bencher, "nobody.default.rollcall.internal.", RecordType::A);
+}
+
+fn answer(bencher: Bencher<'_, '_>, name: &str, kind: RecordType) {
+    let handler = handler();
+    let packet = packet(name, kind);
+    let client = SocketAddr::from(([127, 0, 0, 1], 40_000));
+    let mut out = Vec::with_capacity(2048);
+    bencher.bench_local(|| {
+        let outcome = handler.answer(black_box(&packet), client, Transport::Udp, &mut out);
+        assert_eq!(outcome, Outcome::Reply);
+        out.len()
+    });
+}
+
+fn handler() -> Handler {
+    let mut view = View { is_loaded: true, ..View::default() };
+    for index in 0..1000_u16 {
+        let key = ServiceKey { namespace: label("default"), name: label(&format!("service-{index}")) };
+        let instances = (0..3).map(|place| Arc::new(instance(index, place))).collect();
+        let settings = ServiceSettings::default();
+        let service = Service { key: key.clone(), settings, instances, zxid: Zxid::ZERO };
+        view.services.insert(key, Arc::new(service));
+    }
+    let cache = Cache::new(clock::now());
+    cache.publish(view);
+    cache.set_synced(true);
+    let zone = Zone::parse("rollcall.internal", label("default")).expect("a zone");
+    Handler::new(Arc::new(cache), zone, Ttls::default(), Arc::new(Metrics::new()))
+}
+
+fn instance(service: u16, place: u8) -> Instance {
+    let [high, low] = service.to_be_bytes();
+    let json = format!(
+        r#"{{"v":1,"addresses":["10.{high}.{low}.{place}"],"ports":[{{"name":"http","port":80}}],"status":"up"}}"#
+    );
+    let record = Record::decode(json.as_bytes()).expect("a record");
+    let id = label(&format!("instance-{place}"));
+    Instance { id, record, mzxid: Zxid::ZERO, session: SessionId::NONE }
+}
+
+/// A query as stub resolvers send it: recursion desired, EDNS with 1232 octets.
+fn packet(name: &str, kind: RecordType) -> Vec<u8> {
+    let mut message = Message::new(7, MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(Name::from_ascii(name).expect("a name"), kind));
+    let mut edns = Edns::new();
+    edns.set_max_payload(1232);
+    message.set_edns(edns);
+    message.to_vec().expect("a message")
+}
+
+fn label(text: &str) -> Label {
+    Label::parse(text).expect("a label")
+}

@@ -1,0 +1,358 @@
+//! Which question a DNS name asks, and which names stand in answers. Pure.
+//!
+//! ```text
+//! <zone>                                             apex
+//! <service>.<zone>                                   short: a service of the sidecar's own namespace,
+//!                                                    or a namespace, which the view decides
+//! <service>.<namespace>.<zone>                       service
+//! _<port>._<tcp|udp>.<service>[.<namespace>].<zone>  named port
+//! _<tcp|udp>.<service>[.<namespace>].<zone>          the empty node above named ports
+//! <instance>.<service>.<namespace>.<zone>            instance
+//! ```
+//!
+//! Labels are compared without regard to case (RFC 4343). The registry's own labels are lower case, so a
+//! question holds them folded; the caller's letters stay in the query's [`Name`], which owns the answers.
+
+use std::fmt;
+
+use hickory_proto::rr::Name;
+
+use crate::registry::{Label, Protocol, ServiceKey};
+
+/// The zone that is answered for.
+#[derive(Clone)]
+pub struct Zone {
+    name: Name,
+    own_namespace: Label,
+}
+
+/// What a name asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// The zone itself.
+    Apex,
+    /// One label below the zone: a service of the own namespace or, failing that, a namespace.
+    Short {
+        /// The service in the own namespace.
+        service: ServiceKey,
+    },
+    /// A service.
+    Service(ServiceKey),
+    /// The empty node between a service and its named ports.
+    Transport(ServiceKey),
+    /// A port of a service by its name.
+    NamedPort {
+        /// The service.
+        service: ServiceKey,
+        /// What the port is called.
+        port: Label,
+        /// How it is spoken to.
+        protocol: Protocol,
+    },
+    /// One instance.
+    Instance {
+        /// Its service.
+        service: ServiceKey,
+        /// Its id.
+        instance: Label,
+    },
+    /// In the zone, but no name that anything could have.
+    Unknown,
+    /// Not in the zone.
+    OutOfZone,
+}
+
+/// Why a text is no zone.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ZoneError {
+    /// Not labels with dots between them.
+    #[error(
+        "{text:?} is not a DNS zone: use labels of a-z, 0-9 and inner hyphens, such as rollcall.internal"
+    )]
+    NotAName {
+        /// What was given.
+        text: String,
+    },
+    /// So long that names in it would not fit into 255 octets.
+    #[error(
+        "the zone {text:?} has {octets} octets, which leaves too little for the names in it; use at most {}",
+        Zone::OCTETS_MAX
+    )]
+    TooLong {
+        /// What was given.
+        text: String,
+        /// Its length on the wire.
+        octets: usize,
+    },
+}
+
+impl Zone {
+    /// Octets of the longest zone on the wire. The longest name in it, `_<port>._tcp.<service>.<namespace>`,
+    /// takes 64 + 5 + 64 + 64 octets, and no name may have more than 255 (RFC 1035 section 2.3.4).
+    pub const OCTETS_MAX: usize = 58;
+
+    /// Reads a zone such as `rollcall.internal` or `rollcall.internal.`, in any letter case.
+    ///
+    /// # Errors
+    ///
+    /// When it is the root, has a label that is none, or is longer than [`Self::OCTETS_MAX`].
+    pub fn parse(text: &str, own_namespace: Label) -> Result<Self, ZoneError> {
+        let not_a_name = || ZoneError::NotAName { text: text.to_owned() };
+        let lower = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+        let labels = lower.split('.').map(Label::parse).collect::<Result<Vec<_>, _>>();
+        let labels = labels.map_err(|_| not_a_name())?;
+        let octets = 1 + labels.iter().map(|label| 1 + label.as_str().len()).sum::<usize>();
+        if octets > Self::OCTETS_MAX {
+            return Err(ZoneError::TooLong { text: text.to_owned(), octets });
+        }
+        let name = Name::from_labels(labels.iter().map(|label| label.as_str().as_bytes()));
+        Ok(Self { name: name.map_err(|_| not_a_name())?, own_namespace })
+    }
+
+    /// The zone's own name, in lower case.
+    pub fn apex(&self) -> &Name {
+        &self.name
+    }
+
+    /// Whether `name` is the zone or below it.
+    pub fn contains(&self, name: &Name) -> bool {
+        let has_equal_end = name
+            .iter()
+            .rev()
+            .zip(self.name.iter().rev())
+            .all(|(label, zone_label)| label.eq_ignore_ascii_case(zone_label));
+        name.iter().len() >= self.name.iter().len() && has_equal_end
+    }
+
+    /// What `name` asks for.
+    pub fn question(&self, name: &Name) -> Question {
+        if !self.contains(name) {
+            return Question::OutOfZone;
+        }
+        let depth = name.iter().len() - self.name.iter().len();
+        let mut labels: [&[u8]; DEPTH_MAX] = [&[]; DEPTH_MAX];
+        let Some(labels) = labels.get_mut(..depth) else { return Question::Unknown };
+        for (slot, label) in labels.iter_mut().zip(name.iter()) {
+            *slot = label;
+        }
+        self.parse_labels(labels).unwrap_or(Question::Unknown)
+    }
+
+    fn parse_labels(&self, labels: &[&[u8]]) -> Option<Question> {
+        let own =
+            |name: &[u8]| Some(ServiceKey { namespace: self.own_namespace.clone(), name: label(name)? });
+        Some(match *labels {
+            [] => Question::Apex,
+            [name] => Question::Short { service: own(name)? },
+            [transport, name] if is_service_label(transport) => {
+                protocol(transport)?;
+                Question::Transport(own(name)?)
+            }
+            [name, namespace] => Question::Service(key(name, namespace)?),
+            [port, transport, name] if is_service_label(port) && is_service_label(transport) => {
+                Question::NamedPort {
+                    service: own(name)?,
+                    port: port_label(port)?,
+                    protocol: protocol(transport)?,
+                }
+            }
+            [transport, name, namespace] if is_service_label(transport) => {
+                protocol(transport)?;
+                Question::Transport(key(name, namespace)?)
+            }
+            [instance, name, namespace] => {
+                Question::Instance { service: key(name, namespace)?, instance: label(instance)? }
+            }
+            [port, transport, name, namespace] => Question::NamedPort {
+                service: key(name, namespace)?,
+                port: port_label(port)?,
+                protocol: protocol(transport)?,
+            },
+            _ => return None,
+        })
+    }
+
+    /// The canonical name of a service, `<service>.<namespace>.<zone>`.
+    ///
+    /// # Panics
+    ///
+    /// Never: [`Self::OCTETS_MAX`] leaves room for it.
+    pub fn service_name(&self, service: &ServiceKey) -> Name {
+        let labels = [service.name.as_str().as_bytes(), service.namespace.as_str().as_bytes()];
+        let labels = labels.into_iter().chain(self.name.iter());
+        Name::from_labels(labels).expect("OCTETS_MAX leaves room for two labels")
+    }
+}
+
+impl fmt::Debug for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (own namespace {})", self.name, self.own_namespace)
+    }
+}
+
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.name, f)
+    }
+}
+
+/// The canonical name of an instance, the target of SRV records.
+///
+/// # Panics
+///
+/// Never: [`Zone::OCTETS_MAX`] leaves room for it.
+pub fn instance_name(service_name: &Name, instance: &Label) -> Name {
+    let instance = instance.as_str().as_bytes();
+    service_name.prepend_label(instance).expect("OCTETS_MAX leaves room for three labels")
+}
+
+fn key(name: &[u8], namespace: &[u8]) -> Option<ServiceKey> {
+    Some(ServiceKey { namespace: label(namespace)?, name: label(name)? })
+}
+
+/// Whether the label is of the `_http` and `_tcp` sort (RFC 2782).
+fn is_service_label(label: &[u8]) -> bool {
+    label.first() == Some(&b'_')
+}
+
+fn port_label(bytes: &[u8]) -> Option<Label> {
+    label(bytes.strip_prefix(b"_")?)
+}
+
+fn protocol(bytes: &[u8]) -> Option<Protocol> {
+    if bytes.eq_ignore_ascii_case(b"_tcp") {
+        Some(Protocol::Tcp)
+    } else if bytes.eq_ignore_ascii_case(b"_udp") {
+        Some(Protocol::Udp)
+    } else {
+        None
+    }
+}
+
+/// The label in lower case, or `None` when the registry could not hold it.
+fn label(bytes: &[u8]) -> Option<Label> {
+    let mut lower = [0; Label::BYTES_MAX];
+    let lower = lower.get_mut(..bytes.len())?;
+    lower.copy_from_slice(bytes);
+    lower.make_ascii_lowercase();
+    Label::parse(std::str::from_utf8(lower).ok()?).ok()
+}
+
+/// Labels before the zone in the longest name: `_<port>._<tcp|udp>.<service>.<namespace>`.
+const DEPTH_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_row_of_the_table_is_understood() {
+        assert_eq!(ask("rollcall.internal."), Question::Apex);
+        assert_eq!(ask("web.rollcall.internal."), Question::Short { service: service("web", "shop") });
+        assert_eq!(ask("web.default.rollcall.internal."), Question::Service(service("web", "default")));
+        assert_eq!(
+            ask("_http._tcp.web.default.rollcall.internal."),
+            Question::NamedPort {
+                service: service("web", "default"),
+                port: Label::parse("http").unwrap(),
+                protocol: Protocol::Tcp
+            }
+        );
+        assert_eq!(
+            ask("_dns._udp.web.rollcall.internal."),
+            Question::NamedPort {
+                service: service("web", "shop"),
+                port: Label::parse("dns").unwrap(),
+                protocol: Protocol::Udp
+            }
+        );
+        assert_eq!(
+            ask("_tcp.web.default.rollcall.internal."),
+            Question::Transport(service("web", "default"))
+        );
+        assert_eq!(ask("_udp.web.rollcall.internal."), Question::Transport(service("web", "shop")));
+        assert_eq!(
+            ask("web-1.web.default.rollcall.internal."),
+            Question::Instance {
+                service: service("web", "default"),
+                instance: Label::parse("web-1").unwrap()
+            }
+        );
+    }
+
+    #[test]
+    fn letter_case_means_nothing() {
+        assert_eq!(ask("WEB.Default.RollCall.INTERNAL."), Question::Service(service("web", "default")));
+        assert_eq!(
+            ask("_HTTP._Tcp.web.default.rollcall.internal."),
+            ask("_http._tcp.web.default.rollcall.internal.")
+        );
+    }
+
+    #[test]
+    fn names_that_nothing_could_have_are_unknown() {
+        for name in [
+            "_web.rollcall.internal.",
+            "_sctp.web.default.rollcall.internal.",
+            "_http._sctp.web.default.rollcall.internal.",
+            "a-.default.rollcall.internal.",
+            "http._tcp.web.default.rollcall.internal.",
+            "a.b.c.d.e.rollcall.internal.",
+            "*.default.rollcall.internal.",
+            "w_b.default.rollcall.internal.",
+        ] {
+            assert_eq!(ask(name), Question::Unknown, "{name}");
+        }
+    }
+
+    #[test]
+    fn other_zones_are_out_of_zone() {
+        for name in [".", "internal.", "example.com.", "web.xrollcall.internal.", "rollcall.internal.com."] {
+            assert_eq!(ask(name), Question::OutOfZone, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_zone_is_labels_and_leaves_room() {
+        let own = Label::parse("shop").unwrap();
+        assert_eq!(Zone::parse("Rollcall.Internal", own.clone()).unwrap().to_string(), "rollcall.internal.");
+        for bad in ["", ".", "a..b", "a_b.c", "ü.c"] {
+            assert!(matches!(Zone::parse(bad, own.clone()), Err(ZoneError::NotAName { .. })), "{bad:?}");
+        }
+        let long = format!("{}.{}", "a".repeat(28), "b".repeat(28));
+        assert!(matches!(Zone::parse(&long, own), Err(ZoneError::TooLong { octets: 59, .. })));
+    }
+
+    #[test]
+    fn the_longest_names_fit() {
+        let label = Label::parse(&"x".repeat(63)).unwrap();
+        let zone_text = format!("{}.{}", "a".repeat(28), "b".repeat(27));
+        let zone = Zone::parse(&zone_text, label.clone()).unwrap();
+        let key = ServiceKey { namespace: label.clone(), name: label.clone() };
+        let name = instance_name(&zone.service_name(&key), &label);
+        assert_eq!(zone.question(&name), Question::Instance { service: key, instance: label });
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_is_some_question(labels in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..20), 0..6)) {
+            let name = Name::from_labels(labels.iter().map(Vec::as_slice)).unwrap();
+            let below = name.append_domain(zone().apex()).unwrap();
+            prop_assert_ne!(zone().question(&below), Question::OutOfZone);
+        }
+    }
+
+    fn zone() -> Zone {
+        Zone::parse("rollcall.internal.", Label::parse("shop").unwrap()).unwrap()
+    }
+
+    fn ask(name: &str) -> Question {
+        zone().question(&Name::from_ascii(name).unwrap())
+    }
+
+    fn service(name: &str, namespace: &str) -> ServiceKey {
+        ServiceKey { namespace: Label::parse(namespace).unwrap(), name: Label::parse(name).unwrap() }
+    }
+}
