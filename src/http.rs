@@ -1,1 +1,29 @@
-//! HTTP answers from the view.
+//! HTTP on loopback: lookups as JSON with long polls, liveness, readiness, metrics.
+//!
+//! [`lookup`] decides and is pure; [`router`] finds the route, waits for changes and writes responses;
+//! [`listener`] keeps connections, for every role.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+
+use tokio::net::TcpListener;
+
+pub mod listener;
+pub mod lookup;
+pub mod router;
+#[cfg(test)]
+mod sample;
+
+pub use listener::{ListenerSettings, serve};
+pub use router::{Router, observe_view};
+
+/// Binds a listener. Needs a tokio runtime around it.
+///
+/// # Errors
+///
+/// When the address cannot be bound.
+pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    let listener = StdTcpListener::bind(addr)?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}

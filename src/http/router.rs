@@ -1,0 +1,551 @@
+//! Which request gets which response.
+//!
+//! | Path | Response |
+//! | --- | --- |
+//! | `/api/v1/services` | all services |
+//! | `/api/v1/services/{namespace}/{service}` | one service; with `?wait=` a long poll |
+//! | `/livez` | 200 while the process runs |
+//! | `/readyz` | 200 until shutdown begins: ready means that lookups are answered, not that the ensemble is there |
+//! | `/metrics` | Prometheus text |
+//!
+//! A long poll is `?wait=30s` (at most 10 minutes) with `If-None-Match`. It is answered at once when the
+//! tag differs, else when the service changes, and with 304 at the end of the wait or at shutdown.
+//!
+//! Errors are JSON with `error` and `hint`: 400 for a parameter, 404 for a path or a service never heard of, 405
+//! for a method, 503 while nothing was ever learnt.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
+use hyper::{Method, Request, Response, StatusCode};
+use tokio_util::sync::CancellationToken;
+
+use super::listener::{Answer, HttpResponse};
+use super::lookup::{self, Freshness};
+use crate::clock;
+use crate::config::duration;
+use crate::registry::{Cache, Label, Service, ServiceKey};
+use crate::telemetry::{
+    HttpRoute, Metrics, MetricsError, VIEW_AGE, VIEW_INSTANCES, VIEW_SERVICES, VIEW_STALE,
+};
+
+/// Answers the requests of one listener.
+#[derive(Debug)]
+pub struct Router {
+    cache: Arc<Cache>,
+    metrics: Arc<Metrics>,
+    shutdown: CancellationToken,
+}
+
+impl Router {
+    /// A router that answers from `cache` until `shutdown`, which also ends its long polls.
+    pub fn new(cache: Arc<Cache>, metrics: Arc<Metrics>, shutdown: CancellationToken) -> Self {
+        Self { cache, metrics, shutdown }
+    }
+
+    /// The router as [`super::serve`] takes it.
+    pub fn into_answer(self) -> Answer {
+        let router = Arc::new(self);
+        Answer::new(move |request| {
+            let router = Arc::clone(&router);
+            Box::pin(async move { router.answer(&request).await })
+        })
+    }
+
+    /// Answers one request. Its body, if it has one, is not read.
+    pub async fn answer<B: Sync>(&self, request: &Request<B>) -> HttpResponse {
+        let route = Route::parse(request.uri().path());
+        let response = if is_read(request.method()) {
+            self.answer_route(&route, request.uri().query(), request.headers()).await
+        } else {
+            method_not_allowed(request.method(), &route)
+        };
+        self.metrics.count_http_request(route.label(), response.status().as_u16());
+        response
+    }
+
+    async fn answer_route(
+        &self,
+        route: &Route<'_>,
+        query: Option<&str>,
+        headers: &HeaderMap,
+    ) -> HttpResponse {
+        match route {
+            Route::Livez => text(StatusCode::OK, "ok\n"),
+            Route::Readyz if self.shutdown.is_cancelled() => {
+                text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
+            }
+            Route::Readyz => text(StatusCode::OK, "ok\n"),
+            Route::Metrics => respond(StatusCode::OK, METRICS_TYPE, self.metrics.render()),
+            Route::Services => match Parameters::parse(query, &[]) {
+                Ok(_) => self.services(),
+                Err(problem) => problem.into_response(),
+            },
+            Route::Service { namespace, name } => match Parameters::parse(query, &["wait"]) {
+                Ok(parameters) => match parse_key(namespace, name) {
+                    Some(key) => self.service(&key, parameters.wait, headers).await,
+                    None => never_heard_of(namespace, name),
+                },
+                Err(problem) => problem.into_response(),
+            },
+            Route::Other => error(
+                StatusCode::NOT_FOUND,
+                "there is nothing at this path",
+                "try /api/v1/services, /api/v1/services/{namespace}/{service}, /livez, /readyz or /metrics",
+            ),
+        }
+    }
+
+    fn services(&self) -> HttpResponse {
+        let view = self.cache.load();
+        if !view.is_loaded {
+            return nothing_learnt();
+        }
+        respond(StatusCode::OK, JSON_TYPE, lookup::services(&view, self.freshness()))
+    }
+
+    /// One service now, or once it differs from what the client has.
+    async fn service(&self, key: &ServiceKey, wait: Duration, headers: &HeaderMap) -> HttpResponse {
+        let known: Vec<&str> =
+            headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).collect();
+        let mut wait_is_over = pin!(tokio::time::sleep(wait));
+        // Subscribed before the first look, so that no publication falls between.
+        let mut publications = self.cache.subscribe();
+        let mut seen: Option<Arc<Service>> = None;
+        loop {
+            let Some(service) = self.cache.load().services.get(key).cloned() else {
+                return self.not_found(key);
+            };
+            // Services that a publication did not touch are shared with the view before.
+            if !seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &service)) {
+                let etag = lookup::etag(&service);
+                if !known.iter().any(|known| lookup::matches(known, &etag)) {
+                    let body = lookup::service(&service, self.freshness());
+                    return tagged(respond(StatusCode::OK, JSON_TYPE, body), &etag);
+                }
+                if wait.is_zero() {
+                    return not_modified(&etag);
+                }
+                seen = Some(service);
+            }
+            let is_changed = tokio::select! {
+                changed = publications.changed() => changed.is_ok(),
+                () = wait_is_over.as_mut() => false,
+                () = self.shutdown.cancelled() => false,
+            };
+            if !is_changed {
+                let etag = seen.map(|service| lookup::etag(&service)).expect("set before the first wait");
+                return not_modified(&etag);
+            }
+        }
+    }
+
+    fn not_found(&self, key: &ServiceKey) -> HttpResponse {
+        if self.cache.load().is_loaded {
+            never_heard_of(key.namespace.as_str(), key.name.as_str())
+        } else {
+            nothing_learnt()
+        }
+    }
+
+    fn freshness(&self) -> Freshness {
+        Freshness { age: self.cache.age(clock::now()), is_stale: self.cache.is_stale() }
+    }
+}
+
+/// Prints the view's size, age and staleness among `metrics`. Once per process.
+///
+/// # Errors
+///
+/// When it was done before.
+pub fn observe_view(metrics: &Metrics, cache: &Arc<Cache>) -> Result<(), MetricsError> {
+    let view = |sample: fn(&Cache) -> Option<f64>| {
+        let cache = Arc::clone(cache);
+        move || sample(&cache)
+    };
+    metrics.sample(VIEW_AGE, view(|cache| cache.age(clock::now()).map(|age| age.as_secs_f64())))?;
+    metrics.sample(VIEW_STALE, view(|cache| Some(f64::from(u8::from(cache.is_stale())))))?;
+    metrics.sample(VIEW_SERVICES, view(|cache| Some(as_f64(cache.load().services.len()))))?;
+    let instances =
+        |cache: &Cache| cache.load().services.values().map(|service| service.instances.len()).sum();
+    metrics.sample(VIEW_INSTANCES, {
+        let cache = Arc::clone(cache);
+        move || Some(as_f64(instances(&cache)))
+    })
+}
+
+/// What a path names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route<'a> {
+    Services,
+    Service { namespace: &'a str, name: &'a str },
+    Livez,
+    Readyz,
+    Metrics,
+    Other,
+}
+
+impl<'a> Route<'a> {
+    fn parse(path: &'a str) -> Self {
+        match path {
+            "/api/v1/services" => Self::Services,
+            "/livez" => Self::Livez,
+            "/readyz" => Self::Readyz,
+            "/metrics" => Self::Metrics,
+            other => {
+                let service = other.strip_prefix("/api/v1/services/").and_then(|rest| rest.split_once('/'));
+                match service {
+                    Some((namespace, name)) if !name.contains('/') => Self::Service { namespace, name },
+                    Some(_) | None => Self::Other,
+                }
+            }
+        }
+    }
+
+    const fn label(&self) -> HttpRoute {
+        match self {
+            Self::Services => HttpRoute::Services,
+            Self::Service { .. } => HttpRoute::Service,
+            Self::Livez => HttpRoute::Livez,
+            Self::Readyz => HttpRoute::Readyz,
+            Self::Metrics => HttpRoute::Metrics,
+            Self::Other => HttpRoute::Other,
+        }
+    }
+}
+
+/// What stands behind the `?`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Parameters {
+    /// How long to wait for a change; 0 for not at all.
+    wait: Duration,
+}
+
+/// A parameter that cannot be obeyed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ParameterProblem {
+    error: String,
+    hint: String,
+}
+
+impl Parameters {
+    fn parse(query: Option<&str>, allowed: &[&str]) -> Result<Self, ParameterProblem> {
+        let mut parameters = Self::default();
+        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if !allowed.contains(&key) {
+                let hint = match allowed {
+                    [] => "this path takes no parameters".to_owned(),
+                    names => format!("this path takes {}", names.join(", ")),
+                };
+                return Err(ParameterProblem { error: format!("there is no parameter {key:?}"), hint });
+            }
+            parameters.wait = parse_wait(value)?;
+        }
+        Ok(parameters)
+    }
+}
+
+fn parse_wait(value: &str) -> Result<Duration, ParameterProblem> {
+    match duration::parse(value) {
+        Ok(wait) if wait <= WAIT_MAX => Ok(wait),
+        Ok(_) => Err(ParameterProblem {
+            error: format!("wait={value} is longer than 10m"),
+            hint: "wait at most 10m and ask again".to_owned(),
+        }),
+        Err(_) => Err(ParameterProblem {
+            error: format!("wait={value} is not a duration"),
+            hint: "write a whole number and a unit (ms, s or m), such as wait=30s".to_owned(),
+        }),
+    }
+}
+
+impl ParameterProblem {
+    fn into_response(self) -> HttpResponse {
+        error(StatusCode::BAD_REQUEST, &self.error, &self.hint)
+    }
+}
+
+fn is_read(method: &Method) -> bool {
+    *method == Method::GET || *method == Method::HEAD
+}
+
+fn parse_key(namespace: &str, name: &str) -> Option<ServiceKey> {
+    Some(ServiceKey { namespace: Label::parse(namespace).ok()?, name: Label::parse(name).ok()? })
+}
+
+fn method_not_allowed(method: &Method, route: &Route<'_>) -> HttpResponse {
+    if *route == Route::Other {
+        return error(StatusCode::NOT_FOUND, "there is nothing at this path", "try GET /api/v1/services");
+    }
+    let message = format!("{method} is not possible here");
+    let mut response = error(StatusCode::METHOD_NOT_ALLOWED, &message, "use GET or HEAD");
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
+}
+
+fn nothing_learnt() -> HttpResponse {
+    error(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "nothing was learnt from the ensemble yet",
+        "see that the ensemble runs and that the sidecar's server list is right; /metrics shows the view's age",
+    )
+}
+
+fn never_heard_of(namespace: &str, name: &str) -> HttpResponse {
+    let message = format!("no service {name:?} was ever heard of in namespace {namespace:?}");
+    error(StatusCode::NOT_FOUND, &message, "GET /api/v1/services lists those that are known")
+}
+
+fn error(status: StatusCode, message: &str, hint: &str) -> HttpResponse {
+    respond(status, JSON_TYPE, lookup::error(message, hint))
+}
+
+fn text(status: StatusCode, body: &'static str) -> HttpResponse {
+    respond(status, TEXT_TYPE, body)
+}
+
+fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> HttpResponse {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+fn not_modified(etag: &str) -> HttpResponse {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    tagged(response, etag)
+}
+
+fn tagged(mut response: HttpResponse, etag: &str) -> HttpResponse {
+    let value = HeaderValue::from_str(etag).expect("a tag is made of hexadecimal digits");
+    response.headers_mut().insert(ETAG, value);
+    response
+}
+
+#[expect(clippy::cast_precision_loss, reason = "nobody has 2^53 instances")]
+fn as_f64(count: usize) -> f64 {
+    count as f64
+}
+
+/// The longest long poll.
+const WAIT_MAX: Duration = Duration::from_secs(10 * 60);
+const JSON_TYPE: &str = "application/json";
+const TEXT_TYPE: &str = "text/plain; charset=utf-8";
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Waker};
+
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::http::sample;
+    use crate::registry::View;
+
+    #[tokio::test]
+    async fn every_path_of_the_table_is_answered() {
+        let router = started();
+        for (path, content_type) in [
+            ("/api/v1/services", JSON_TYPE),
+            ("/api/v1/services/default/web", JSON_TYPE),
+            ("/api/v1/services/shop/empty", JSON_TYPE),
+            ("/livez", TEXT_TYPE),
+            ("/readyz", TEXT_TYPE),
+            ("/metrics", METRICS_TYPE),
+        ] {
+            for method in [Method::GET, Method::HEAD] {
+                let response = router.answer(&request(method, path, None)).await;
+                assert_eq!(response.status(), StatusCode::OK, "{path}");
+                assert_eq!(response.headers()[CONTENT_TYPE], content_type, "{path}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn errors_are_json_with_a_hint() {
+        let router = started();
+        for (method, path, status) in [
+            (Method::GET, "/", 404),
+            (Method::GET, "/api/v1/services/", 404),
+            (Method::GET, "/api/v1/services/default", 404),
+            (Method::GET, "/api/v1/services/default/web/x", 404),
+            (Method::GET, "/api/v1/services/default/nobody", 404),
+            (Method::GET, "/api/v1/services/Default/web%20", 404),
+            (Method::POST, "/nowhere", 404),
+            (Method::POST, "/api/v1/services", 405),
+            (Method::DELETE, "/api/v1/services/default/web", 405),
+            (Method::GET, "/api/v1/services?wait=1s", 400),
+            (Method::GET, "/api/v1/services/default/web?wiat=1s", 400),
+            (Method::GET, "/api/v1/services/default/web?wait", 400),
+            (Method::GET, "/api/v1/services/default/web?wait=soon", 400),
+            (Method::GET, "/api/v1/services/default/web?wait=601s", 400),
+        ] {
+            let response = router.answer(&request(method.clone(), path, None)).await;
+            assert_eq!(response.status().as_u16(), status, "{method} {path}");
+            assert_eq!(response.headers().contains_key(ALLOW), status == 405);
+            let body: serde_json::Value = serde_json::from_slice(&body(response).await).unwrap();
+            assert!(body["error"].is_string() && body["hint"].is_string(), "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_learnt_is_said_and_not_mistaken_for_nothing_there() {
+        let cache = Arc::new(Cache::new(clock::now()));
+        let router = Router::new(cache, Arc::new(Metrics::new()), CancellationToken::new());
+        for path in ["/api/v1/services", "/api/v1/services/default/web"] {
+            let response = router.answer(&request(Method::GET, path, None)).await;
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        }
+        let ready = router.answer(&request(Method::GET, "/readyz", None)).await;
+        assert_eq!(ready.status(), StatusCode::OK, "readiness does not wait for the ensemble");
+    }
+
+    #[tokio::test]
+    async fn readiness_ends_when_shutdown_begins() {
+        let router = started();
+        router.shutdown.cancel();
+        let ready = router.answer(&request(Method::GET, "/readyz", None)).await;
+        assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(router.answer(&request(Method::GET, "/livez", None)).await.status(), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_known_tag_is_not_modified() {
+        let router = started();
+        let first = router.answer(&request(Method::GET, WEB, None)).await;
+        let etag = first.headers()[ETAG].to_str().unwrap().to_owned();
+        let again = router.answer(&request(Method::GET, WEB, Some(&etag))).await;
+        assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+        assert_eq!(again.headers()[ETAG], etag.as_str());
+        assert!(body(again).await.is_empty());
+        let other = router.answer(&request(Method::GET, WEB, Some("\"other\""))).await;
+        assert_eq!(other.status(), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_long_poll_waits_for_a_change_of_its_service() {
+        let router = started();
+        let etag = etag(&router).await;
+        let request = request(Method::GET, &format!("{WEB}?wait=10m"), Some(&etag));
+        let mut poll = pin!(router.answer(&request));
+        assert!(is_pending(poll.as_mut()));
+
+        let mut other_changed = View::clone(&router.cache.load());
+        other_changed.services.remove(&sample::key("shop", "empty"));
+        router.cache.publish(other_changed.clone());
+        assert!(is_pending(poll.as_mut()), "another service's change wakes nobody");
+
+        let web = other_changed.services.get_mut(&sample::key("default", "web")).unwrap();
+        Arc::make_mut(web).instances.pop();
+        router.cache.publish(other_changed);
+        let response = within(poll).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_ne!(response.headers()[ETAG], etag.as_str());
+        let body: serde_json::Value = serde_json::from_slice(&body(response).await).unwrap();
+        assert_eq!(body["instances"].as_array().unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_long_poll_ends_with_304_after_its_wait() {
+        let router = started();
+        let etag = etag(&router).await;
+        let before = clock::now();
+        let request = request(Method::GET, &format!("{WEB}?wait=50ms"), Some(&etag));
+        let response = router.answer(&request).await;
+        assert_eq!(response.status(), StatusCode::NOT_MODIFIED);
+        assert!(clock::now() - before >= Duration::from_millis(50));
+    }
+
+    #[tokio::test]
+    async fn a_long_poll_does_not_wait_without_or_with_an_old_tag() {
+        let router = started();
+        for tag in [None, Some("\"old\"")] {
+            let request = request(Method::GET, &format!("{WEB}?wait=30s"), tag);
+            let mut poll = pin!(router.answer(&request));
+            assert!(!is_pending(poll.as_mut()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_poll_ends_at_shutdown_and_when_its_service_is_forgotten() {
+        let router = started();
+        let etag = etag(&router).await;
+        let request = request(Method::GET, &format!("{WEB}?wait=10m"), Some(&etag));
+        let mut forgotten = pin!(router.answer(&request));
+        assert!(is_pending(forgotten.as_mut()));
+        let view = View::clone(&router.cache.load());
+        router.cache.publish(View { services: std::collections::BTreeMap::new(), ..view.clone() });
+        assert_eq!(within(forgotten).await.status(), StatusCode::NOT_FOUND);
+
+        router.cache.publish(view);
+        let mut shut_down = pin!(router.answer(&request));
+        assert!(is_pending(shut_down.as_mut()));
+        router.shutdown.cancel();
+        assert_eq!(within(shut_down).await.status(), StatusCode::NOT_MODIFIED);
+    }
+
+    #[tokio::test]
+    async fn requests_and_the_view_show_in_the_metrics() {
+        let router = started();
+        observe_view(&router.metrics, &router.cache).unwrap();
+        router.answer(&request(Method::GET, "/api/v1/services/default/nobody", None)).await;
+        let metrics = router.answer(&request(Method::GET, "/metrics", None)).await;
+        let text = String::from_utf8(body(metrics).await).unwrap();
+        for line in [
+            "rollcall_http_requests_total{route=\"service\",status=\"404\"} 1\n",
+            "rollcall_registry_view_services 2\n",
+            "rollcall_registry_view_instances 3\n",
+            "rollcall_registry_view_stale 1\n",
+            "rollcall_process_resident_memory_bytes ",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+        assert!(!text.contains("view_age_seconds"), "absent until the view was proved current");
+        router.cache.prove_current(clock::now());
+        let text = String::from_utf8(router.metrics.render()).unwrap();
+        assert!(text.contains("\nrollcall_registry_view_age_seconds "), "{text}");
+    }
+
+    const WEB: &str = "/api/v1/services/default/web";
+
+    fn started() -> Router {
+        let cache = Cache::new(clock::now());
+        cache.publish(sample::view());
+        Router::new(Arc::new(cache), Arc::new(Metrics::new()), CancellationToken::new())
+    }
+
+    async fn within<T>(future: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(20), future).await.expect("within 20 s")
+    }
+
+    async fn etag(router: &Router) -> String {
+        let response = router.answer(&request(Method::GET, WEB, None)).await;
+        response.headers()[ETAG].to_str().unwrap().to_owned()
+    }
+
+    fn request(method: Method, path: &str, if_none_match: Option<&str>) -> Request<()> {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(tag) = if_none_match {
+            request = request.header(IF_NONE_MATCH, tag);
+        }
+        request.body(()).unwrap()
+    }
+
+    fn is_pending<T>(future: Pin<&mut impl Future<Output = T>>) -> bool {
+        matches!(future.poll(&mut Context::from_waker(Waker::noop())), Poll::Pending)
+    }
+
+    async fn body(response: HttpResponse) -> Vec<u8> {
+        response.into_body().collect().await.unwrap().to_bytes().to_vec()
+    }
+}
