@@ -1,1 +1,192 @@
-//! The pod's agent, put together.
+//! The pod's agent, put together from its parts.
+//!
+//! ```text
+//! checks ── registrar ──► client ──► ensemble ──► client ── mirror ──► cache ──► dns, http
+//! ```
+//!
+//! - Listeners are bound before anything starts, and passed in; from then on lookups are answered, whatever becomes of the
+//!   ensemble.
+//! - Every part is a task of one set. A part that ends by itself ends the role: half a sidecar would be worse than one that
+//!   is restarted.
+//! - Leaving: own instances are drained while DNS and HTTP still answer; then the listeners stop, and last the session is
+//!   closed.
+
+mod listeners;
+mod metrics;
+mod settings;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+pub(crate) use listeners::reason;
+pub use listeners::{BindError, Listener, Listeners};
+pub(crate) use settings::is_host_and_port;
+pub use settings::{DnsSettings, EnsembleSettings, HttpSettings, SidecarPlan, SidecarSettings};
+
+use crate::client::Client;
+use crate::clock;
+use crate::dns::{self, Handler};
+use crate::http::{self, ListenerSettings, Router};
+use crate::registry::{Cache, Mirror, Registrar, RegistrarSettings, owner_id};
+use crate::telemetry::{Metrics, MetricsError};
+
+/// How long own instances may take to leave before the session is closed over them. The registrar itself needs a second, and
+/// a pod has 30 s by default before it is killed.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long parts may take to end once they were told to; HTTP drains its connections for 5 s.
+const STOP_TIMEOUT: Duration = Duration::from_secs(7);
+
+/// Why a sidecar cannot start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum SidecarError {
+    /// The identity that is kept in the state directory is not to be had.
+    #[error(
+        "state_dir: the sidecar's identity cannot be read or written; make the directory writable, or leave it out"
+    )]
+    Owner(#[source] io::Error),
+    /// A listener is unusable.
+    #[error("a listener is unusable")]
+    Listener(#[source] io::Error),
+    /// Metrics clash.
+    #[error("metrics cannot be set up")]
+    Metrics(#[from] MetricsError),
+    /// A part ended that never should.
+    #[error("the sidecar's {part} ended unexpectedly; its log says why")]
+    Ended {
+        /// Which.
+        part: &'static str,
+    },
+}
+
+/// A running sidecar.
+#[derive(Debug)]
+pub struct Sidecar {
+    dns_addr: SocketAddr,
+    http_addr: SocketAddr,
+    client: Client,
+    /// `None` when there is nothing to register.
+    registrar: Option<Registrar>,
+    parts: JoinSet<&'static str>,
+    /// Ends DNS, HTTP and the mirror.
+    serving: CancellationToken,
+}
+
+impl Sidecar {
+    /// Starts all parts, whose counts are added to `metrics`. The ensemble need not be there.
+    ///
+    /// # Errors
+    ///
+    /// When the identity cannot be had, a listener is unusable, or `metrics` has a sidecar's already.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn start(
+        plan: SidecarPlan,
+        listeners: Listeners,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, SidecarError> {
+        let owner = owner_id(plan.state_dir.as_deref()).map_err(SidecarError::Owner)?;
+        let dns_addr = listeners.dns_addr().map_err(SidecarError::Listener)?;
+        let http_addr = listeners.http_addr().map_err(SidecarError::Listener)?;
+        let cache = Arc::new(Cache::new(clock::now()));
+        let serving = CancellationToken::new();
+        let mut parts = JoinSet::new();
+
+        // 1. Answers, from what is known so far.
+        let handler = Arc::new(Handler::new(cache.clone(), plan.zone, plan.ttls, metrics.clone()));
+        spawn(
+            &mut parts,
+            "DNS listener (UDP)",
+            dns::udp::run(listeners.udp, handler.clone(), serving.clone()),
+        );
+        let tcp = dns::tcp::run(listeners.tcp, handler, dns::tcp::TcpSettings::default(), serving.clone());
+        spawn(&mut parts, "DNS listener (TCP)", tcp);
+        let answer = Router::new(cache.clone(), metrics.clone(), serving.clone()).into_answer();
+        let settings = ListenerSettings::default();
+        let http = http::serve(listeners.http, answer, settings, metrics.clone(), serving.clone());
+        spawn(&mut parts, "HTTP listener", http);
+
+        // 2. Knowledge.
+        let client = Client::start(plan.client);
+        let mirror = Mirror::new(client.clone(), cache.clone(), plan.layout.clone());
+        metrics::observe(&metrics, &cache, &client, &mirror.stats())?;
+        spawn(&mut parts, "mirror", mirror.run(serving.clone()));
+
+        // 3. Ourselves.
+        let mut registrar = None;
+        if !plan.registrations.is_empty() {
+            let settings = RegistrarSettings::new(plan.layout, owner);
+            let (handle, task) = Registrar::new(client.clone(), settings, plan.registrations);
+            metrics::observe_registrar(&metrics, &handle.stats())?;
+            spawn(&mut parts, "registrar", task.run());
+            registrar = Some(handle);
+        }
+        info!(dns = %dns_addr, http = %http_addr, "sidecar started");
+        Ok(Self { dns_addr, http_addr, client, registrar, parts, serving })
+    }
+
+    /// Where DNS answers.
+    pub const fn dns_addr(&self) -> SocketAddr {
+        self.dns_addr
+    }
+
+    /// Where HTTP answers.
+    pub const fn http_addr(&self) -> SocketAddr {
+        self.http_addr
+    }
+
+    /// Runs until `stop`, then leaves in order.
+    ///
+    /// # Errors
+    ///
+    /// When a part ended by itself; the others are stopped then.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), SidecarError> {
+        let ended = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            Some(ended) = self.parts.join_next() => {
+                // A panic was told by the panic hook; its part is not named by the error.
+                Err(SidecarError::Ended { part: ended.unwrap_or("task") })
+            }
+        };
+        self.leave().await;
+        ended
+    }
+
+    async fn leave(mut self) {
+        // 1. Own instances say that they leave, and lookups still see it.
+        if let Some(registrar) = self.registrar.take()
+            && let Err(error) = registrar.drain(DRAIN_TIMEOUT).await
+        {
+            warn!(%error, "left without draining");
+        }
+        // 2. No more answers.
+        self.serving.cancel();
+        // 3. The session, which ends the registrar as well.
+        if let Err(error) = self.client.close().await {
+            warn!(%error, "the session stays until it expires");
+        }
+        let all = async { while self.parts.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
+            warn!("parts of the sidecar are cut off at shutdown");
+        }
+        info!("sidecar stopped");
+    }
+}
+
+fn spawn(
+    parts: &mut JoinSet<&'static str>,
+    name: &'static str,
+    part: impl Future<Output = ()> + Send + 'static,
+) {
+    parts.spawn(async move {
+        part.await;
+        name
+    });
+}

@@ -1,0 +1,58 @@
+//! Hands the counts of the sidecar's parts to `/metrics`.
+
+use std::sync::Arc;
+
+use crate::client::Client;
+use crate::registry::registrar::RegistrarStats;
+use crate::registry::{Cache, MirrorStats};
+use crate::telemetry::{self, Count, Metrics, MetricsError};
+use crate::{client::ClientStats, http};
+
+/// Everything but the registrar, which not every sidecar has.
+pub(super) fn observe(
+    metrics: &Metrics,
+    cache: &Arc<Cache>,
+    client: &Client,
+    mirror: &Arc<MirrorStats>,
+) -> Result<(), MetricsError> {
+    http::observe_view(metrics, cache)?;
+    let counts: [Count<MirrorStats>; 4] = [
+        (telemetry::REGISTRY_WALKS, MirrorStats::walks),
+        (telemetry::REGISTRY_READS, MirrorStats::reads),
+        (telemetry::REGISTRY_PUBLICATIONS, MirrorStats::publications),
+        (telemetry::REGISTRY_UNREADABLE, MirrorStats::unreadable),
+    ];
+    metrics.sample_counts(mirror, &counts)?;
+    let counts: [Count<ClientStats>; 7] = [
+        (telemetry::CLIENT_CONNECTIONS, ClientStats::connections),
+        (telemetry::CLIENT_CONNECTIONS_LOST, ClientStats::connections_lost),
+        (telemetry::CLIENT_SESSIONS_EXPIRED, ClientStats::sessions_expired),
+        (telemetry::CLIENT_REQUESTS, ClientStats::requests),
+        (telemetry::CLIENT_REQUESTS_FAILED, ClientStats::requests_failed),
+        (telemetry::CLIENT_WATCH_EVENTS, ClientStats::events),
+        (telemetry::CLIENT_WATCH_OVERFLOWS, ClientStats::watch_overflows),
+    ];
+    for (metric, count) in counts {
+        let client = client.clone();
+        // Counts stay below 2^53 for longer than any process lives.
+        #[expect(clippy::cast_precision_loss, reason = "metrics are floating point numbers")]
+        metrics.sample(metric, move || Some(count(client.stats()) as f64))?;
+    }
+    let client = client.clone();
+    metrics.sample(telemetry::CLIENT_PING, move || {
+        client.stats().ping_round_trip().map(|ping| ping.as_secs_f64())
+    })
+}
+
+/// The registrar.
+pub(super) fn observe_registrar(
+    metrics: &Metrics,
+    registrar: &Arc<RegistrarStats>,
+) -> Result<(), MetricsError> {
+    let counts: [Count<RegistrarStats>; 3] = [
+        (telemetry::REGISTRY_WRITES, RegistrarStats::writes),
+        (telemetry::REGISTRY_REPAIRS, RegistrarStats::repairs),
+        (telemetry::REGISTRY_WRITE_FAILURES, RegistrarStats::failures),
+    ];
+    metrics.sample_counts(registrar, &counts)
+}

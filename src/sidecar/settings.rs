@@ -1,0 +1,370 @@
+//! The settings of the sidecar, and the plan that they make.
+//!
+//! [`SidecarSettings`] is what the file says; [`SidecarSettings::plan`] checks all of it in one pass and decides every
+//! default. `config/sidecar.yaml` shows every key.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::client::ClientSettings;
+use crate::config::{Mistake, Scalar, duration};
+use crate::dns::{Ttls, Zone};
+use crate::registry::{
+    Label, Layout, OwnService, Registration, ServiceDefaults, ServiceKey, resolve_services,
+};
+use crate::telemetry::LogSettings;
+
+/// The sidecar's file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SidecarSettings {
+    /// Where the registry lies in the ensemble's tree. Default `/rollcall/services`. Danger: sidecars with different roots
+    /// do not see one another.
+    pub root: Option<String>,
+    /// The sidecar's own namespace: that of its services, and of short names in DNS. Default `default`.
+    pub namespace: Option<String>,
+    /// The ensemble.
+    pub ensemble: EnsembleSettings,
+    /// The address at which other pods reach this one. No default: without it each service must have its own.
+    pub address: Option<Scalar>,
+    /// The failure domain of its services. No default.
+    pub zone: Option<String>,
+    /// The machine of its services. No default.
+    pub node: Option<String>,
+    /// A directory that keeps the sidecar's identity over restarts. Default: none, a new identity at each start.
+    pub state_dir: Option<PathBuf>,
+    /// DNS.
+    pub dns: DnsSettings,
+    /// HTTP.
+    pub http: HttpSettings,
+    /// Logs.
+    pub log: LogSettings,
+    /// What this pod offers.
+    pub services: Vec<OwnService>,
+}
+
+/// Where the ensemble is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EnsembleSettings {
+    /// Its members, each `host:port`. Default `127.0.0.1:2181`.
+    pub servers: Option<Vec<String>>,
+    /// How long a dead machine's services stay, `4s` to `40s`. Default `10s`.
+    pub session_timeout: Option<Scalar>,
+}
+
+/// The DNS listener and its answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DnsSettings {
+    /// Where to listen, UDP and TCP. Default `127.0.0.1:8600`.
+    pub address: Option<String>,
+    /// The zone that is answered for. Default `rollcall.internal.`
+    pub zone: Option<String>,
+    /// How long answers may be kept. Default `2s`. Danger: a long one delays failover.
+    pub ttl: Option<Scalar>,
+    /// How long it may be kept that there is nothing. Default `1s`.
+    pub negative_ttl: Option<Scalar>,
+    /// The longest TTL while the view may be behind. Default `1s`.
+    pub stale_ttl: Option<Scalar>,
+}
+
+/// The HTTP listener.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpSettings {
+    /// Where to listen. Default `127.0.0.1:8500`. Danger: there is no authentication; keep it on loopback.
+    pub address: Option<String>,
+}
+
+/// Everything decided.
+#[derive(Clone, Debug)]
+pub struct SidecarPlan {
+    /// Where the registry lies.
+    pub layout: Layout,
+    /// How to reach the ensemble.
+    pub client: ClientSettings,
+    /// Where DNS listens.
+    pub dns_addr: SocketAddr,
+    /// What it answers for.
+    pub zone: Zone,
+    /// How long its answers may be kept.
+    pub ttls: Ttls,
+    /// Where HTTP listens.
+    pub http_addr: SocketAddr,
+    /// What is registered.
+    pub registrations: Vec<Registration>,
+    /// What keeps the sidecar's identity.
+    pub state_dir: Option<PathBuf>,
+    /// Logs.
+    pub log: LogSettings,
+}
+
+impl SidecarSettings {
+    /// Checks everything and decides every default.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake, with its path.
+    pub fn plan(mut self) -> Result<SidecarPlan, Vec<Mistake>> {
+        let mut mistakes = Vec::new();
+        let layout = self.plan_layout(&mut mistakes);
+        let namespace = self.plan_namespace(&mut mistakes);
+        let client = self.plan_client(&mut mistakes);
+        let dns_addr = socket_addr("dns.address", self.dns.address.as_deref(), Self::DNS_ADDR, &mut mistakes);
+        let http_addr =
+            socket_addr("http.address", self.http.address.as_deref(), Self::HTTP_ADDR, &mut mistakes);
+        let zone = self.plan_zone(&namespace, &mut mistakes);
+        let ttls = self.plan_ttls(&mut mistakes);
+        let registrations = self.plan_services(&namespace, &mut mistakes);
+        if let (Some(layout), Some(client), Some(dns_addr), Some(http_addr), Some(zone), true) =
+            (layout, client, dns_addr, http_addr, zone, mistakes.is_empty())
+        {
+            let (state_dir, log) = (self.state_dir, self.log);
+            Ok(SidecarPlan { layout, client, dns_addr, zone, ttls, http_addr, registrations, state_dir, log })
+        } else {
+            Err(mistakes)
+        }
+    }
+
+    /// Where DNS listens by default.
+    pub const DNS_ADDR: &'static str = "127.0.0.1:8600";
+    /// Where HTTP listens by default.
+    pub const HTTP_ADDR: &'static str = "127.0.0.1:8500";
+    /// The zone by default.
+    pub const ZONE: &'static str = "rollcall.internal.";
+    /// The shortest and the longest session timeout: a shorter one takes slow machines for dead ones, a longer one offers
+    /// dead machines for minutes.
+    pub const SESSION_TIMEOUT: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(40));
+
+    fn plan_layout(&self, mistakes: &mut Vec<Mistake>) -> Option<Layout> {
+        let root = self.root.as_deref().unwrap_or(Layout::ROOT);
+        let layout = Layout::new(root);
+        if let Err(error) = &layout {
+            mistakes.push(Mistake::new(
+                "root",
+                format!("{root:?} is not a znode path: {error}"),
+                "write one such as /rollcall/services",
+            ));
+        }
+        layout.ok()
+    }
+
+    fn plan_namespace(&self, mistakes: &mut Vec<Mistake>) -> Label {
+        let default = Label::parse("default").expect("a label");
+        let Some(text) = &self.namespace else { return default };
+        let mistake = match Label::parse(text) {
+            Ok(label) if !ServiceKey::RESERVED.contains(&label.as_str()) => return label,
+            Ok(label) => Mistake::new(
+                "namespace",
+                format!("{label} has a meaning of its own in DNS names"),
+                format!("use a name other than {}", ServiceKey::RESERVED.join(", ")),
+            ),
+            Err(error) => Mistake::new("namespace", error.to_string(), ""),
+        };
+        mistakes.push(mistake);
+        default
+    }
+
+    fn plan_client(&self, mistakes: &mut Vec<Mistake>) -> Option<ClientSettings> {
+        let mut client = ClientSettings::default();
+        if let Some(servers) = &self.ensemble.servers {
+            if servers.is_empty() {
+                mistakes.push(Mistake::new(
+                    "ensemble.servers",
+                    "there is no server",
+                    "list the members of the ensemble as host:port",
+                ));
+            }
+            for (index, server) in servers.iter().enumerate() {
+                if !is_host_and_port(server) {
+                    mistakes.push(Mistake::new(
+                        format!("ensemble.servers[{index}]"),
+                        format!("{server:?} is not host:port"),
+                        "write one such as zk-0.zk:2181",
+                    ));
+                }
+            }
+            client.servers.clone_from(servers);
+        }
+        if let Some(text) = &self.ensemble.session_timeout {
+            let path = "ensemble.session_timeout";
+            client.session_timeout = text.to_duration(path, mistakes)?;
+            let (min, max) = Self::SESSION_TIMEOUT;
+            if client.session_timeout < min || client.session_timeout > max {
+                mistakes.push(Mistake::new(
+                    path,
+                    format!("{} is out of range", duration::text(client.session_timeout)),
+                    format!("write a duration from {} to {}", duration::text(min), duration::text(max)),
+                ));
+            }
+        }
+        Some(client)
+    }
+
+    fn plan_zone(&self, namespace: &Label, mistakes: &mut Vec<Mistake>) -> Option<Zone> {
+        let zone = Zone::parse(self.dns.zone.as_deref().unwrap_or(Self::ZONE), namespace.clone());
+        if let Err(error) = &zone {
+            mistakes.push(Mistake::new(
+                "dns.zone",
+                error.to_string(),
+                "write one such as rollcall.internal.",
+            ));
+        }
+        zone.ok()
+    }
+
+    fn plan_ttls(&self, mistakes: &mut Vec<Mistake>) -> Ttls {
+        let default = Ttls::default();
+        let mut ttl = |key: &str, text: &Option<Scalar>, default: Duration| {
+            let path = format!("dns.{key}");
+            let Some(ttl) = text.as_ref().map(|text| text.to_duration(&path, mistakes)) else {
+                return default;
+            };
+            let ttl = ttl.unwrap_or(default);
+            if ttl > TTL_MAX || ttl.subsec_nanos() != 0 {
+                mistakes.push(Mistake::new(
+                    path,
+                    format!("{} is no TTL", duration::text(ttl)),
+                    format!("write whole seconds, at most {}", duration::text(TTL_MAX)),
+                ));
+            }
+            ttl
+        };
+        Ttls {
+            answer: ttl("ttl", &self.dns.ttl, default.answer),
+            negative: ttl("negative_ttl", &self.dns.negative_ttl, default.negative),
+            stale: ttl("stale_ttl", &self.dns.stale_ttl, default.stale),
+        }
+    }
+
+    fn plan_services(&mut self, namespace: &Label, mistakes: &mut Vec<Mistake>) -> Vec<Registration> {
+        let address = self.address.as_ref().map(|text| {
+            let address = text.0.parse::<IpAddr>().ok();
+            if address.is_none_or(|address| address.is_unspecified()) {
+                mistakes.push(Mistake::new(
+                    "address",
+                    format!("{:?} is not the IP address of one host", text.0),
+                    "write the address at which other pods reach this one",
+                ));
+            }
+            // What lacks an address only because this one is wrong is not told on top of it.
+            address.unwrap_or(IpAddr::from([127, 0, 0, 1]))
+        });
+        for service in &mut self.services {
+            if service.namespace.is_none() {
+                service.namespace = Some(namespace.to_string());
+            }
+        }
+        let (zone, node) = (self.zone.clone(), self.node.clone());
+        let defaults = ServiceDefaults { address, host_name: host_name(), zone, node };
+        resolve_services(&self.services, "services", &defaults).unwrap_or_else(|found| {
+            mistakes.extend(found);
+            Vec::new()
+        })
+    }
+}
+
+/// The longest TTL (RFC 8767 section 4 takes a week for the most that makes sense).
+const TTL_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+fn socket_addr(
+    path: &str,
+    text: Option<&str>,
+    default: &str,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<SocketAddr> {
+    let text = text.unwrap_or(default);
+    let address = text.parse().ok();
+    if address.is_none() {
+        mistakes.push(Mistake::new(
+            path,
+            format!("{text:?} is not an IP address with a port"),
+            format!("write one such as {default}"),
+        ));
+    }
+    address
+}
+
+/// Whether a text is `host:port`, with an IPv6 address in brackets.
+pub(crate) fn is_host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.' || byte == b'_';
+    let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(is_name),
+    };
+    is_host && port.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
+/// The host's name, which in Kubernetes is the pod's.
+fn host_name() -> String {
+    let name = fs_err::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Environment, parse};
+
+    #[test]
+    fn an_empty_file_is_a_sidecar_that_only_looks_up() {
+        let plan = parse("", &Environment::empty(), SidecarSettings::plan).unwrap();
+        assert_eq!((plan.dns_addr.port(), plan.http_addr.port()), (8600, 8500));
+        assert_eq!(plan.client.servers, ["127.0.0.1:2181"]);
+        assert!(plan.registrations.is_empty());
+    }
+
+    #[test]
+    fn services_are_in_the_sidecars_namespace() {
+        let text = "namespace: shop\naddress: 10.0.0.1\nservices:\n- {name: web, port: 80}\n- {name: web, port: 80, namespace: other}\n";
+        let plan = parse(text, &Environment::empty(), SidecarSettings::plan).unwrap();
+        let keys: Vec<_> = plan.registrations.iter().map(|own| own.service.to_string()).collect();
+        assert_eq!(keys, ["web.shop", "web.other"]);
+    }
+
+    #[test]
+    fn every_mistake_is_told_with_its_path() {
+        let text = "\
+root: services
+namespace: Shop
+address: here
+ensemble: {servers: [zk], session_timeout: 1s}
+dns: {address: 127.0.0.1, zone: a..b, ttl: 1500ms}
+http: {address: localhost:80}
+services: [{name: web, port: 0}]
+";
+        let mistakes = parse(text, &Environment::empty(), SidecarSettings::plan).unwrap_err();
+        let mut paths: Vec<_> = mistakes.iter().map(|mistake| mistake.mistake.path.as_str()).collect();
+        paths.dedup();
+        assert_eq!(
+            paths,
+            [
+                "root",
+                "namespace",
+                "address",
+                "ensemble.servers[0]",
+                "ensemble.session_timeout",
+                "dns.address",
+                "dns.zone",
+                "dns.ttl",
+                "http.address",
+                "services[0].port",
+            ]
+        );
+    }
+
+    #[test]
+    fn servers_are_host_and_port() {
+        for good in ["a:1", "zk-0.zk.svc:2181", "10.0.0.1:2181", "[::1]:2181"] {
+            assert!(is_host_and_port(good), "{good}");
+        }
+        for bad in ["", "a", ":1", "a:0", "a:x", "::1:2181", "a b:1", "[a]:1", "a:70000"] {
+            assert!(!is_host_and_port(bad), "{bad}");
+        }
+    }
+}
