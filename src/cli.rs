@@ -1,1 +1,72 @@
-//! Arguments, commands, exit codes, terminal output.
+//! The command line: arguments in; tables, JSON and an exit status out.
+//!
+//! Exit status: 0 done, 1 failed, 2 wrong arguments or a broken settings file; 130 and 143 when a second signal cut a
+//! long-running command short. Errors go to stderr and say what failed, at which address, and what to try; a reader of
+//! stdout that goes away ends a command quietly.
+
+mod arguments;
+mod check_config;
+mod dev;
+mod failure;
+mod lookup;
+mod name;
+mod output;
+mod sidecar;
+mod sidecar_client;
+mod timestamp;
+mod watch;
+mod zk;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+use failure::Failure;
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = run(arguments);
+    match done {
+        Ok(()) | Err(Failure::OutputClosed) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print();
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Failure> {
+    match arguments.command {
+        Command::Dev(arguments) => on_threads(dev::run(arguments)),
+        Command::Sidecar(arguments) => on_one_thread(sidecar::run(arguments)),
+        Command::Lookup(arguments) => on_one_thread(lookup::lookup(arguments)),
+        Command::Services(arguments) => on_one_thread(lookup::services(arguments)),
+        Command::Watch(arguments) => on_one_thread(watch::run(arguments)),
+        Command::Zk(arguments) => on_one_thread(zk::run(arguments)),
+        Command::CheckConfig(arguments) => check_config::run(&arguments),
+    }
+}
+
+/// An ensemble's member has work for more than one thread.
+fn on_threads(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    block_on(tokio::runtime::Builder::new_multi_thread(), command)
+}
+
+/// Anything else shares a pod, or ends soon.
+fn on_one_thread(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    block_on(tokio::runtime::Builder::new_current_thread(), command)
+}
+
+fn block_on(
+    mut builder: tokio::runtime::Builder,
+    command: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let runtime = builder.enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::failed(format!("cannot start the runtime: {error}")))?;
+    let done = runtime.block_on(command);
+    // A name that is still being resolved must not hold up the exit.
+    runtime.shutdown_background();
+    done
+}

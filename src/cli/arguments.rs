@@ -1,0 +1,269 @@
+//! What can be asked for.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::name::{NameArgument, ServiceArgument};
+use super::output::Format;
+
+/// Service discovery that lives inside the pod.
+#[derive(Debug, Parser)]
+#[command(name = "rollcall", version, about)]
+#[command(
+    after_help = "Start with `rollcall dev`, then try `rollcall services` and `rollcall lookup rollcall`."
+)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run everything in one process on loopback: a one-member ensemble, a sidecar, DNS and HTTP
+    ///
+    /// Registers itself as rollcall.default and prints what listens where. Ctrl-C and SIGTERM take the instances out in order; a
+    /// second one stops at once.
+    Dev(DevArguments),
+    /// Run the pod's agent: health checks, registration, watched cache, DNS, HTTP
+    Sidecar(SidecarArguments),
+    /// Show the instances of a service, as the sidecar sees them
+    Lookup(LookupArguments),
+    /// List all services that the sidecar knows
+    Services(ServicesArguments),
+    /// Print the changes of a service as they come
+    ///
+    /// Tells who is present at first, then who joined, left or changed, until it is interrupted; goes on over restarts of the
+    /// sidecar.
+    Watch(WatchArguments),
+    /// Read and change znodes of any ZooKeeper-protocol ensemble
+    Zk(ZkArguments),
+    /// Check a settings file and report every mistake in it
+    CheckConfig(CheckConfigArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DevArguments {
+    /// Settings file; see config/dev.yaml for every key
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Keep the ensemble's data in this folder [default: a temporary one, removed at exit]
+    #[arg(long, value_name = "DIR")]
+    pub(super) data_dir: Option<PathBuf>,
+    /// Port for ZooKeeper clients; 0 finds a free one [default: 2181]
+    #[arg(long, value_name = "PORT")]
+    pub(super) client_port: Option<u16>,
+    /// Port for DNS, UDP and TCP; 0 finds a free one [default: 8600]
+    #[arg(long, value_name = "PORT")]
+    pub(super) dns_port: Option<u16>,
+    /// Port for HTTP; 0 finds a free one [default: 8500]
+    #[arg(long, value_name = "PORT")]
+    pub(super) http_port: Option<u16>,
+    /// Register an instance of a service, checked by a TCP connect; repeatable. NAME is `web` or `web.shop`, HOST an IP
+    /// address or `localhost`
+    #[arg(long = "service", value_name = "NAME=HOST:PORT")]
+    pub(super) services: Vec<ServiceArgument>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SidecarArguments {
+    /// Settings file; see config/sidecar.yaml for every key
+    #[arg(short, long, value_name = "FILE", env = "ROLLCALL_CONFIG")]
+    pub(super) config: PathBuf,
+}
+
+/// Where the sidecar answers.
+#[derive(Debug, Args)]
+pub(super) struct SidecarAddress {
+    /// HTTP address of the sidecar, HOST:PORT
+    #[arg(long, value_name = "ADDRESS", env = "ROLLCALL_HTTP_ADDR", default_value = "127.0.0.1:8500")]
+    pub(super) http_addr: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct OutputArguments {
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(super) output: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LookupArguments {
+    /// `web`, `web.shop` or `web.shop.rollcall.internal`; without a namespace it is `default`
+    pub(super) name: NameArgument,
+    #[command(flatten)]
+    pub(super) sidecar: SidecarAddress,
+    #[command(flatten)]
+    pub(super) output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ServicesArguments {
+    #[command(flatten)]
+    pub(super) sidecar: SidecarAddress,
+    #[command(flatten)]
+    pub(super) output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WatchArguments {
+    /// `web`, `web.shop` or `web.shop.rollcall.internal`; without a namespace it is `default`
+    pub(super) name: NameArgument,
+    #[command(flatten)]
+    pub(super) sidecar: SidecarAddress,
+    /// How to print: lines, or one JSON object a line
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(super) output: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ZkArguments {
+    /// Members of the ensemble, HOST:PORT[,HOST:PORT…]
+    #[arg(
+        long,
+        global = true,
+        value_name = "SERVERS",
+        env = "ROLLCALL_SERVERS",
+        default_value = "127.0.0.1:2181"
+    )]
+    pub(super) server: String,
+    #[command(subcommand)]
+    pub(super) command: ZkCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ZkCommand {
+    /// List the children of a znode
+    Ls {
+        /// The znode
+        #[arg(default_value = "/")]
+        path: String,
+        /// List everything below it, with full paths
+        #[arg(short = 'R', long)]
+        recursive: bool,
+    },
+    /// Print the data of a znode
+    Get {
+        /// The znode
+        path: String,
+        #[command(flatten)]
+        output: OutputArguments,
+    },
+    /// Overwrite the data of a znode
+    Set {
+        /// The znode
+        path: String,
+        /// The new data
+        data: String,
+        /// Only if this is its data version
+        #[arg(long, value_name = "N")]
+        version: Option<i32>,
+    },
+    /// Create a znode and print its path
+    Create {
+        /// The znode
+        path: String,
+        /// Its data
+        #[arg(default_value = "")]
+        data: String,
+        /// Keep it only as long as this command runs: until Ctrl-C
+        #[arg(short, long)]
+        ephemeral: bool,
+        /// Append a number that grows with each such child
+        #[arg(short, long)]
+        sequential: bool,
+    },
+    /// Delete a znode
+    Delete {
+        /// The znode
+        path: String,
+        /// Only if this is its data version
+        #[arg(long, value_name = "N", conflicts_with = "recursive")]
+        version: Option<i32>,
+        /// Delete everything below it too
+        #[arg(short = 'R', long)]
+        recursive: bool,
+    },
+    /// Print the stat of a znode
+    Stat {
+        /// The znode
+        path: String,
+        #[command(flatten)]
+        output: OutputArguments,
+    },
+    /// Print the changes of a znode as they come, until Ctrl-C
+    Watch {
+        /// The znode
+        path: String,
+        /// Watch everything below it too
+        #[arg(short = 'R', long)]
+        recursive: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckConfigArguments {
+    /// Settings file of `rollcall sidecar` or `rollcall dev`
+    pub(super) file: PathBuf,
+}
+
+/// An address with another port.
+pub(super) fn with_port(mut addr: SocketAddr, port: Option<u16>) -> SocketAddr {
+    if let Some(port) = port {
+        addr.set_port(port);
+    }
+    addr
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn what_the_help_promises_is_accepted() {
+        for line in [
+            "rollcall dev",
+            "rollcall dev -c f --data-dir d --client-port 1 --dns-port 2 --http-port 3 --service a=localhost:1 --service b.c=[::1]:2",
+            "rollcall sidecar -c f",
+            "rollcall lookup web -o json --http-addr 127.0.0.1:1",
+            "rollcall services",
+            "rollcall watch web.default",
+            "rollcall zk ls / -R",
+            "rollcall zk --server a:1,b:2 get /a -o json",
+            "rollcall zk get /a --server a:1",
+            "rollcall zk create /a data --ephemeral --sequential",
+            "rollcall zk delete /a --version 3",
+            "rollcall check-config f",
+        ] {
+            parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            "rollcall",
+            "rollcall dev --dns-port many",
+            "rollcall dev --service web",
+            "rollcall dev --service web=localhost",
+            "rollcall lookup Web",
+            "rollcall lookup a.b.c",
+            "rollcall zk delete /a -R --version 1",
+            "rollcall check-config",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+}

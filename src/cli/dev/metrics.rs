@@ -1,0 +1,30 @@
+//! Hands the member's counts to `/metrics` of the sidecar beside it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::ensemble::MemberStats;
+use crate::telemetry::{self, Count, Metrics, MetricsError};
+
+pub(super) fn observe(metrics: &Metrics, member: &Arc<MemberStats>) -> Result<(), MetricsError> {
+    let counts: [Count<MemberStats>; 7] = [
+        (telemetry::ENSEMBLE_COMMITS, |stats| stats.commits.load(Relaxed)),
+        (telemetry::ENSEMBLE_SYNCS, |stats| stats.syncs.load(Relaxed)),
+        (telemetry::ENSEMBLE_CONNECTIONS, |stats| stats.connections.load(Relaxed)),
+        (telemetry::ENSEMBLE_REFUSALS, |stats| stats.refusals.load(Relaxed)),
+        (telemetry::ENSEMBLE_SESSIONS, |stats| stats.sessions.load(Relaxed)),
+        (telemetry::ENSEMBLE_WATCHED_PATHS, |stats| stats.watched_paths.load(Relaxed)),
+        (telemetry::ENSEMBLE_ZNODES, |stats| stats.znodes.load(Relaxed)),
+    ];
+    metrics.sample_counts(member, &counts)?;
+    let times: [Count<MemberStats>; 2] = [
+        (telemetry::ENSEMBLE_SYNC_SECONDS, |stats| stats.sync_us.load(Relaxed)),
+        (telemetry::ENSEMBLE_SYNC_MAX, |stats| stats.sync_us_max.load(Relaxed)),
+    ];
+    for (metric, us) in times {
+        let member = Arc::clone(member);
+        let seconds = move || std::time::Duration::from_micros(us(&member)).as_secs_f64();
+        metrics.sample(metric, move || Some(seconds()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! The settings of `rollcall dev`. `config/dev.yaml` shows every key.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::config::{Mistake, Scalar, duration};
+use crate::ensemble::MemberSettings;
+use crate::registry::OwnService;
+use crate::sidecar::{DnsSettings, EnsembleSettings, HttpSettings, SidecarPlan, SidecarSettings};
+use crate::telemetry::LogSettings;
+
+/// The file: the sidecar's settings, and those of the member that runs beside it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct DevSettings {
+    /// As [`SidecarSettings::root`].
+    pub(crate) root: Option<String>,
+    /// As [`SidecarSettings::namespace`].
+    pub(crate) namespace: Option<String>,
+    /// The member.
+    pub(crate) ensemble: DevEnsembleSettings,
+    /// Where the member's data lie. Default: a temporary folder, removed at exit.
+    pub(crate) data_dir: Option<PathBuf>,
+    /// As [`SidecarSettings::address`]. Default `127.0.0.1`.
+    pub(crate) address: Option<Scalar>,
+    /// As [`SidecarSettings::zone`].
+    pub(crate) zone: Option<String>,
+    /// As [`SidecarSettings::node`].
+    pub(crate) node: Option<String>,
+    /// DNS.
+    pub(crate) dns: DnsSettings,
+    /// HTTP.
+    pub(crate) http: HttpSettings,
+    /// Logs. Default: what becomes of the instances, and warnings.
+    pub(crate) log: LogSettings,
+    /// What is registered, beside `rollcall.default`.
+    pub(crate) services: Vec<OwnService>,
+}
+
+/// The one member.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct DevEnsembleSettings {
+    /// The port for ZooKeeper clients, on 127.0.0.1. Default 2181.
+    pub(crate) client_port: Option<u16>,
+    /// The unit of session timeouts. Default `2s`: sessions last 4 to 40 s.
+    pub(crate) tick: Option<Scalar>,
+    /// As [`EnsembleSettings::session_timeout`].
+    pub(crate) session_timeout: Option<Scalar>,
+    /// Txns between two snapshots. Default 100000.
+    pub(crate) snapshot_txns: Option<u64>,
+    /// Snapshots that are kept. Default 3.
+    pub(crate) snapshots_kept: Option<usize>,
+}
+
+/// Everything decided.
+#[derive(Clone, Debug)]
+pub(crate) struct DevPlan {
+    /// The sidecar; its servers and its own registration follow from the ports.
+    pub(crate) sidecar: SidecarPlan,
+    /// Where ZooKeeper clients connect.
+    pub(crate) client_addr: SocketAddr,
+    /// The member, but for its data folder.
+    pub(crate) member: MemberSettings,
+    /// Its data folder, if it is to be kept.
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// What is logged by default: what becomes of the instances, and what goes wrong. The banner says the rest.
+const LOG_FILTER: &str =
+    "warn,rollcall::registry::check=info,rollcall::registry::registrar=info,rollcall::shutdown=info";
+const CLIENT_PORT: u16 = 2181;
+/// Ticks that make sense: a shorter one takes a busy laptop for a dead one, a longer one is of no use.
+const TICK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+impl DevSettings {
+    /// Checks everything and decides every default.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake, with its path.
+    pub(crate) fn plan(self) -> Result<DevPlan, Vec<Mistake>> {
+        let mut mistakes = Vec::new();
+        let member = plan_member(&self.ensemble, &mut mistakes);
+        let client_port = self.ensemble.client_port.unwrap_or(CLIENT_PORT);
+        let mut log = self.log;
+        log.filter.get_or_insert_with(|| LOG_FILTER.to_owned());
+        let sidecar = SidecarSettings {
+            root: self.root,
+            namespace: self.namespace,
+            ensemble: EnsembleSettings { servers: None, session_timeout: self.ensemble.session_timeout },
+            address: self.address.or_else(|| Some(Scalar(Ipv4Addr::LOCALHOST.to_string()))),
+            zone: self.zone,
+            node: self.node,
+            state_dir: self.data_dir.clone(),
+            dns: self.dns,
+            http: self.http,
+            log,
+            services: self.services,
+        };
+        match sidecar.plan() {
+            Ok(sidecar) if mistakes.is_empty() => {
+                let client_addr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), client_port);
+                Ok(DevPlan { sidecar, client_addr, member, data_dir: self.data_dir })
+            }
+            Ok(_) => Err(mistakes),
+            Err(found) => {
+                mistakes.extend(found);
+                Err(mistakes)
+            }
+        }
+    }
+}
+
+fn plan_member(settings: &DevEnsembleSettings, mistakes: &mut Vec<Mistake>) -> MemberSettings {
+    let mut member = MemberSettings::default();
+    if let Some(text) = &settings.tick {
+        let (min, max) = TICK;
+        match duration::parse(&text.0) {
+            Ok(tick) if (min..=max).contains(&tick) => member.tick = tick,
+            Ok(_) | Err(_) => mistakes.push(Mistake::new(
+                "ensemble.tick",
+                format!("{:?} is no tick", text.0),
+                format!("write a duration from {} to {}", duration::text(min), duration::text(max)),
+            )),
+        }
+    }
+    if settings.snapshot_txns == Some(0) {
+        mistakes.push(Mistake::new("ensemble.snapshot_txns", "0 is no distance", "use 1 or more"));
+    }
+    if settings.snapshots_kept == Some(0) {
+        let message = "without a snapshot the member could not start again";
+        mistakes.push(Mistake::new("ensemble.snapshots_kept", message, "keep 1 or more"));
+    }
+    member.snapshot_txns = settings.snapshot_txns.unwrap_or(member.snapshot_txns);
+    member.snapshots_kept = settings.snapshots_kept.unwrap_or(member.snapshots_kept);
+    member
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Environment, parse};
+
+    #[test]
+    fn without_a_file_everything_is_on_loopback() {
+        let plan = DevSettings::default().plan().unwrap();
+        let addresses = [plan.client_addr, plan.sidecar.dns_addr, plan.sidecar.http_addr];
+        assert_eq!(
+            addresses.map(|addr| addr.to_string()),
+            ["127.0.0.1:2181", "127.0.0.1:8600", "127.0.0.1:8500"]
+        );
+        assert_eq!((plan.data_dir, plan.sidecar.registrations.len()), (None, 0));
+    }
+
+    #[test]
+    fn mistakes_of_member_and_sidecar_are_told_together() {
+        let text = "ensemble: {tick: 1h, snapshots_kept: 0, servers: [a]}\ndns: {ttl: x}\n";
+        let mistakes = parse(text, &Environment::empty(), DevSettings::plan).unwrap_err();
+        let paths: Vec<_> = mistakes.iter().map(|mistake| mistake.mistake.path.as_str()).collect();
+        assert_eq!(paths, ["ensemble.tick", "ensemble.snapshots_kept", "ensemble.servers", "dns.ttl"]);
+    }
+
+    #[test]
+    fn the_examples_in_the_repository_are_right() {
+        let read = |name: &str| {
+            let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+            fs_err::read_to_string(folder.join(name)).unwrap()
+        };
+        let dev = parse(&read("dev.yaml"), &Environment::empty(), DevSettings::plan).unwrap();
+        let names: Vec<_> = dev.sidecar.registrations.iter().map(|own| own.service.to_string()).collect();
+        assert_eq!(names, ["web.default", "web.default"]);
+        let environment = Environment::of([("POD_IP".to_owned(), "10.0.0.7".to_owned())]);
+        let sidecar = parse(&read("sidecar.yaml"), &environment, SidecarSettings::plan).unwrap();
+        assert_eq!(sidecar.registrations.len(), 1);
+    }
+}

@@ -1,0 +1,25 @@
+//! `rollcall sidecar`.
+
+use std::sync::Arc;
+
+use super::arguments::SidecarArguments;
+use super::failure::{Failure, chain};
+use crate::config::{Environment, load};
+use crate::shutdown;
+use crate::sidecar::{Listeners, Sidecar, SidecarSettings};
+use crate::telemetry::{Metrics, init_logging};
+
+/// Runs until a signal comes or a part fails.
+pub(super) async fn run(arguments: SidecarArguments) -> Result<(), Failure> {
+    let plan = load(&arguments.config, &Environment::of_process(), SidecarSettings::plan)?;
+    init_logging(&plan.log).map_err(|error| Failure::usage(error.to_string()))?;
+    let stop = shutdown::on_signals().map_err(|error| Failure::failed(error.to_string()))?;
+    let listeners = Listeners::bind(plan.dns_addr, plan.http_addr).map_err(|error| {
+        let key = error.listener.key();
+        let file = arguments.config.display();
+        Failure::failed(format!("{error}; stop what listens there, or change {key} in {file}"))
+    })?;
+    let sidecar = Sidecar::start(plan, listeners, Arc::new(Metrics::new()))
+        .map_err(|error| Failure::failed(chain(&error)))?;
+    sidecar.run(stop).await.map_err(|error| Failure::failed(chain(&error)))
+}

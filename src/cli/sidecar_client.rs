@@ -1,0 +1,186 @@
+//! Asks a running sidecar over HTTP.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::header::{ETAG, HOST, IF_NONE_MATCH, USER_AGENT};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::failure::{Failure, chain};
+
+/// A sidecar's HTTP address.
+#[derive(Clone, Debug)]
+pub(super) struct SidecarClient {
+    addr: String,
+}
+
+/// What a sidecar answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) etag: Option<String>,
+    pub(super) body: Bytes,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AskError {
+    #[error("{addr:?} is not HOST:PORT; give one such as 127.0.0.1:8500 with --http-addr")]
+    Address { addr: String },
+    #[error(
+        "no sidecar answers at {addr}: {reason}; start one with `rollcall dev`, or name another with --http-addr"
+    )]
+    Connect { addr: String, reason: String },
+    #[error(
+        "what listens at {addr} broke off: {reason}; check that it is a sidecar, or name another with --http-addr"
+    )]
+    Broken { addr: String, reason: String },
+    #[error("the sidecar at {addr} did not answer within {} s; try again, or look at its log", .after.as_secs())]
+    Late { addr: String, after: Duration },
+}
+
+impl AskError {
+    /// Whether it may be over when it is tried again.
+    pub(super) const fn is_passing(&self) -> bool {
+        match self {
+            Self::Address { .. } => false,
+            Self::Connect { .. } | Self::Broken { .. } | Self::Late { .. } => true,
+        }
+    }
+}
+
+impl From<AskError> for Failure {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Address { .. } => Self::usage(error.to_string()),
+            AskError::Connect { .. } | AskError::Broken { .. } | AskError::Late { .. } => {
+                Self::failed(error.to_string())
+            }
+        }
+    }
+}
+
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long an answer may take beyond the wait that was asked for.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest answer: a hundred thousand instances.
+const BODY_BYTES_MAX: usize = 64 << 20;
+
+impl SidecarClient {
+    pub(super) fn new(addr: &str) -> Result<Self, AskError> {
+        let addr = addr.strip_prefix("http://").unwrap_or(addr).trim_end_matches('/');
+        if crate::sidecar::is_host_and_port(addr) {
+            Ok(Self { addr: addr.to_owned() })
+        } else {
+            Err(AskError::Address { addr: addr.to_owned() })
+        }
+    }
+
+    pub(super) fn addr(&self) -> &str {
+        &self.addr
+    }
+
+    /// Gets `path`; `etag` is what is known already, and `wait` how long the sidecar may hold the answer back.
+    pub(super) async fn get(
+        &self,
+        path: &str,
+        etag: Option<&str>,
+        wait: Duration,
+    ) -> Result<Answer, AskError> {
+        let socket = self.connect().await?;
+        let after = ANSWER_TIMEOUT + wait;
+        let late = |_elapsed| AskError::Late { addr: self.addr.clone(), after };
+        timeout(after, self.ask(socket, path, etag))
+            .await
+            .map_err(late)?
+            .map_err(|error| AskError::Broken { addr: self.addr.clone(), reason: chain(error.as_ref()) })
+    }
+
+    async fn connect(&self) -> Result<TcpStream, AskError> {
+        let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.addr)).await;
+        let reason = match connected {
+            Ok(Ok(socket)) => return Ok(socket),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                "connection refused".to_owned()
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_elapsed) => format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()),
+        };
+        Err(AskError::Connect { addr: self.addr.clone(), reason })
+    }
+
+    async fn ask(
+        &self,
+        socket: TcpStream,
+        path: &str,
+        etag: Option<&str>,
+    ) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
+        let mut request = Request::get(path).header(HOST, &self.addr).header(USER_AGENT, "rollcall");
+        if let Some(etag) = etag {
+            request = request.header(IF_NONE_MATCH, etag);
+        }
+        let exchange = async {
+            let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
+            let status = response.status();
+            let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+            let body = Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await?.to_bytes();
+            Ok(Answer { status, etag, body })
+        };
+        tokio::pin!(exchange, connection);
+        tokio::select! {
+            answer = &mut exchange => answer,
+            // The connection may be done before the last of its bytes is read.
+            ended = &mut connection => { ended?; exchange.await }
+        }
+    }
+}
+
+impl Answer {
+    /// What the sidecar says is wrong, with its hint.
+    pub(super) fn refusal(&self) -> String {
+        #[derive(Deserialize)]
+        struct Refusal {
+            error: String,
+            #[serde(default)]
+            hint: String,
+        }
+        match serde_json::from_slice::<Refusal>(&self.body) {
+            Ok(Refusal { error, hint }) if hint.is_empty() => error,
+            Ok(Refusal { error, hint }) => format!("{error}; {hint}"),
+            Err(_) => format!("status {}", self.status),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_refused_connection_says_what_to_try() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let error = SidecarClient::new(&addr).unwrap().get("/livez", None, Duration::ZERO).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "no sidecar answers at {addr}: connection refused; start one with `rollcall dev`, or name another with --http-addr"
+            )
+        );
+    }
+
+    #[test]
+    fn an_address_is_host_and_port() {
+        assert!(SidecarClient::new("http://localhost:8500/").is_ok());
+        assert!(matches!(SidecarClient::new("localhost"), Err(AskError::Address { .. })));
+    }
+}

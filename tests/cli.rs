@@ -1,0 +1,320 @@
+//! The commands as people run them: arguments in; output, exit status and what is left behind.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{TcpListener, UdpSocket};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Generous, since machines that test are busy; a test that waits in vain fails by it.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_broken_file_is_told_whole_with_status_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("broken.yaml");
+    let text = "\
+namspace: shop
+dns:
+  address: 127.0.0.1
+  ttl: 1500ms
+http: [127.0.0.1:8500]
+address: 10.0.0.1
+services:
+  - name: Web
+    port: many
+    checks:
+      - kind: http
+        intervall: 2s
+      - kind: tcp
+        timeout: ${ROLLCALL_TEST_NOT_SET}
+    port: 80
+";
+    fs_err::write(&file, text).unwrap();
+    let output = run(&["check-config", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(output.stdout, b"");
+    let told = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<_> = told.lines().map(|line| line.strip_prefix(file.to_str().unwrap()).unwrap()).collect();
+    let starts = [
+        ":1:1: namspace: unknown key; did you mean \"namespace\"?",
+        ":3:12: dns.address: \"127.0.0.1\" is not an IP address with a port; write one such as 127.0.0.1:8600",
+        ":4:8: dns.ttl: 1500ms is no TTL; write whole seconds",
+        ":5:7: http: a list stands where a mapping is needed; write keys with values",
+        ":8:11: services[0].name: \"Web\" is not a DNS label",
+        ":9:11: services[0].port: the text \"many\" stands where a whole number is needed",
+        ":12:9: services[0].checks[0].intervall: unknown key; did you mean \"interval\"?",
+        ":14:18: services[0].checks[1].timeout: the environment variable ROLLCALL_TEST_NOT_SET is not set",
+        ":15:5: services[0].port: the key stands twice, first in line 9; keep one of them",
+    ];
+    assert_eq!(lines.len(), starts.len(), "{told}");
+    for (line, start) in lines.iter().zip(starts) {
+        assert!(line.starts_with(start), "{line}\nshould begin with\n{start}");
+    }
+}
+
+#[test]
+fn good_files_are_told_with_their_role() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let output = run(&["check-config", folder.join("dev.yaml").to_str().unwrap()]);
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && told.ends_with("dev.yaml: ok (dev settings, 2 services)\n"), "{told}");
+    let output = command(&["check-config", folder.join("sidecar.yaml").to_str().unwrap()])
+        .env("POD_IP", "10.0.0.1")
+        .output()
+        .unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && told.ends_with("ok (sidecar settings, 1 service)\n"), "{told}");
+}
+
+#[test]
+fn a_missing_file_has_status_2_too() {
+    let output = run(&["check-config", "/nowhere/x.yaml"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("/nowhere/x.yaml"));
+}
+
+#[test]
+fn a_taken_port_is_one_line_and_nothing_is_left() {
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (tcp, udp) = (tcp.local_addr().unwrap().port(), udp.local_addr().unwrap().port());
+    for (flag, port) in
+        [("--client-port", tcp), ("--dns-port", tcp), ("--dns-port", udp), ("--http-port", tcp)]
+    {
+        // Held by this process while the command runs.
+        let _held_tcp = TcpListener::bind(("127.0.0.1", tcp));
+        let _held_udp = UdpSocket::bind(("127.0.0.1", udp));
+        let folder = tempfile::tempdir().unwrap();
+        let mut arguments = vec!["dev".to_owned()];
+        for other in ["--client-port", "--dns-port", "--http-port"] {
+            arguments.push(other.to_owned());
+            arguments.push(if other == flag { port.to_string() } else { "0".to_owned() });
+        }
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let output = command(&arguments).env("TMPDIR", folder.path()).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+        assert!(told.contains(&format!(":{port} ")) && told.contains(flag), "{told}");
+        assert_eq!(output.stdout, b"");
+        assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 0, "no folder is left");
+    }
+}
+
+#[test]
+fn dev_answers_and_leaves_in_order() {
+    let dev = Dev::start(&["--service", "db.shop=127.0.0.1:1"]);
+    let lookup = dev.until(&["lookup", "rollcall", "-o", "json"], "\"status\": \"up\"");
+    assert!(lookup.contains("\"selected\": true"), "{lookup}");
+    assert!(dev.until(&["services"], "rollcall").contains("NAMESPACE"));
+    let unknown = dev.ask(&["lookup", "nobody"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(String::from_utf8(unknown.stderr).unwrap().contains("no service nobody.default is known"));
+
+    let mut watch = dev.command(&["watch", "rollcall"]).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = Lines::of(watch.stdout.take().unwrap());
+    assert!(lines.next().contains("present  dev  up"));
+    let (status, left) = dev.stop(Signal::TERM);
+    assert!(lines.next().contains("changed  dev  status up -> draining, offered yes -> no"));
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    assert_eq!((status, left), (Some(0), 0), "status, and what is left in the temporary folder");
+}
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    let mut dev = Dev::start(&[]);
+    dev.until(&["lookup", "rollcall"], "up");
+    dev.signal(Signal::TERM);
+    dev.signal(Signal::INT);
+    let status = dev.child.wait().unwrap().code();
+    // The two signals may come in one wake, in either order; both are told by their statuses.
+    assert!(status == Some(130) || status == Some(143), "{status:?}");
+}
+
+#[test]
+fn znodes_are_read_and_changed() {
+    let dev = Dev::start(&[]);
+    let zk = |arguments: &[&str]| {
+        let output = run(&[&["zk", "--server", &dev.client], arguments].concat());
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    assert_eq!(zk(&["create", "/a", "one"]).1, "/a\n");
+    assert_eq!(zk(&["create", "/a/b-", "two", "--sequential"]).1, "/a/b-0000000000\n");
+    assert_eq!(zk(&["ls", "/a"]).1, "b-0000000000\n");
+    assert_eq!(zk(&["ls", "/a", "-R"]).1, "/a\n/a/b-0000000000\n");
+    assert_eq!(zk(&["get", "/a"]).1, "one\n");
+    assert_eq!(zk(&["set", "/a", "three", "--version", "0"]).1, "version 1\n");
+    let (status, _, told) = zk(&["set", "/a", "four", "--version", "0"]);
+    assert!(status == 1 && told.contains("version") && told.contains(&dev.client), "{told}");
+    assert!(zk(&["get", "/a", "-o", "json"]).1.contains("\"data\": \"three\""));
+    assert!(zk(&["stat", "/a"]).1.contains("numChildren = 1\n"));
+    assert!(zk(&["delete", "/a"]).2.contains("use -R"));
+    assert_eq!(zk(&["delete", "/a", "-R"]).0, 0);
+    assert_eq!(zk(&["get", "/a"]).0, 1);
+    assert_eq!(zk(&["get", "a"]).0, 2);
+
+    let mut holder = command(&["zk", "--server", &dev.client, "create", "/e", "--ephemeral"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert_eq!(Lines::of(holder.stdout.take().unwrap()).next(), "/e");
+    assert_eq!(zk(&["get", "/e"]).0, 0);
+    signal(&holder, Signal::INT);
+    assert_eq!(holder.wait().unwrap().code(), Some(0));
+    assert_eq!(zk(&["get", "/e"]).0, 1, "it goes with the command");
+    assert_eq!(dev.stop(Signal::INT), (Some(0), 0));
+}
+
+#[test]
+fn without_a_sidecar_the_error_says_what_to_try() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    for command in [&["lookup", "web"][..], &["services"], &["watch", "web"]] {
+        let output = run(&[command, &["--http-addr", &addr]].concat());
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(
+            told.contains(&addr) && told.contains("`rollcall dev`") && told.contains("--http-addr"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let dev = Dev::start(&[]);
+    dev.until(&["services"], "rollcall");
+    let mut child = dev.command(&["services"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut told = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert_eq!((child.wait().unwrap().code(), told.as_str()), (Some(0), ""));
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rollcall"));
+    command.args(arguments).stdin(Stdio::null());
+    for variable in ["ROLLCALL_LOG", "ROLLCALL_HTTP_ADDR", "ROLLCALL_SERVERS", "ROLLCALL_CONFIG"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("the program runs")
+}
+
+fn signal(child: &Child, signal: Signal) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a process id");
+    kill_process(pid, signal).expect("the process is there");
+}
+
+/// A `rollcall dev` on free ports, ended with the test.
+struct Dev {
+    child: Child,
+    client: String,
+    http: String,
+    temporary: tempfile::TempDir,
+}
+
+impl Dev {
+    fn start(arguments: &[&str]) -> Self {
+        let temporary = tempfile::tempdir().expect("a temporary folder can be made");
+        let ports = ["dev", "--client-port", "0", "--dns-port", "0", "--http-port", "0"];
+        let mut child = command(&[&ports[..], arguments].concat())
+            .env("TMPDIR", temporary.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program runs");
+        let lines = Lines::of(child.stdout.take().expect("it is piped"));
+        let address = |name: &str| loop {
+            let line = lines.next();
+            let mut words = line.split_whitespace();
+            if words.next() == Some(name) {
+                return words.next().expect("an address").to_owned();
+            }
+        };
+        let (client, http) = (address("ensemble"), address("HTTP"));
+        Self { child, client, http, temporary }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        command(&[arguments, &["--http-addr", &self.http]].concat())
+    }
+
+    fn ask(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("the program runs")
+    }
+
+    /// Asks again until the answer holds `wanted`.
+    fn until(&self, arguments: &[&str], wanted: &str) -> String {
+        let end = Deadline::new();
+        loop {
+            let output = self.ask(arguments);
+            let told = String::from_utf8(output.stdout).expect("text");
+            if told.contains(wanted) {
+                return told;
+            }
+            end.check(&format!("{arguments:?} never told {wanted}: {told}"));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn signal(&self, kind: Signal) {
+        signal(&self.child, kind);
+    }
+
+    /// The exit status, and how many things are left in the temporary folder.
+    fn stop(mut self, kind: Signal) -> (Option<i32>, usize) {
+        self.signal(kind);
+        let status = self.child.wait().expect("it ends").code();
+        (status, fs_err::read_dir(self.temporary.path()).expect("it can be listed").count())
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Lines of a child's output, waited for with a deadline.
+struct Lines(mpsc::Receiver<String>);
+
+impl Lines {
+    fn of(stdout: ChildStdout) -> Self {
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self(lines)
+    }
+
+    fn next(&self) -> String {
+        self.0.recv_timeout(DEADLINE).expect("a line of output")
+    }
+}
+
+struct Deadline(Instant);
+
+impl Deadline {
+    fn new() -> Self {
+        Self(rollcall::clock::now() + DEADLINE)
+    }
+
+    fn check(&self, reason: &str) {
+        assert!(rollcall::clock::now() < self.0, "{reason}");
+    }
+}
