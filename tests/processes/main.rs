@@ -1,0 +1,19 @@
+//! The built program as its users meet it: processes, sockets, signals, and peers that are not ours.
+//!
+//! One test crate, so that it is linked once. A peer that is missing fails the test that needs it, with the
+//! names of the packages to install; `tests/run` installs them.
+
+#[path = "../common/apache.rs"]
+mod apache;
+mod support;
+
+mod apache_command_line;
+mod bad_frames;
+mod bad_questions;
+mod data_directories;
+mod dev;
+mod kazoo;
+mod kill_under_load;
+mod lookups;
+mod member_outage;
+mod rust_client;

@@ -1,0 +1,197 @@
+//! The member is gone for 30 s: the sidecar answers from its view throughout, and repairs its registration after.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::support::dev::rollcall;
+use crate::support::dns::{A, Header, ask_udp, question};
+use crate::support::process::Signal;
+use crate::support::{Kind, Port, Process, RawClient, Server, WebServer, http, wait_for, wait_until};
+
+const OUTAGE: Duration = Duration::from_secs(30);
+const SAMPLE_EVERY: Duration = Duration::from_millis(20);
+const NAME: &str = "web.default.rollcall.internal";
+const ZNODE: &str = "/rollcall/services/default/web/one";
+
+#[test]
+fn answers_go_on_while_a_rollcall_member_is_dead() {
+    run(Kind::Rollcall, |server| {
+        server.kill();
+        thread::sleep(OUTAGE);
+        server.restart();
+    });
+}
+
+#[test]
+fn answers_go_on_while_an_apache_member_is_dead() {
+    run(Kind::Apache, |server| {
+        server.kill();
+        thread::sleep(OUTAGE);
+        server.restart();
+    });
+}
+
+/// A member that hangs keeps its sockets open, and when it goes on it finds the session overdue.
+#[test]
+fn answers_go_on_while_a_rollcall_member_hangs() {
+    run(Kind::Rollcall, |server| {
+        let Server::Rollcall(dev) = server else { unreachable!("it was started as one") };
+        dev.process().signal(Signal::STOP);
+        thread::sleep(OUTAGE);
+        dev.process().signal(Signal::CONT);
+    });
+}
+
+fn run(kind: Kind, outage: impl FnOnce(&mut Server)) {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let web = WebServer::start_on("127.0.0.1");
+    let mut server = Server::start(kind, folder.path());
+    let sidecar = Sidecar::start(&server.address(), &web);
+    wait_until("the sidecar answers", Duration::from_secs(30), || sidecar.answers() == 1);
+    wait_for("the instance is registered", Duration::from_secs(30), || owner(&server));
+    let sampler = Sampler::start(sidecar.dns.number());
+
+    outage(&mut server);
+
+    let repaired = wait_until("the registration is repaired", Duration::from_secs(30), || {
+        owner(&server).is_some() && sidecar.is_fresh()
+    });
+    // Whatever is left of the session before must not take the instance away when it expires.
+    thread::sleep(Duration::from_secs(15));
+    assert!(owner(&server).is_some(), "the registration went with the session before");
+    assert!(sidecar.is_fresh(), "the view is stale again");
+    let samples = sampler.stop();
+    eprintln!("{} answers without a gap; registration repaired {repaired:?} after the outage", samples.count);
+    assert!(samples.gaps.is_empty(), "{} of {}: {:?}", samples.gaps.len(), samples.count, samples.gaps);
+    let least = OUTAGE.as_millis() / SAMPLE_EVERY.as_millis() / 2;
+    assert!(u128::from(samples.count) > least, "only {} questions were asked", samples.count);
+    assert!(!sidecar.process.log().contains("panicked"), "{}", sidecar.process.log());
+}
+
+/// The other way around: the member lives, and the sidecar is killed and starts again with the identity that it kept.
+#[test]
+fn a_sidecar_that_was_killed_takes_its_record_over_without_a_gap() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let web = WebServer::start_on("127.0.0.1");
+    let server = Server::start(Kind::Rollcall, folder.path());
+    let Server::Rollcall(reader) = &server else { unreachable!("it was started as one") };
+    let mut sidecar = Sidecar::start(&server.address(), &web);
+    let answers = || sample(reader.dns.number()).map_or(0, |header| header.answers);
+    wait_until("another sidecar offers the instance", Duration::from_secs(30), || answers() == 1);
+    let before = owner(&server);
+    let sampler = Sampler::start(reader.dns.number());
+
+    sidecar.restart();
+
+    wait_until("the record has a new session", Duration::from_secs(30), || owner(&server) != before);
+    // The session before expires meanwhile, and takes nothing with it.
+    thread::sleep(Duration::from_secs(15));
+    assert!(owner(&server).is_some(), "the registration went with the session before");
+    let samples = sampler.stop();
+    assert!(samples.gaps.is_empty(), "{} of {}: {:?}", samples.gaps.len(), samples.count, samples.gaps);
+}
+
+/// The session that owns the instance's znode, when it is there.
+fn owner(server: &Server) -> Option<i64> {
+    const EXISTS: i32 = 3;
+    let mut client = RawClient::connect(&server.address(), 4_000).ok()?;
+    let body = [crate::support::raw_client::text(ZNODE), vec![0]].concat();
+    let reply = client.request(EXISTS, &body).ok()?;
+    let _closed = client.close();
+    let owner = reply.body.get(44..52)?;
+    Some(i64::from_be_bytes(owner.try_into().ok()?)).filter(|_| reply.error == 0)
+}
+
+/// A sidecar of its own, apart from the member.
+struct Sidecar {
+    dns: Port,
+    http: Port,
+    process: Process,
+    folder: tempfile::TempDir,
+}
+
+impl Sidecar {
+    fn start(member: &str, web: &WebServer) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let (dns, http) = (Port::free(), Port::free());
+        let file = folder.path().join("sidecar.yaml");
+        let text = format!(
+            "ensemble: {{servers: [\"{member}\"]}}\nstate_dir: {}\ndns: {{address: \"{}\"}}\nhttp: {{address: \"{}\"}}\n\
+             services:\n  - {{name: web, id: one, address: 127.0.0.1, port: {}}}\n",
+            folder.path().join("state").display(),
+            dns.address(),
+            http.address(),
+            web.port()
+        );
+        std::fs::write(&file, text).expect("a file can be written");
+        let process = Self::spawn(folder.path());
+        Self { dns, http, process, folder }
+    }
+
+    /// Kills it and starts it again with the same settings.
+    fn restart(&mut self) {
+        self.process.kill();
+        self.process = Self::spawn(self.folder.path());
+    }
+
+    fn spawn(folder: &Path) -> Process {
+        let mut command = rollcall();
+        command.arg("sidecar").arg("-c").arg(folder.join("sidecar.yaml")).env("ROLLCALL_LOG", "info");
+        Process::start("rollcall sidecar", &mut command)
+    }
+
+    fn answers(&self) -> u16 {
+        sample(self.dns.number()).map_or(0, |header| header.answers)
+    }
+
+    /// Whether it says that its view is current.
+    fn is_fresh(&self) -> bool {
+        http::get(self.http.number(), "/api/v1/services/default/web")
+            .is_ok_and(|answer| answer.status == 200 && answer.json()["stale"] == false)
+    }
+}
+
+fn sample(port: u16) -> Option<Header> {
+    let answer = ask_udp(port, &question(1, NAME, A, 1), Duration::from_secs(1))?;
+    Header::parse(&answer)
+}
+
+/// Asks all the time and remembers what was not an answer.
+struct Sampler {
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<Samples>,
+}
+
+#[derive(Default)]
+struct Samples {
+    count: u32,
+    gaps: Vec<String>,
+}
+
+impl Sampler {
+    fn start(port: u16) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let end = Arc::clone(&is_over);
+        let thread = thread::spawn(move || {
+            let mut samples = Samples::default();
+            while !end.load(Ordering::Relaxed) {
+                let header = sample(port);
+                samples.count += 1;
+                if !header.is_some_and(|header| header.rcode == 0 && header.answers == 1) {
+                    samples.gaps.push(format!("question {}: {header:?}", samples.count));
+                }
+                thread::sleep(SAMPLE_EVERY);
+            }
+            samples
+        });
+        Self { is_over, thread }
+    }
+
+    fn stop(self) -> Samples {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the sampler ends well")
+    }
+}

@@ -1,0 +1,21 @@
+//! What the tests of this crate share: processes, ports, waiting, and small clients of our own.
+
+pub(crate) mod dev;
+pub(crate) mod dig;
+pub(crate) mod dns;
+pub(crate) mod http;
+pub(crate) mod port;
+pub(crate) mod process;
+pub(crate) mod raw_client;
+pub(crate) mod server;
+pub(crate) mod wait;
+pub(crate) mod web_server;
+
+pub(crate) use dev::Dev;
+pub(crate) use dig::{Dig, dig};
+pub(crate) use port::Port;
+pub(crate) use process::Process;
+pub(crate) use raw_client::RawClient;
+pub(crate) use server::{Kind, Server};
+pub(crate) use wait::{wait_for, wait_until};
+pub(crate) use web_server::WebServer;

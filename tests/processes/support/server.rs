@@ -1,0 +1,65 @@
+//! A ZooKeeper server of either kind. Every interop list runs against both: Apache's shows that the list is right.
+
+use std::path::Path;
+
+use super::{Dev, RawClient};
+use crate::apache::ApacheServer;
+
+/// Whose server it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Rollcall,
+    Apache,
+}
+
+/// One server on a data folder.
+#[derive(Debug)]
+pub(crate) enum Server {
+    Rollcall(Box<Dev>),
+    Apache(ApacheServer),
+}
+
+impl Server {
+    /// Starts a server on `data_dir` and waits until it serves.
+    pub(crate) fn start(kind: Kind, data_dir: &Path) -> Self {
+        match kind {
+            Kind::Rollcall => {
+                // Snapshots are taken often, so that what is read back is more than one log.
+                let settings = data_dir.join("dev.yaml");
+                std::fs::write(&settings, "ensemble: {snapshot_txns: 200}\n").expect("a file can be written");
+                let arguments = ["-c", &settings.to_string_lossy()];
+                Self::Rollcall(Box::new(Dev::start(Some(data_dir), &arguments)))
+            }
+            Kind::Apache => Self::Apache(ApacheServer::start(data_dir)),
+        }
+    }
+
+    /// `HOST:PORT` for clients.
+    pub(crate) fn address(&self) -> String {
+        match self {
+            Self::Rollcall(dev) => dev.client.address(),
+            Self::Apache(server) => server.address().to_string(),
+        }
+    }
+
+    /// Ends it as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        match self {
+            Self::Rollcall(dev) => dev.process().kill(),
+            Self::Apache(server) => server.kill(),
+        }
+    }
+
+    /// Kills it if it still runs, and starts it again on the same folder and port.
+    pub(crate) fn restart(&mut self) {
+        match self {
+            Self::Rollcall(dev) => dev.restart(),
+            Self::Apache(server) => server.restart(),
+        }
+    }
+
+    /// A session of its own for a look at the tree.
+    pub(crate) fn connect(&self) -> RawClient {
+        RawClient::connect(&self.address(), 10_000).unwrap_or_else(|error| panic!("no session: {error}"))
+    }
+}

@@ -1,0 +1,55 @@
+//! A real HTTP server that can be killed and started again on its port.
+
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use super::{Port, Process, wait_until};
+
+/// `python3 -m http.server` on a port of its own.
+#[derive(Debug)]
+pub(crate) struct WebServer {
+    host: &'static str,
+    port: Port,
+    process: Process,
+    root: tempfile::TempDir,
+}
+
+impl WebServer {
+    /// Starts a server on an address of loopback and waits until it accepts connections.
+    pub(crate) fn start_on(host: &'static str) -> Self {
+        let port = Port::free();
+        let root = tempfile::tempdir().expect("a temporary folder can be made");
+        std::fs::write(root.path().join("health"), "fine\n").expect("a file can be written");
+        let process = spawn(host, &port, root.path());
+        Self { host, port, process, root }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    pub(crate) fn host(&self) -> &'static str {
+        self.host
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    pub(crate) fn restart(&mut self) {
+        self.process.kill();
+        self.process = spawn(self.host, &self.port, self.root.path());
+    }
+}
+
+fn spawn(host: &str, port: &Port, root: &Path) -> Process {
+    let mut command = Command::new("python3");
+    command.args(["-m", "http.server", "--bind", host, "--directory"]).arg(root);
+    let process = Process::start("http.server", command.arg(port.number().to_string()));
+    wait_until("the web server accepts connections", Duration::from_secs(30), || {
+        TcpStream::connect((host, port.number())).is_ok()
+    });
+    process
+}
