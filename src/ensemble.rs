@@ -14,11 +14,13 @@
 
 mod connection;
 mod driver;
+mod four_letter;
 mod log_thread;
 mod member;
 mod settings;
 mod stats;
 
+pub use four_letter::FourLetterWord;
 pub use member::{Member, MemberError};
 pub use settings::MemberSettings;
 pub use stats::MemberStats;

@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::connection::{self, ConnectionEvent};
+use super::connection::{self, Connection, ConnectionEvent};
 use super::driver::Driver;
 use super::log_thread;
 use super::settings::MemberSettings;
@@ -100,7 +100,8 @@ impl Member {
             served = serving.wait_for(|is_serving| *is_serving) => { drop(served); }
             ended = &mut driver => return Err(reason_of(ended)),
         }
-        let acceptor = tokio::spawn(accept(listener, settings, events, stop.clone()));
+        let acceptor =
+            tokio::spawn(accept(listener, Arc::new(settings), stats.clone(), events, stop.clone()));
         Ok(Self { client_addr, stats, is_serving: serving, stop, driver, acceptor, log: log_thread })
     }
 
@@ -158,7 +159,8 @@ fn reason_of(ended: Result<Result<(), MemberError>, tokio::task::JoinError>) -> 
 
 async fn accept(
     listener: TcpListener,
-    settings: MemberSettings,
+    settings: Arc<MemberSettings>,
+    stats: Arc<MemberStats>,
     events: mpsc::Sender<ConnectionEvent>,
     stop: CancellationToken,
 ) {
@@ -187,10 +189,11 @@ async fn accept(
         next_id += 1;
         let id = ConnectionId(next_id);
         debug!(connection = id.0, %peer, "accepted");
-        let (events, frame_bytes_max) = (events.clone(), settings.frame_bytes_max);
+        let (settings, events, stats) = (settings.clone(), events.clone(), stats.clone());
+        let connection = Connection { id, peer, settings, events: events.clone(), stats };
         connections.spawn(async move {
             // A task of its own, so that the driver hears of the end even if it is a panic.
-            let _ = tokio::spawn(connection::run(id, socket, peer, frame_bytes_max, events.clone())).await;
+            let _ = tokio::spawn(connection::run(connection, socket)).await;
             let _ = events.send(ConnectionEvent::Disconnected(id)).await;
             drop(permit);
         });
@@ -310,6 +313,24 @@ mod tests {
         let settings = MemberSettings { data_dir: data_dir.path().to_owned(), ..MemberSettings::default() };
         let refused = Member::start(settings, listener).await;
         assert!(matches!(refused, Err(MemberError::Storage(_))));
+        member.shutdown().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn four_letter_words_are_answered_in_text_and_count_nothing_that_is_gone() {
+        let data_dir = tempfile::tempdir().unwrap();
+        let member = start(data_dir.path(), 100).await;
+        let mut wire = Wire::connect(&member, SessionId::NONE).await;
+        assert_eq!(wire.ask(&Request::Ping).await, Ok(Response::Empty));
+        let mut socket = TcpStream::connect(member.client_addr()).await.unwrap();
+        socket.write_all(b"srvr").await.unwrap();
+        let mut text = String::new();
+        socket.read_to_string(&mut text).await.unwrap();
+        assert!(text.contains("\nReceived: 2\nSent: 2\n"), "{text}");
+        assert!(
+            text.contains("\nOutstanding: 0\nZxid: 0x100000001\nMode: standalone\nNode count: 4\n"),
+            "{text}"
+        );
         member.shutdown().await.unwrap();
     }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::four_letter::FourLetterWord;
 use crate::id::ServerId;
 use crate::replica::ReplicaSettings;
 use crate::wire::FRAME_BYTES_MAX;
@@ -21,6 +22,8 @@ pub struct MemberSettings {
     pub frame_bytes_max: usize,
     /// Client connections at a time (10 000); more are closed at once.
     pub connections_max: usize,
+    /// The four-letter words that are answered on the client port (`srvr`).
+    pub four_letter_words: Vec<FourLetterWord>,
     /// How long a connection may take to open its session (10 s).
     pub handshake_timeout: Duration,
     /// Txns between two snapshots (100 000).
@@ -37,6 +40,7 @@ impl Default for MemberSettings {
             tick: Duration::from_secs(2),
             frame_bytes_max: FRAME_BYTES_MAX,
             connections_max: 10_000,
+            four_letter_words: vec![FourLetterWord::Srvr],
             handshake_timeout: Duration::from_secs(10),
             snapshot_txns: 100_000,
             snapshots_kept: 3,

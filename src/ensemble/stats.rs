@@ -1,6 +1,7 @@
 //! What a member counts, read by metrics without asking the driver.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// Counters and gauges of one member.
@@ -14,6 +15,20 @@ pub struct MemberStats {
     pub sync_us: AtomicU64,
     /// The longest sync, in µs.
     pub sync_us_max: AtomicU64,
+    /// Frames received from clients.
+    pub received: AtomicU64,
+    /// Frames received and not answered yet, of connections that are still there.
+    pub outstanding: AtomicU64,
+    /// Frames sent to clients: replies and notifications.
+    pub sent: AtomicU64,
+    /// Replies among the frames sent.
+    pub replies: AtomicU64,
+    /// Time from frames to their replies, in µs.
+    pub latency_us: AtomicU64,
+    /// The shortest of them in µs, plus one; 0 before the first.
+    pub latency_us_min: AtomicU64,
+    /// The longest of them, in µs.
+    pub latency_us_max: AtomicU64,
     /// Client connections open now.
     pub connections: AtomicU64,
     /// Connections closed because of what the client sent.
@@ -28,11 +43,46 @@ pub struct MemberStats {
     pub zxid: AtomicU64,
 }
 
+/// How long clients waited for replies, in ms as ZooKeeper tells it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Latency {
+    pub(super) min_ms: u64,
+    pub(super) average_ms: f64,
+    pub(super) max_ms: u64,
+}
+
 impl MemberStats {
     pub(super) fn count_sync(&self, took: Duration) {
-        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.syncs.fetch_add(1, Ordering::Relaxed);
-        self.sync_us.fetch_add(us, Ordering::Relaxed);
-        self.sync_us_max.fetch_max(us, Ordering::Relaxed);
+        let us = micros(took);
+        self.syncs.fetch_add(1, Relaxed);
+        self.sync_us.fetch_add(us, Relaxed);
+        self.sync_us_max.fetch_max(us, Relaxed);
     }
+
+    pub(super) fn count_reply(&self, took: Duration) {
+        let us = micros(took);
+        self.sent.fetch_add(1, Relaxed);
+        self.replies.fetch_add(1, Relaxed);
+        self.latency_us.fetch_add(us, Relaxed);
+        self.latency_us_max.fetch_max(us, Relaxed);
+        // Once it is short nearly no reply is shorter, and the cheap look suffices.
+        let min = self.latency_us_min.load(Relaxed);
+        if min == 0 || us + 1 < min {
+            self.latency_us_min.store(us + 1, Relaxed);
+        }
+    }
+
+    pub(super) fn latency(&self) -> Latency {
+        let replies = self.replies.load(Relaxed);
+        let average_us = self.latency_us.load(Relaxed).checked_div(replies).unwrap_or(0);
+        Latency {
+            min_ms: self.latency_us_min.load(Relaxed).saturating_sub(1) / 1000,
+            average_ms: Duration::from_micros(average_us).as_secs_f64() * 1000.0,
+            max_ms: self.latency_us_max.load(Relaxed) / 1000,
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX - 1)
 }

@@ -1,0 +1,168 @@
+//! Four-letter words: the questions in plain text that monitoring asks on a ZooKeeper port.
+//!
+//! A client that sends one of them as its first four bytes is answered with text, and the connection is closed. Only words on
+//! the list of [`MemberSettings::four_letter_words`](super::MemberSettings) are answered, `srvr` alone by default.
+//!
+//! Source: `FourLetterCommands.java`, `command/SrvrCommand.java`, `command/MonitorCommand.java` of Apache ZooKeeper, whose
+//! texts these are.
+
+use std::fmt::Write;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::stats::MemberStats;
+use crate::id::Zxid;
+
+/// A word that this member can answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FourLetterWord {
+    /// `isro`: whether the member is read-only.
+    Isro,
+    /// `mntr`: counters and gauges, one a line.
+    Mntr,
+    /// `ruok`: whether the process is there.
+    Ruok,
+    /// `srvr`: a short report for people.
+    Srvr,
+}
+
+impl FourLetterWord {
+    /// Those that can be listed.
+    pub const ALL: [Self; 4] = [Self::Isro, Self::Mntr, Self::Ruok, Self::Srvr];
+
+    /// The word itself.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Isro => "isro",
+            Self::Mntr => "mntr",
+            Self::Ruok => "ruok",
+            Self::Srvr => "srvr",
+        }
+    }
+
+    /// The word with these letters, if it can be answered.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.as_str() == word)
+    }
+}
+
+/// Every word of Apache ZooKeeper: none of them can be the length of a frame, since they are far too long for one.
+const KNOWN: [&str; 18] = [
+    "conf", "cons", "crst", "dirs", "dump", "envi", "gtmk", "hash", "isro", "mntr", "ruok", "srst", "srvr",
+    "stat", "stmk", "wchc", "wchp", "wchs",
+];
+
+/// The answer to a connection's first bytes, if they are a four-letter word.
+pub(super) fn answer(first: &[u8; 4], allowed: &[FourLetterWord], stats: &MemberStats) -> Option<String> {
+    let word = KNOWN.into_iter().find(|word| word.as_bytes() == first)?;
+    let Some(word) = FourLetterWord::parse(word).filter(|word| allowed.contains(word)) else {
+        return Some(format!("{word} is not executed because it is not in the whitelist.\n"));
+    };
+    Some(match word {
+        FourLetterWord::Isro => "rw".to_owned(),
+        FourLetterWord::Ruok => "imok".to_owned(),
+        FourLetterWord::Srvr => srvr(stats),
+        FourLetterWord::Mntr => mntr(stats),
+    })
+}
+
+/// The version of Apache ZooKeeper whose protocol and files these are, which is what clients want to know, and our own.
+const VERSION: &str = concat!("3.8.0-rollcall-", env!("CARGO_PKG_VERSION"));
+
+fn srvr(stats: &MemberStats) -> String {
+    let latency = stats.latency();
+    format!(
+        "Zookeeper version: {VERSION}\n\
+         Latency min/avg/max: {}/{:?}/{}\n\
+         Received: {}\n\
+         Sent: {}\n\
+         Connections: {}\n\
+         Outstanding: {}\n\
+         Zxid: {}\n\
+         Mode: standalone\n\
+         Node count: {}\n",
+        latency.min_ms,
+        latency.average_ms,
+        latency.max_ms,
+        stats.received.load(Relaxed),
+        stats.sent.load(Relaxed),
+        stats.connections.load(Relaxed),
+        stats.outstanding.load(Relaxed),
+        Zxid::from_raw(stats.zxid.load(Relaxed).cast_signed()),
+        stats.znodes.load(Relaxed),
+    )
+}
+
+fn mntr(stats: &MemberStats) -> String {
+    let latency = stats.latency();
+    let counts: [(&str, u64); 12] = [
+        ("max_latency", latency.max_ms),
+        ("min_latency", latency.min_ms),
+        ("packets_received", stats.received.load(Relaxed)),
+        ("packets_sent", stats.sent.load(Relaxed)),
+        ("num_alive_connections", stats.connections.load(Relaxed)),
+        ("outstanding_requests", stats.outstanding.load(Relaxed)),
+        ("znode_count", stats.znodes.load(Relaxed)),
+        ("watch_count", stats.watched_paths.load(Relaxed)),
+        ("global_sessions", stats.sessions.load(Relaxed)),
+        ("commit_count", stats.commits.load(Relaxed)),
+        ("quorum_size", 1),
+        ("local_sessions", 0),
+    ];
+    let mut text = format!(
+        "zk_version\t{VERSION}\nzk_server_state\tstandalone\nzk_avg_latency\t{:?}\n",
+        latency.average_ms
+    );
+    for (name, count) in counts {
+        writeln!(text, "zk_{name}\t{count}").expect("a String takes whatever is written");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn only_listed_words_are_answered_and_only_words_are_words() {
+        let stats = MemberStats::default();
+        let ask = |word: &[u8; 4]| answer(word, &[FourLetterWord::Ruok], &stats);
+        assert_eq!(ask(b"ruok").as_deref(), Some("imok"));
+        let refusal = |word| format!("{word} is not executed because it is not in the whitelist.\n");
+        assert_eq!(ask(b"srvr"), Some(refusal("srvr")));
+        assert_eq!(ask(b"wchp"), Some(refusal("wchp")));
+        assert_eq!(ask(&44_i32.to_be_bytes()), None, "the length of a first frame");
+        assert_eq!(ask(b"GET "), None);
+    }
+
+    #[test]
+    fn srvr_has_apaches_lines() {
+        let stats = MemberStats::default();
+        stats.zxid.store(0x1_0000_0007, Relaxed);
+        stats.received.store(3, Relaxed);
+        stats.count_reply(Duration::from_millis(2));
+        stats.count_reply(Duration::from_micros(4_500));
+        let text = answer(b"srvr", &FourLetterWord::ALL, &stats).unwrap();
+        let lines: Vec<_> = text.lines().skip(1).collect();
+        assert_eq!(
+            lines,
+            [
+                "Latency min/avg/max: 2/3.25/4",
+                "Received: 3",
+                "Sent: 2",
+                "Connections: 0",
+                "Outstanding: 0",
+                "Zxid: 0x100000007",
+                "Mode: standalone",
+                "Node count: 0"
+            ]
+        );
+    }
+
+    #[test]
+    fn mntr_is_names_and_values_with_tabs() {
+        let text = answer(b"mntr", &FourLetterWord::ALL, &MemberStats::default()).unwrap();
+        assert!(text.lines().all(|line| line.starts_with("zk_") && line.split('\t').count() == 2), "{text}");
+        assert!(text.contains("\nzk_server_state\tstandalone\nzk_avg_latency\t0.0\n"), "{text}");
+    }
+}
