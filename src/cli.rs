@@ -7,6 +7,7 @@
 mod arguments;
 mod check_config;
 mod dev;
+mod ensemble;
 mod failure;
 mod lookup;
 mod name;
@@ -40,6 +41,7 @@ pub fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Dev(arguments) => on_threads(dev::run(arguments)),
+        Command::Ensemble(arguments) => on_threads(ensemble::run(arguments)),
         Command::Sidecar(arguments) => on_one_thread(sidecar::run(arguments)),
         Command::Lookup(arguments) => on_one_thread(lookup::lookup(arguments)),
         Command::Services(arguments) => on_one_thread(lookup::services(arguments)),

@@ -28,7 +28,7 @@ use serde::de::DeserializeOwned;
 
 pub use environment::Environment;
 pub use mistake::{LocatedMistake, Mistake, Position};
-pub use scalar::Scalar;
+pub use scalar::{Scalar, socket_addr};
 
 use document::Document;
 

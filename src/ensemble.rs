@@ -12,15 +12,19 @@
 //!
 //! [`Replica`]: crate::replica::Replica
 
+mod config;
 mod connection;
 mod driver;
 mod four_letter;
 mod log_thread;
 mod member;
+mod metrics;
 mod settings;
 mod stats;
 
+pub use config::{ClientPort, EnsembleConfig, EnsemblePlan, MemberKeys};
 pub use four_letter::FourLetterWord;
 pub use member::{Member, MemberError};
+pub use metrics::observe_member;
 pub use settings::MemberSettings;
 pub use stats::MemberStats;

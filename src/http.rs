@@ -1,7 +1,7 @@
 //! HTTP on loopback: lookups as JSON with long polls, liveness, readiness, metrics.
 //!
 //! [`lookup`] decides and is pure; [`router`] finds the route, waits for changes and writes responses;
-//! [`listener`] keeps connections, for every role.
+//! [`listener`] keeps connections and [`status`] tells the state, for every role.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
@@ -10,12 +10,15 @@ use tokio::net::TcpListener;
 
 pub mod listener;
 pub mod lookup;
+mod respond;
 pub mod router;
 #[cfg(test)]
 mod sample;
+pub mod status;
 
 pub use listener::{ListenerSettings, serve};
 pub use router::{Router, observe_view};
+pub use status::StatusRouter;
 
 /// Binds a listener. Needs a tokio runtime around it.
 ///

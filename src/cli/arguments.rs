@@ -26,6 +26,8 @@ pub(super) enum Command {
     /// Registers itself as rollcall.default and prints what listens where. Ctrl-C and SIGTERM take the instances out in order; a
     /// second one stops at once.
     Dev(DevArguments),
+    /// Run a member of the ensemble; so far one that is the whole ensemble
+    Ensemble(EnsembleArguments),
     /// Run the pod's agent: health checks, registration, watched cache, DNS, HTTP
     Sidecar(SidecarArguments),
     /// Show the instances of a service, as the sidecar sees them
@@ -64,6 +66,13 @@ pub(super) struct DevArguments {
     /// address or `localhost`
     #[arg(long = "service", value_name = "NAME=HOST:PORT")]
     pub(super) services: Vec<ServiceArgument>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct EnsembleArguments {
+    /// Settings file; see config/ensemble.yaml for every key
+    #[arg(short, long, value_name = "FILE", env = "ROLLCALL_CONFIG")]
+    pub(super) config: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -204,7 +213,7 @@ pub(super) enum ZkCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct CheckConfigArguments {
-    /// Settings file of `rollcall sidecar` or `rollcall dev`
+    /// Settings file of `rollcall ensemble`, `rollcall sidecar` or `rollcall dev`
     pub(super) file: PathBuf,
 }
 
@@ -236,6 +245,7 @@ mod tests {
         for line in [
             "rollcall dev",
             "rollcall dev -c f --data-dir d --client-port 1 --dns-port 2 --http-port 3 --service a=localhost:1 --service b.c=[::1]:2",
+            "rollcall ensemble -c f",
             "rollcall sidecar -c f",
             "rollcall lookup web -o json --http-addr 127.0.0.1:1",
             "rollcall services",

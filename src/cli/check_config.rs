@@ -1,39 +1,44 @@
 //! `rollcall check-config`.
 
-use std::path::Path;
-
 use super::arguments::CheckConfigArguments;
 use super::dev::DevSettings;
 use super::failure::Failure;
 use super::output::print;
-use crate::config::{ConfigError, Environment, load};
+use crate::config::{ConfigError, Environment, LocatedMistake, load};
+use crate::ensemble::EnsembleConfig;
 use crate::sidecar::SidecarSettings;
 
 /// Reads the file as each role would, and reports on the one that it fits best.
 pub(super) fn run(arguments: &CheckConfigArguments) -> Result<(), Failure> {
     let file = &arguments.file;
     let environment = Environment::of_process();
-    let sidecar = load(file, &environment, SidecarSettings::plan).map(|plan| plan.registrations.len());
-    let dev = load(file, &environment, DevSettings::plan).map(|plan| plan.sidecar.registrations.len());
-    let (role, services) = best(file, sidecar, dev)?;
-    let noun = if services == 1 { "service" } else { "services" };
-    print(&format!("{}: ok ({role} settings, {services} {noun})", file.display()))
+    let services = |count: usize| format!("{count} {}", if count == 1 { "service" } else { "services" });
+    let sidecar = load(file, &environment, SidecarSettings::plan)
+        .map(|plan| format!("sidecar settings, {}", services(plan.registrations.len())));
+    let dev = load(file, &environment, DevSettings::plan)
+        .map(|plan| format!("dev settings, {}", services(plan.sidecar.registrations.len())));
+    let ensemble = load(file, &environment, EnsembleConfig::plan)
+        .map(|plan| format!("ensemble settings, server {}", plan.member.server_id));
+
+    // Where several fit as well, the name may tell.
+    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+    let readings = [("sidecar", sidecar), ("dev", dev), ("ensemble", ensemble)];
+    let best = readings.into_iter().min_by_key(|(role, read)| (misfit(read), !name.contains(role)));
+    let (_, read) = best.expect("there are three");
+    print(&format!("{}: ok ({})", file.display(), read?))
 }
 
-type Checked = Result<usize, ConfigError>;
-
-fn best(file: &Path, sidecar: Checked, dev: Checked) -> Result<(&'static str, usize), ConfigError> {
-    let mistakes = |checked: &Checked| match checked {
-        Ok(_) => 0,
-        Err(ConfigError::Mistakes { mistakes, .. }) => mistakes.len(),
-        Err(ConfigError::Read(_) | ConfigError::TooLong(_) | ConfigError::NotText(_)) => usize::MAX,
-    };
-    // Where both fit as well, the name may tell.
-    let is_called_dev = file.file_stem().is_some_and(|stem| stem.to_string_lossy().contains("dev"));
-    let is_dev = match mistakes(&dev).cmp(&mistakes(&sidecar)) {
-        std::cmp::Ordering::Less => true,
-        std::cmp::Ordering::Equal => is_called_dev,
-        std::cmp::Ordering::Greater => false,
-    };
-    if is_dev { Ok(("dev", dev?)) } else { Ok(("sidecar", sidecar?)) }
+/// How badly a file fits a role: first by the keys of its top level that the role does not know, since nothing below them is
+/// looked at, then by all mistakes.
+fn misfit(read: &Result<String, ConfigError>) -> (usize, usize) {
+    match read {
+        Ok(_) => (0, 0),
+        Err(ConfigError::Mistakes { mistakes, .. }) => {
+            let is_foreign = |mistake: &&LocatedMistake| mistake.mistake.is_unknown_key_at_top();
+            (mistakes.iter().filter(is_foreign).count(), mistakes.len())
+        }
+        Err(ConfigError::Read(_) | ConfigError::TooLong(_) | ConfigError::NotText(_)) => {
+            (usize::MAX, usize::MAX)
+        }
+    }
 }

@@ -4,7 +4,6 @@
 //! backwards at the end: the sidecar drains and closes its session, the member writes and stops, the folder goes.
 
 mod banner;
-mod metrics;
 mod settings;
 
 use std::io;
@@ -24,7 +23,7 @@ use super::failure::{Failure, chain};
 use super::name::ServiceArgument;
 use super::output::print;
 use crate::config::{Environment, Scalar, load};
-use crate::ensemble::{Member, MemberSettings};
+use crate::ensemble::{Member, MemberSettings, observe_member};
 use crate::registry::check::{CheckKind, CheckSettings};
 use crate::registry::{OwnService, Registration, ServiceDefaults, resolve_services};
 use crate::sidecar::{Listener, Listeners, Sidecar, reason};
@@ -62,7 +61,7 @@ pub(super) async fn run(arguments: DevArguments) -> Result<(), Failure> {
     plan.sidecar.registrations.extend(own_registration(http_addr, &plan.sidecar.registrations));
     let zone = plan.sidecar.zone.apex().to_string();
     let metrics = Arc::new(Metrics::new());
-    metrics::observe(&metrics, &member.stats()).map_err(|error| Failure::failed(chain(&error)))?;
+    observe_member(&metrics, &member.stats()).map_err(|error| Failure::failed(chain(&error)))?;
     let sidecar =
         Sidecar::start(plan.sidecar, listeners, metrics).map_err(|error| Failure::failed(chain(&error)))?;
     let banner = Banner {

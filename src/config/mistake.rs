@@ -18,6 +18,13 @@ impl Mistake {
     pub fn new(path: impl Into<String>, message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { path: path.into(), message: message.into(), remedy: remedy.into() }
     }
+
+    /// Whether it is a key at the top of the file that the reader does not know, as in another role's file.
+    pub fn is_unknown_key_at_top(&self) -> bool {
+        self.message == Self::UNKNOWN_KEY && !self.path.contains(['.', '['])
+    }
+
+    pub(super) const UNKNOWN_KEY: &str = "unknown key";
 }
 
 impl fmt::Display for Mistake {

@@ -1,6 +1,7 @@
 //! Values that are checked after parsing, so that all mistakes are told at once.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
@@ -28,6 +29,46 @@ impl Scalar {
             }
         }
     }
+}
+
+impl Scalar {
+    /// As [`Scalar::to_duration`], from `min` to `max`.
+    pub fn to_duration_within(
+        &self,
+        path: &str,
+        (min, max): (Duration, Duration),
+        mistakes: &mut Vec<Mistake>,
+    ) -> Option<Duration> {
+        let given = self.to_duration(path, mistakes)?;
+        if (min..=max).contains(&given) {
+            return Some(given);
+        }
+        mistakes.push(Mistake::new(
+            path,
+            format!("{} is out of range", duration::text(given)),
+            format!("write a duration from {} to {}", duration::text(min), duration::text(max)),
+        ));
+        None
+    }
+}
+
+/// The address that `text` stands for, `default` when it is absent, or a [`Mistake`] at `path`.
+pub fn socket_addr(
+    path: &str,
+    text: Option<&str>,
+    default: &str,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<SocketAddr> {
+    let text = text.unwrap_or(default);
+    let address = text.parse().ok();
+    if address.is_none() {
+        mistakes.push(Mistake::new(
+            path,
+            format!("{text:?} is not an IP address with a port"),
+            format!("write one such as {default}"),
+        ));
+    }
+    address
 }
 
 impl<'de> Deserialize<'de> for Scalar {

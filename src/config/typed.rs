@@ -10,6 +10,7 @@ use serde_yaml::{Mapping, Value};
 
 use super::document::{Content, Document, MISTAKES_MAX, Node, child_path};
 use super::message::Finding;
+use super::mistake::Mistake;
 
 /// Rounds after which the reading is given up: each mistake takes one, and a placeholder a few more.
 const ROUNDS_MAX: usize = MISTAKES_MAX * 8;
@@ -63,7 +64,7 @@ fn mend(document: &mut Document, mut steps: Vec<usize>, finding: Finding) -> boo
                 // What it was meant to say is missing now, wherever that is.
                 document.note_change(&path);
             }
-            document.add(position, &path, "unknown key".to_owned(), remedy);
+            document.add(position, &path, Mistake::UNKNOWN_KEY.to_owned(), remedy);
             remove(&mut document.root, &steps)
         }
         Finding::MissingKey { key } => {

@@ -115,9 +115,9 @@ impl Member {
         self.stats.clone()
     }
 
-    /// Whether clients are served now.
-    pub fn is_serving(&self) -> bool {
-        *self.is_serving.borrow()
+    /// Whether clients are served, now and from now on.
+    pub fn serving(&self) -> watch::Receiver<bool> {
+        self.is_serving.clone()
     }
 
     /// Waits for the member to fail, which it does not do in health.

@@ -18,14 +18,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
+use hyper::header::{ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio_util::sync::CancellationToken;
 
 use super::listener::{Answer, HttpResponse};
 use super::lookup::{self, Freshness};
+use super::respond::{self, error, is_read, json, text};
 use crate::clock;
 use crate::config::duration;
 use crate::registry::{Cache, Label, Service, ServiceKey};
@@ -80,7 +80,7 @@ impl Router {
                 text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
             }
             Route::Readyz => text(StatusCode::OK, "ok\n"),
-            Route::Metrics => respond(StatusCode::OK, METRICS_TYPE, self.metrics.render()),
+            Route::Metrics => respond::metrics(&self.metrics),
             Route::Services => match Parameters::parse(query, &[]) {
                 Ok(_) => self.services(),
                 Err(problem) => problem.into_response(),
@@ -105,7 +105,7 @@ impl Router {
         if !view.is_loaded {
             return nothing_learnt();
         }
-        respond(StatusCode::OK, JSON_TYPE, lookup::services(&view, self.freshness()))
+        json(StatusCode::OK, lookup::services(&view, self.freshness()))
     }
 
     /// One service now, or once it differs from what the client has.
@@ -125,7 +125,7 @@ impl Router {
                 let etag = lookup::etag(&service);
                 if !known.iter().any(|known| lookup::matches(known, &etag)) {
                     let body = lookup::service(&service, self.freshness());
-                    return tagged(respond(StatusCode::OK, JSON_TYPE, body), &etag);
+                    return tagged(json(StatusCode::OK, body), &etag);
                 }
                 if wait.is_zero() {
                     return not_modified(&etag);
@@ -270,10 +270,6 @@ impl ParameterProblem {
     }
 }
 
-fn is_read(method: &Method) -> bool {
-    *method == Method::GET || *method == Method::HEAD
-}
-
 fn parse_key(namespace: &str, name: &str) -> Option<ServiceKey> {
     Some(ServiceKey { namespace: Label::parse(namespace).ok()?, name: Label::parse(name).ok()? })
 }
@@ -282,10 +278,7 @@ fn method_not_allowed(method: &Method, route: &Route<'_>) -> HttpResponse {
     if *route == Route::Other {
         return error(StatusCode::NOT_FOUND, "there is nothing at this path", "try GET /api/v1/services");
     }
-    let message = format!("{method} is not possible here");
-    let mut response = error(StatusCode::METHOD_NOT_ALLOWED, &message, "use GET or HEAD");
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-    response
+    respond::method_not_allowed(method)
 }
 
 fn nothing_learnt() -> HttpResponse {
@@ -299,23 +292,6 @@ fn nothing_learnt() -> HttpResponse {
 fn never_heard_of(namespace: &str, name: &str) -> HttpResponse {
     let message = format!("no service {name:?} was ever heard of in namespace {namespace:?}");
     error(StatusCode::NOT_FOUND, &message, "GET /api/v1/services lists those that are known")
-}
-
-fn error(status: StatusCode, message: &str, hint: &str) -> HttpResponse {
-    respond(status, JSON_TYPE, lookup::error(message, hint))
-}
-
-fn text(status: StatusCode, body: &'static str) -> HttpResponse {
-    respond(status, TEXT_TYPE, body)
-}
-
-fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> HttpResponse {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    response
 }
 
 fn not_modified(etag: &str) -> HttpResponse {
@@ -337,9 +313,6 @@ fn as_f64(count: usize) -> f64 {
 
 /// The longest long poll.
 const WAIT_MAX: Duration = Duration::from_secs(10 * 60);
-const JSON_TYPE: &str = "application/json";
-const TEXT_TYPE: &str = "text/plain; charset=utf-8";
-const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 #[cfg(test)]
 mod tests {
@@ -348,7 +321,10 @@ mod tests {
 
     use http_body_util::BodyExt;
 
+    use hyper::header::{ALLOW, CONTENT_TYPE};
+
     use super::*;
+    use crate::http::respond::{JSON_TYPE, METRICS_TYPE, TEXT_TYPE};
     use crate::http::sample;
     use crate::registry::View;
 

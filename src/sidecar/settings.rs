@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::client::ClientSettings;
-use crate::config::{Mistake, Scalar, duration};
+use crate::config::{Mistake, Scalar, duration, socket_addr};
 use crate::dns::{Ttls, Zone};
 use crate::registry::{
     Label, Layout, OwnService, Registration, ServiceDefaults, ServiceKey, resolve_services,
@@ -192,15 +192,7 @@ impl SidecarSettings {
         }
         if let Some(text) = &self.ensemble.session_timeout {
             let path = "ensemble.session_timeout";
-            client.session_timeout = text.to_duration(path, mistakes)?;
-            let (min, max) = Self::SESSION_TIMEOUT;
-            if client.session_timeout < min || client.session_timeout > max {
-                mistakes.push(Mistake::new(
-                    path,
-                    format!("{} is out of range", duration::text(client.session_timeout)),
-                    format!("write a duration from {} to {}", duration::text(min), duration::text(max)),
-                ));
-            }
+            client.session_timeout = text.to_duration_within(path, Self::SESSION_TIMEOUT, mistakes)?;
         }
         Some(client)
     }
@@ -270,24 +262,6 @@ impl SidecarSettings {
 
 /// The longest TTL (RFC 8767 section 4 takes a week for the most that makes sense).
 const TTL_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-
-fn socket_addr(
-    path: &str,
-    text: Option<&str>,
-    default: &str,
-    mistakes: &mut Vec<Mistake>,
-) -> Option<SocketAddr> {
-    let text = text.unwrap_or(default);
-    let address = text.parse().ok();
-    if address.is_none() {
-        mistakes.push(Mistake::new(
-            path,
-            format!("{text:?} is not an IP address with a port"),
-            format!("write one such as {default}"),
-        ));
-    }
-    address
-}
 
 /// Whether a text is `host:port`, with an IPv6 address in brackets.
 pub(crate) fn is_host_and_port(text: &str) -> bool {

@@ -2,12 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::config::{Mistake, Scalar, duration};
-use crate::ensemble::MemberSettings;
+use crate::config::{Mistake, Scalar};
+use crate::ensemble::{MemberKeys, MemberSettings};
 use crate::registry::OwnService;
 use crate::sidecar::{DnsSettings, EnsembleSettings, HttpSettings, SidecarPlan, SidecarSettings};
 use crate::telemetry::LogSettings;
@@ -73,8 +72,6 @@ pub(crate) struct DevPlan {
 const LOG_FILTER: &str =
     "warn,rollcall::registry::check=info,rollcall::registry::registrar=info,rollcall::shutdown=info";
 const CLIENT_PORT: u16 = 2181;
-/// Ticks that make sense: a shorter one takes a busy laptop for a dead one, a longer one is of no use.
-const TICK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
 impl DevSettings {
     /// Checks everything and decides every default.
@@ -84,7 +81,9 @@ impl DevSettings {
     /// Every mistake, with its path.
     pub(crate) fn plan(self) -> Result<DevPlan, Vec<Mistake>> {
         let mut mistakes = Vec::new();
-        let member = plan_member(&self.ensemble, &mut mistakes);
+        let mut member = MemberSettings::default();
+        let DevEnsembleSettings { tick, snapshot_txns, snapshots_kept, .. } = self.ensemble.clone();
+        MemberKeys { tick, snapshot_txns, snapshots_kept }.apply("ensemble", &mut member, &mut mistakes);
         let client_port = self.ensemble.client_port.unwrap_or(CLIENT_PORT);
         let mut log = self.log;
         log.filter.get_or_insert_with(|| LOG_FILTER.to_owned());
@@ -113,31 +112,6 @@ impl DevSettings {
             }
         }
     }
-}
-
-fn plan_member(settings: &DevEnsembleSettings, mistakes: &mut Vec<Mistake>) -> MemberSettings {
-    let mut member = MemberSettings::default();
-    if let Some(text) = &settings.tick {
-        let (min, max) = TICK;
-        match duration::parse(&text.0) {
-            Ok(tick) if (min..=max).contains(&tick) => member.tick = tick,
-            Ok(_) | Err(_) => mistakes.push(Mistake::new(
-                "ensemble.tick",
-                format!("{:?} is no tick", text.0),
-                format!("write a duration from {} to {}", duration::text(min), duration::text(max)),
-            )),
-        }
-    }
-    if settings.snapshot_txns == Some(0) {
-        mistakes.push(Mistake::new("ensemble.snapshot_txns", "0 is no distance", "use 1 or more"));
-    }
-    if settings.snapshots_kept == Some(0) {
-        let message = "without a snapshot the member could not start again";
-        mistakes.push(Mistake::new("ensemble.snapshots_kept", message, "keep 1 or more"));
-    }
-    member.snapshot_txns = settings.snapshot_txns.unwrap_or(member.snapshot_txns);
-    member.snapshots_kept = settings.snapshots_kept.unwrap_or(member.snapshots_kept);
-    member
 }
 
 #[cfg(test)]

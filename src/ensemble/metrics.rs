@@ -1,12 +1,17 @@
-//! Hands the member's counts to `/metrics` of the sidecar beside it.
+//! The member's counts among the metrics of its process.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::ensemble::MemberStats;
+use super::MemberStats;
 use crate::telemetry::{self, Count, Metrics, MetricsError};
 
-pub(super) fn observe(metrics: &Metrics, member: &Arc<MemberStats>) -> Result<(), MetricsError> {
+/// Prints what `member` counts among `metrics`. Once per process.
+///
+/// # Errors
+///
+/// When it was done before.
+pub fn observe_member(metrics: &Metrics, member: &Arc<MemberStats>) -> Result<(), MetricsError> {
     let counts: [Count<MemberStats>; 7] = [
         (telemetry::ENSEMBLE_COMMITS, |stats| stats.commits.load(Relaxed)),
         (telemetry::ENSEMBLE_SYNCS, |stats| stats.syncs.load(Relaxed)),

@@ -1,0 +1,68 @@
+//! `rollcall ensemble`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::arguments::EnsembleArguments;
+use super::failure::{Failure, chain};
+use crate::config::{Environment, load};
+use crate::ensemble::{EnsembleConfig, Member, observe_member};
+use crate::http::{self, ListenerSettings, StatusRouter};
+use crate::shutdown;
+use crate::sidecar::reason;
+use crate::telemetry::{Metrics, init_logging};
+
+/// How long the status listener may take to end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(7);
+
+/// Runs one member until a signal comes or it fails.
+pub(super) async fn run(arguments: EnsembleArguments) -> Result<(), Failure> {
+    let plan = load(&arguments.config, &Environment::of_process(), EnsembleConfig::plan)?;
+    init_logging(&plan.log).map_err(|error| Failure::usage(error.to_string()))?;
+    let stop = shutdown::on_signals().map_err(|error| Failure::failed(error.to_string()))?;
+    let bind = |addr, what: &str, key: &str| {
+        http::bind(addr).map_err(|error| {
+            let (why, file) = (reason(&error), arguments.config.display());
+            Failure::failed(format!(
+                "cannot listen on {addr} for {what}: {why}; stop what listens there, or change {key} in {file}"
+            ))
+        })
+    };
+    let client_listener = bind(plan.client_addr, "ZooKeeper clients", "client.address")?;
+    let status_listener = bind(plan.status_addr, "status", "status_address")?;
+
+    let mut member =
+        Member::start(plan.member, client_listener).await.map_err(|error| Failure::failed(chain(&error)))?;
+    let metrics = Arc::new(Metrics::new());
+    observe_member(&metrics, &member.stats()).map_err(|error| Failure::failed(chain(&error)))?;
+    let serving = member.serving();
+    let router =
+        StatusRouter::new(
+            Arc::clone(&metrics),
+            move || {
+                if *serving.borrow() { Ok(()) } else { Err("no leader\n") }
+            },
+        );
+    let status_stop = CancellationToken::new();
+    let status = http::serve(
+        status_listener,
+        router.into_answer(),
+        ListenerSettings::default(),
+        metrics,
+        status_stop.clone(),
+    );
+    let status = tokio::spawn(status);
+    info!(client = %member.client_addr(), status = %plan.status_addr, "serving");
+
+    let ended = tokio::select! {
+        () = stop.cancelled() => member.shutdown().await,
+        error = member.failed() => Err(error),
+    };
+    status_stop.cancel();
+    // It has nothing to lose: probes ask again.
+    let _ = tokio::time::timeout(STOP_TIMEOUT, status).await;
+    ended.map_err(|error| Failure::failed(chain(&error)))
+}

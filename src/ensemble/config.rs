@@ -1,0 +1,237 @@
+//! The settings file of `rollcall ensemble`, and the plan that it makes.
+//!
+//! [`EnsembleConfig`] is what the file says; [`EnsembleConfig::plan`] checks all of it in one pass and decides every default.
+//! `config/ensemble.yaml` shows every key.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{FourLetterWord, MemberSettings};
+use crate::config::{Mistake, Scalar, socket_addr};
+use crate::id::ServerId;
+use crate::telemetry::LogSettings;
+
+/// The member's file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EnsembleConfig {
+    /// Who this member is, 1 to 254. Default 1.
+    pub server_id: Option<u8>,
+    /// Where its data lie. No default: they must outlive the process.
+    pub data_dir: Option<PathBuf>,
+    /// The client port.
+    pub client: ClientPort,
+    /// Where `/livez`, `/readyz` and `/metrics` are served. Default `127.0.0.1:8501`.
+    pub status_address: Option<String>,
+    /// Sessions and snapshots.
+    #[serde(rename = "member")]
+    pub keys: MemberKeys,
+    /// Logs.
+    pub log: LogSettings,
+}
+
+/// Where and how clients are served.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClientPort {
+    /// Where to listen. Default `127.0.0.1:2181`.
+    pub address: Option<String>,
+    /// Connections at a time. Default 10000.
+    pub connections_max: Option<usize>,
+    /// How long a connection may take to open its session. Default `10s`.
+    pub handshake_timeout: Option<Scalar>,
+    /// The longest request in bytes. Default 1048575.
+    pub frame_bytes_max: Option<usize>,
+    /// Which of `isro`, `mntr`, `ruok` and `srvr` are answered. Default `srvr`.
+    pub four_letter_words: Option<Vec<String>>,
+}
+
+/// What a member is told about sessions and snapshots, here and in `rollcall dev`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MemberKeys {
+    /// The unit of session timeouts. Default `2s`: sessions last 4 to 40 s.
+    pub tick: Option<Scalar>,
+    /// Txns between two snapshots. Default 100000.
+    pub snapshot_txns: Option<u64>,
+    /// Snapshots that are kept. Default 3.
+    pub snapshots_kept: Option<usize>,
+}
+
+/// Everything decided.
+#[derive(Clone, Debug)]
+pub struct EnsemblePlan {
+    /// The member.
+    pub member: MemberSettings,
+    /// Where clients connect.
+    pub client_addr: SocketAddr,
+    /// Where its state is told.
+    pub status_addr: SocketAddr,
+    /// Logs.
+    pub log: LogSettings,
+}
+
+impl EnsembleConfig {
+    /// Where clients connect by default.
+    pub const CLIENT_ADDR: &'static str = "127.0.0.1:2181";
+    /// Where the state is told by default.
+    pub const STATUS_ADDR: &'static str = "127.0.0.1:8501";
+
+    /// Checks everything and decides every default.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake, with its path.
+    pub fn plan(self) -> Result<EnsemblePlan, Vec<Mistake>> {
+        let mut mistakes = Vec::new();
+        let client_addr =
+            socket_addr("client.address", self.client.address.as_deref(), Self::CLIENT_ADDR, &mut mistakes);
+        let status_addr =
+            socket_addr("status_address", self.status_address.as_deref(), Self::STATUS_ADDR, &mut mistakes);
+        let mut member = MemberSettings::default();
+        self.keys.apply("member", &mut member, &mut mistakes);
+        self.client.apply(&mut member, &mut mistakes);
+        match ServerId::new(self.server_id.unwrap_or(1)) {
+            Some(server_id) => member.server_id = server_id,
+            None => mistakes.push(Mistake::new("server_id", "0 and 255 are no server ids", "use 1 to 254")),
+        }
+        match self.data_dir {
+            Some(data_dir) => member.data_dir = data_dir,
+            None => mistakes.push(Mistake::new(
+                "data_dir",
+                "there is no folder for the data",
+                "name one that outlives the process, such as /var/lib/rollcall",
+            )),
+        }
+        match (client_addr, status_addr) {
+            (Some(client_addr), Some(status_addr)) if mistakes.is_empty() => {
+                Ok(EnsemblePlan { member, client_addr, status_addr, log: self.log })
+            }
+            _ => Err(mistakes),
+        }
+    }
+}
+
+impl ClientPort {
+    /// Connections and bytes that make sense.
+    const FRAME_BYTES: (usize, usize) = (1 << 10, 64 << 20);
+    const HANDSHAKE_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(600));
+
+    fn apply(&self, member: &mut MemberSettings, mistakes: &mut Vec<Mistake>) {
+        if let Some(connections_max) = self.connections_max {
+            member.connections_max = connections_max;
+            if connections_max == 0 {
+                let path = "client.connections_max";
+                mistakes.push(Mistake::new(path, "0 connections serve nobody", "use 1 or more"));
+            }
+        }
+        if let Some(bytes) = self.frame_bytes_max {
+            member.frame_bytes_max = bytes;
+            let (min, max) = Self::FRAME_BYTES;
+            if !(min..=max).contains(&bytes) {
+                mistakes.push(Mistake::new(
+                    "client.frame_bytes_max",
+                    format!("{bytes} is out of range"),
+                    format!("use {min} to {max}, the same on every member"),
+                ));
+            }
+        }
+        if let Some(timeout) = &self.handshake_timeout {
+            let range = Self::HANDSHAKE_TIMEOUT;
+            if let Some(timeout) = timeout.to_duration_within("client.handshake_timeout", range, mistakes) {
+                member.handshake_timeout = timeout;
+            }
+        }
+        if let Some(words) = &self.four_letter_words {
+            member.four_letter_words = words
+                .iter()
+                .enumerate()
+                .filter_map(|(index, word)| {
+                    let known = FourLetterWord::parse(word);
+                    if known.is_none() {
+                        mistakes.push(Mistake::new(
+                            format!("client.four_letter_words[{index}]"),
+                            format!("{word:?} is not answered"),
+                            format!(
+                                "choose from {}",
+                                FourLetterWord::ALL.map(FourLetterWord::as_str).join(", ")
+                            ),
+                        ));
+                    }
+                    known
+                })
+                .collect();
+        }
+    }
+}
+
+impl MemberKeys {
+    /// Ticks that make sense: a shorter one takes a busy machine for a dead one, a longer one is of no use.
+    pub const TICK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+    /// Puts what is given into `member`, and every mistake, with its path below `at`, into `mistakes`.
+    pub fn apply(&self, at: &str, member: &mut MemberSettings, mistakes: &mut Vec<Mistake>) {
+        if let Some(tick) = &self.tick
+            && let Some(tick) = tick.to_duration_within(&format!("{at}.tick"), Self::TICK, mistakes)
+        {
+            member.tick = tick;
+        }
+        if self.snapshot_txns == Some(0) {
+            mistakes.push(Mistake::new(format!("{at}.snapshot_txns"), "0 is no distance", "use 1 or more"));
+        }
+        if self.snapshots_kept == Some(0) {
+            let message = "without a snapshot the member could not start again";
+            mistakes.push(Mistake::new(format!("{at}.snapshots_kept"), message, "keep 1 or more"));
+        }
+        member.snapshot_txns = self.snapshot_txns.unwrap_or(member.snapshot_txns);
+        member.snapshots_kept = self.snapshots_kept.unwrap_or(member.snapshots_kept);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Environment, parse};
+
+    fn plan(text: &str) -> Result<EnsemblePlan, Vec<String>> {
+        parse(text, &Environment::empty(), EnsembleConfig::plan)
+            .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_data_folder_is_all_that_must_be_given() {
+        let plan = plan("data_dir: /tmp/x").unwrap();
+        let expected = MemberSettings { data_dir: "/tmp/x".into(), ..MemberSettings::default() };
+        assert_eq!(plan.member, expected);
+        assert_eq!(
+            (plan.client_addr.to_string(), plan.status_addr.to_string()),
+            (EnsembleConfig::CLIENT_ADDR.to_owned(), EnsembleConfig::STATUS_ADDR.to_owned())
+        );
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once() {
+        let text = "server_id: 255\nclient: {address: here, connections_max: 0, frame_bytes_max: 1, \
+                    handshake_timeout: 1ms, four_letter_words: [ruok, conf]}\nmember: {tick: 1h, snapshots_kept: 0}\n";
+        let mistakes = plan(text).unwrap_err();
+        let paths = [
+            "client.address",
+            "member.tick",
+            "member.snapshots_kept",
+            "client.connections_max",
+            "client.frame_bytes_max",
+            "client.handshake_timeout",
+            "client.four_letter_words[1]",
+            "server_id",
+            "data_dir",
+        ];
+        for path in paths {
+            let found = mistakes.iter().filter(|mistake| mistake.contains(&format!(" {path}: "))).count();
+            assert_eq!(found, 1, "{path} in {mistakes:#?}");
+        }
+        assert_eq!(mistakes.len(), paths.len());
+    }
+}

@@ -1,0 +1,147 @@
+//! `rollcall ensemble` as its own process: settings, the client port, the status port, the end.
+#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rollcall::clock;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A member that is killed when the test is over.
+struct Ensemble {
+    child: Child,
+    client: u16,
+    status: u16,
+}
+
+impl Ensemble {
+    fn start(folder: &Path) -> Self {
+        let [client, status] = free_ports();
+        let data = folder.join("data");
+        let file = folder.join("ensemble.yaml");
+        let text = format!(
+            "data_dir: {}\nclient: {{address: 127.0.0.1:{client}, four_letter_words: [ruok, srvr]}}\nstatus_address: 127.0.0.1:{status}\n",
+            data.display()
+        );
+        std::fs::write(&file, text).unwrap();
+        let child = program().arg("ensemble").arg("-c").arg(&file).stderr(Stdio::null()).spawn().unwrap();
+        let ensemble = Self { child, client, status };
+        wait_until("readiness", || get(status, "/readyz").is_some_and(|answer| answer.contains(" 200 OK")));
+        ensemble
+    }
+
+    fn terminate(mut self) -> Option<i32> {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let deadline = clock::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(clock::now() < deadline, "it does not end");
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Ensemble {
+    fn drop(&mut self) {
+        // It has ended already when the test went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn it_serves_clients_tells_its_state_and_ends_with_status_0() {
+    let folder = tempfile::tempdir().unwrap();
+    let ensemble = Ensemble::start(folder.path());
+    assert_eq!(ask(ensemble.client, b"ruok"), "imok");
+    assert!(ask(ensemble.client, b"srvr").contains("\nMode: standalone\n"));
+    assert!(ask(ensemble.client, b"mntr").contains("is not in the whitelist"));
+    assert!(get(ensemble.status, "/livez").unwrap().ends_with("ok\n"));
+    let metrics = get(ensemble.status, "/metrics").unwrap();
+    assert!(metrics.contains("\nrollcall_ensemble_znodes 4\n"), "{metrics}");
+    assert!(get(ensemble.status, "/api/v1/services").unwrap().contains(" 404 "), "nothing else is there");
+
+    let created = zk(ensemble.client, &["create", "/a", "kept"]);
+    assert_eq!(created, "/a\n");
+    assert_eq!(ensemble.terminate(), Some(0));
+
+    let again = Ensemble::start(folder.path());
+    assert_eq!(zk(again.client, &["get", "/a"]), "kept\n");
+    assert_eq!(again.terminate(), Some(0));
+}
+
+#[test]
+fn the_commented_settings_are_valid() {
+    for role in ["ensemble", "dev"] {
+        let output = program().arg("check-config").arg(format!("config/{role}.yaml")).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.starts_with(&format!("config/{role}.yaml: ok ({role} settings, ")), "{text}");
+    }
+}
+
+#[test]
+fn a_taken_port_is_one_line_that_names_the_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let file = folder.path().join("ensemble.yaml");
+    let addr = taken.local_addr().unwrap();
+    std::fs::write(&file, format!("data_dir: {}\nclient: {{address: {addr}}}\n", folder.path().display()))
+        .unwrap();
+    let output = program().arg("ensemble").arg("-c").arg(&file).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), text.lines().count()), (Some(1), 1), "{text}");
+    assert!(text.contains(&addr.to_string()) && text.contains("client.address"), "{text}");
+}
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rollcall"));
+    command.env_remove("ROLLCALL_CONFIG").env_remove("ROLLCALL_SERVERS").env_remove("ROLLCALL_LOG");
+    command
+}
+
+fn zk(port: u16, arguments: &[&str]) -> String {
+    let server = format!("127.0.0.1:{port}");
+    let output = program().arg("zk").arg("--server").arg(server).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn ask(port: u16, word: &[u8; 4]) -> String {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.write_all(word).unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn get(port: u16, path: &str) -> Option<String> {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+fn free_ports() -> [u16; 2] {
+    // Both are held until both are known, so that they differ.
+    let listeners = [(), ()].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
+    let deadline: Instant = clock::now() + PATIENCE;
+    while !is_true() {
+        assert!(clock::now() < deadline, "{what} did not come within {PATIENCE:?}");
+        std::thread::yield_now();
+    }
+}
