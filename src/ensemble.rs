@@ -15,6 +15,7 @@
 mod config;
 mod connection;
 mod driver;
+mod error;
 mod four_letter;
 mod log_thread;
 mod member;
@@ -23,8 +24,9 @@ mod settings;
 mod stats;
 
 pub use config::{ClientPort, EnsembleConfig, EnsemblePlan, MemberKeys};
+pub use error::MemberError;
 pub use four_letter::FourLetterWord;
-pub use member::{Member, MemberError};
+pub use member::Member;
 pub use metrics::observe_member;
 pub use settings::MemberSettings;
 pub use stats::MemberStats;

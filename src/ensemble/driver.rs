@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::connection::{ConnectionEvent, Outbox};
+use super::error::MemberError;
 use super::log_thread::{LogCommand, LogEvent};
-use super::member::MemberError;
 use super::stats::MemberStats;
 use crate::clock;
 use crate::replica::{CloseReason, ConnectionId, Input, Now, Output, Replica};

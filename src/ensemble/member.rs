@@ -1,8 +1,6 @@
 //! Starting and stopping a member.
 
-use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,35 +13,13 @@ use tracing::{debug, info, warn};
 
 use super::connection::{self, Connection, ConnectionEvent};
 use super::driver::Driver;
+use super::error::MemberError;
 use super::log_thread;
 use super::settings::MemberSettings;
 use super::stats::MemberStats;
 use crate::clock;
 use crate::replica::{ConnectionId, Now, Replica};
-use crate::storage::{FileDisk, Storage, StorageError};
-
-/// Why a member cannot start, or had to stop.
-#[derive(Debug, thiserror::Error)]
-pub enum MemberError {
-    /// The data directory cannot be used, or a write failed.
-    #[error("storage failed")]
-    Storage(#[from] StorageError),
-    /// The log thread is gone.
-    #[error("the log thread ended")]
-    LogEnded,
-    /// The driver panicked: an invariant is broken.
-    #[error("a broken invariant stopped the member")]
-    Broken,
-    /// A socket or thread could not be set up.
-    #[error("cannot start the member on {data_dir}")]
-    Start {
-        /// The member's data directory.
-        data_dir: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-}
+use crate::storage::{FileDisk, Storage};
 
 /// A running member.
 #[derive(Debug)]
