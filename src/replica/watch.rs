@@ -190,12 +190,13 @@ impl Watches {
             }
         }
         if self.recursive > 0 {
-            let mut ancestor = path.parent();
-            while let Some(above) = ancestor {
-                if let Some(watchers) = self.by_path.get(above.as_str()) {
+            // Slices of the one path: there may be thousands of levels.
+            let mut below = path.as_str();
+            while let Some((above, _)) = below.rsplit_once('/') {
+                if let Some(watchers) = self.by_path.get(if above.is_empty() { "/" } else { above }) {
                     told.extend(watchers.iter().filter(|(_, kinds)| kinds.recursive).map(|(id, _)| *id));
                 }
-                ancestor = above.parent();
+                below = above;
             }
         }
         for connection in told {
