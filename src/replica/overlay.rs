@@ -5,7 +5,7 @@
 //!
 //! Source: `outstandingChanges` in `ZooKeeperServer.java` and `PrepRequestProcessor.java` of Apache ZooKeeper.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::access;
 use crate::id::{SessionId, Zxid};
@@ -16,6 +16,8 @@ use crate::znode::{Acl, OpError, Owner, Permissions, ZnodePath};
 #[derive(Debug, Default)]
 pub(super) struct Overlay {
     pending: BTreeMap<ZnodePath, Pending>,
+    /// The ephemerals among them by session: when many sessions end at once, none looks at all that is in flight.
+    ephemerals: BTreeMap<SessionId, BTreeSet<ZnodePath>>,
     /// Which paths each txn changed, oldest first.
     order: VecDeque<(Zxid, ZnodePath)>,
     /// What a multi has replaced so far, to be put back should one of its operations fail.
@@ -82,7 +84,7 @@ impl Overlay {
 
     /// Notes what the txn `zxid` makes of the znode at `path`; `None` deletes it.
     pub(super) fn set(&mut self, zxid: Zxid, path: ZnodePath, state: Option<ZnodeState>) {
-        let replaced = self.pending.insert(path.clone(), Pending { zxid, state });
+        let replaced = self.replace(path.clone(), Some(Pending { zxid, state }));
         if let Some(undo) = &mut self.undo {
             undo.push((path.clone(), replaced));
         }
@@ -92,10 +94,8 @@ impl Overlay {
     /// The ephemerals that the session will own once everything proposed is applied.
     pub(super) fn ephemerals(&self, tree: &Tree, session: SessionId) -> Vec<ZnodePath> {
         let committed = tree.ephemerals(session).filter(|path| !self.pending.contains_key(*path)).cloned();
-        let in_flight = self.pending.iter().filter(|(_, pending)| {
-            pending.state.as_ref().is_some_and(|state| state.owner.session() == Some(session))
-        });
-        committed.chain(in_flight.map(|(path, _)| path.clone())).collect()
+        let in_flight = self.ephemerals.get(&session).into_iter().flatten();
+        committed.chain(in_flight.cloned()).collect()
     }
 
     /// Forgets what the txns up to `zxid` changed, since the tree holds it now.
@@ -103,10 +103,12 @@ impl Overlay {
         while let Some((changed_by, path)) = self.order.front()
             && *changed_by <= zxid
         {
-            if self.pending.get(path).is_some_and(|pending| pending.zxid == *changed_by) {
-                self.pending.remove(path);
+            let is_last_change = self.pending.get(path).is_some_and(|pending| pending.zxid == *changed_by);
+            if let Some((_, path)) = self.order.pop_front()
+                && is_last_change
+            {
+                self.replace(path, None);
             }
-            self.order.pop_front();
         }
     }
 
@@ -125,15 +127,42 @@ impl Overlay {
     pub(super) fn roll_back_multi(&mut self) {
         for (path, replaced) in self.undo.take().unwrap_or_default().into_iter().rev() {
             self.order.pop_back();
-            match replaced {
-                Some(pending) => self.pending.insert(path, pending),
-                None => self.pending.remove(&path),
-            };
+            self.replace(path, replaced);
         }
     }
 
     /// Whether nothing is in flight.
     pub(super) fn is_empty(&self) -> bool {
-        self.pending.is_empty() && self.order.is_empty()
+        self.pending.is_empty() && self.ephemerals.is_empty() && self.order.is_empty()
+    }
+
+    /// Puts `new` in the place of what is in flight at `path`, and returns that.
+    fn replace(&mut self, path: ZnodePath, new: Option<Pending>) -> Option<Pending> {
+        let new_owner = new.as_ref().and_then(Pending::session);
+        let old = match new {
+            Some(new) => self.pending.insert(path.clone(), new),
+            None => self.pending.remove(&path),
+        };
+        let old_owner = old.as_ref().and_then(Pending::session);
+        if let Some(session) = old_owner
+            && old_owner != new_owner
+            && let Some(paths) = self.ephemerals.get_mut(&session)
+        {
+            paths.remove(&path);
+            if paths.is_empty() {
+                self.ephemerals.remove(&session);
+            }
+        }
+        if let Some(session) = new_owner {
+            self.ephemerals.entry(session).or_default().insert(path);
+        }
+        old
+    }
+}
+
+impl Pending {
+    /// The session that owns the ephemeral that the znode will be.
+    fn session(&self) -> Option<SessionId> {
+        self.state.as_ref()?.owner.session()
     }
 }
