@@ -140,7 +140,7 @@ impl Replica {
         }
         for session in self.expiry.take_expired(now.monotonic) {
             info!(%session, "session expired");
-            self.propose(None, session, Xid(0), Write::CloseSession, now);
+            self.propose_close(None, session, Xid(0), now);
         }
         while let Some((deadline, connection)) = self.handshakes.first().copied()
             && deadline <= now.monotonic
@@ -238,7 +238,7 @@ impl Replica {
             Request::SetData { path, data, version } => Write::SetData { path, data, version },
             Request::SetAcl { path, acl, version } => Write::SetAcl { path, acl, version },
             Request::Multi(ops) => Write::Multi(ops),
-            Request::CloseSession => Write::CloseSession,
+            Request::CloseSession => return self.propose_close(Some(id), session, xid, now),
             Request::Auth { scheme, .. } => {
                 let reason = CloseReason::AuthRefused(scheme);
                 return self.refuse(id, session, xid, OpError::AuthFailed, reason);
@@ -259,6 +259,14 @@ impl Replica {
             }
         };
         self.propose(Some(id), session, xid, write, now);
+    }
+
+    /// Proposes the end of a session, and before it that of the ephemerals that are too many for one txn.
+    fn propose_close(&mut self, connection: Option<ConnectionId>, session: SessionId, cxid: Xid, now: Now) {
+        for paths in self.preparer.surplus_ephemerals(&self.tree, session) {
+            self.propose(None, session, Xid(0), Write::DeleteEphemerals(paths), now);
+        }
+        self.propose(connection, session, cxid, Write::CloseSession, now);
     }
 
     /// Proposes a write. Its reply, if a connection waits for one, comes when it is applied.
@@ -381,7 +389,7 @@ impl Replica {
         let orphaned: Vec<_> =
             self.tree.ephemeral_owners().filter(|owner| !self.tree.sessions().contains(*owner)).collect();
         for session in orphaned {
-            self.propose(None, session, Xid(0), Write::CloseSession, now);
+            self.propose_close(None, session, Xid(0), now);
         }
     }
 

@@ -31,6 +31,8 @@ pub(super) enum Write {
     /// From a client whose connection was accepted; its timeout in ms.
     CreateSession(i32),
     CloseSession,
+    /// Deletes ephemerals of a session that is about to be closed.
+    DeleteEphemerals(Vec<ZnodePath>),
     Create(CreateRequest),
     Create2(CreateRequest),
     Delete {
@@ -80,6 +82,22 @@ impl Preparer {
         step.prepare(write).unwrap_or_else(|error| (TxnOp::Error(error), ReplyShape::Error(error)))
     }
 
+    /// The session's ephemerals beyond those that its closeSession can list, in portions of one txn each. Nobody would read
+    /// a txn of any size from the log again.
+    pub(super) fn surplus_ephemerals(&self, tree: &Tree, session: SessionId) -> Vec<Vec<ZnodePath>> {
+        let (mut portions, mut bytes) = (Vec::new(), 0);
+        let mut portion = Vec::new();
+        for path in self.overlay.ephemerals(tree, session) {
+            bytes += path.as_str().len();
+            if bytes > LISTED_BYTES_MAX && !portion.is_empty() {
+                bytes = path.as_str().len();
+                portions.push(std::mem::take(&mut portion));
+            }
+            portion.push(path);
+        }
+        portions
+    }
+
     /// Whether the session exists, once everything proposed is applied.
     pub(super) fn is_alive(&self, tree: &Tree, session: SessionId) -> bool {
         (tree.sessions().contains(session) || self.creating.contains(&session))
@@ -124,6 +142,7 @@ impl Step<'_> {
                 Ok((TxnOp::CreateSession { timeout_ms }, ReplyShape::Session))
             }
             Write::CloseSession => Ok(self.close_session()),
+            Write::DeleteEphemerals(paths) => Ok(self.delete_ephemerals(paths)),
             Write::Create(create) => Ok((TxnOp::Create(self.create(create)?), ReplyShape::Path)),
             Write::Create2(create) => Ok((TxnOp::Create2(self.create(create)?), ReplyShape::PathStat)),
             Write::Delete { path, version } => self.delete(&path, version),
@@ -276,6 +295,14 @@ impl Step<'_> {
         (TxnOp::CloseSession { paths: Some(paths) }, ReplyShape::Empty)
     }
 
+    fn delete_ephemerals(&mut self, paths: Vec<ZnodePath>) -> (TxnOp, ReplyShape) {
+        let deletes = paths.into_iter().map(|path| {
+            self.remove(path.clone());
+            TxnOp::Delete { path }
+        });
+        (TxnOp::Multi(deletes.collect()), ReplyShape::Empty)
+    }
+
     fn check_session(&self) -> Result<(), OpError> {
         let is_alive = self.preparer.is_alive(self.tree, self.session);
         if is_alive { Ok(()) } else { Err(OpError::SessionExpired) }
@@ -299,6 +326,10 @@ impl Step<'_> {
         self.set(path, None);
     }
 }
+
+/// Bytes of paths in one txn that ends a session. With their lengths they stay below what other members read of a log,
+/// which is `jute.maxbuffer` there; a single path may be as long as a request.
+const LISTED_BYTES_MAX: usize = 256 << 10;
 
 /// The znodes that ZooKeeper itself lives by.
 const SPECIAL_PATHS: [&str; 4] = ["/", "/zookeeper", "/zookeeper/quota", "/zookeeper/config"];

@@ -1,6 +1,8 @@
 //! A member as its clients see it, in virtual time, with a log that is durable when the test says so.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test names what it expects; anything else fails it")]
 
+mod bounds;
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -25,7 +27,10 @@ struct Bench {
     now: Instant,
     /// Appended and not said to be durable.
     appended: Vec<Zxid>,
+    /// The longest txn appended, in bytes.
+    longest_txn: usize,
     is_log_fast: bool,
+    is_epoch_fast: bool,
     sent: Vec<(ConnectionId, Message)>,
     closed: Vec<(ConnectionId, CloseReason)>,
     next_xid: i32,
@@ -53,7 +58,9 @@ impl Bench {
             replica,
             now,
             appended: Vec::new(),
+            longest_txn: 0,
             is_log_fast: true,
+            is_epoch_fast: true,
             sent: Vec::new(),
             closed: Vec::new(),
             next_xid: 0,
@@ -75,8 +82,14 @@ impl Bench {
     fn drain(&mut self) {
         while let Some(output) = self.replica.poll_output() {
             match output {
-                Output::Append(entry) => self.appended.push(entry.zxid),
-                Output::SetEpoch(epoch) => self.replica.handle(self.now(), Input::EpochDurable(epoch)),
+                Output::Append(entry) => {
+                    self.longest_txn = self.longest_txn.max(entry.payload.len());
+                    self.appended.push(entry.zxid);
+                }
+                Output::SetEpoch(epoch) if self.is_epoch_fast => {
+                    self.replica.handle(self.now(), Input::EpochDurable(epoch));
+                }
+                Output::SetEpoch(_) => {}
                 Output::BeginSnapshot(_) | Output::FinishSnapshot { .. } => {}
                 Output::SnapshotSlice(_) => self.replica.handle(self.now(), Input::SnapshotSliceWritten),
                 Output::Reply(id, frame) | Output::Notify(id, frame) => {
