@@ -299,7 +299,9 @@ impl Replica {
     /// A sync waits for everything proposed before it.
     fn on_sync(&mut self, id: ConnectionId, xid: Xid, path: String) {
         let zxid = self.in_flight.back().map_or(self.tree.last_zxid(), |last| last.txn.header.zxid);
-        self.barriers.push_back((zxid, id));
+        if zxid > self.tree.last_zxid() {
+            self.barriers.push_back((zxid, id));
+        }
         self.enqueue(id, Pending { xid, awaiting: Awaiting::Barrier { zxid, path } });
     }
 

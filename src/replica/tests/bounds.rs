@@ -24,3 +24,13 @@ fn the_end_of_a_session_fits_the_log_however_much_the_session_owns() {
     let deleted = bench.events(2).iter().filter(|(kind, _)| *kind == EventKind::Deleted).count();
     assert_eq!(deleted, 41, "each is told of once");
 }
+
+#[test]
+fn syncs_that_wait_for_nothing_leave_nothing_behind() {
+    let mut bench = Bench::start();
+    bench.open(1);
+    for _ in 0..10 {
+        bench.ask(1, &Request::Sync { path: "/".into() }).unwrap();
+    }
+    assert_eq!(bench.replica.barriers.len(), 0);
+}
