@@ -278,7 +278,13 @@ impl Replica {
         write: Write,
         now: Now,
     ) {
-        let Reign::Leading(broadcast) = &mut self.reign else { return };
+        let Reign::Leading(broadcast) = &mut self.reign else {
+            // Nothing can be promised until the next epoch is on disk; a request without a reply would be worse.
+            if let Some(id) = connection {
+                self.close(id, CloseReason::NotServing);
+            }
+            return;
+        };
         let Some(zxid) = broadcast.next_zxid() else {
             // The epoch's counter is used up: a new epoch begins once everything in flight is applied.
             let connections: Vec<_> = self.connections.keys().copied().collect();

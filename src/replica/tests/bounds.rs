@@ -1,6 +1,8 @@
 //! What clients may ask for in bulk, and what it may not cost.
 
 use super::*;
+use crate::replica::Reign;
+use crate::zab::{Broadcast, Quorum};
 
 #[test]
 fn the_end_of_a_session_fits_the_log_however_much_the_session_owns() {
@@ -33,4 +35,35 @@ fn syncs_that_wait_for_nothing_leave_nothing_behind() {
         bench.ask(1, &Request::Sync { path: "/".into() }).unwrap();
     }
     assert_eq!(bench.replica.barriers.len(), 0);
+}
+
+#[test]
+fn a_write_that_comes_between_two_epochs_ends_its_connection() {
+    let mut bench = Bench::start();
+    bench.open(1);
+    let session = bench.open(2);
+    // As if all txns of the epoch but one were used.
+    let nearly = Zxid::new(Epoch(1), Zxid::COUNTER_MAX - 1);
+    let quorum = Quorum::majority_of([ServerId::STANDALONE]);
+    bench.replica.reign = Reign::Leading(Broadcast::new(quorum, nearly));
+    bench.replica.tree.set_last_zxid(nearly);
+    bench.is_log_fast = false;
+    bench.is_epoch_fast = false;
+    bench.send(1, &set("/", "last", -1));
+    bench.send(1, &set("/", "too late", -1));
+    assert_eq!(bench.closed.len(), 2, "nobody can write now");
+    bench.connect(3, session);
+    bench.make_durable();
+    assert!(!bench.replica.is_serving());
+    bench.closed.clear();
+    bench.send(3, &set("/", "too late", -1));
+    assert_eq!(bench.closed, [(ConnectionId(3), CloseReason::NotServing)]);
+
+    bench.replica.handle(bench.now(), Input::EpochDurable(Epoch(2)));
+    bench.drain();
+    bench.connect(4, session);
+    let stat = bench.send(4, &set("/", "first", -1));
+    bench.make_durable();
+    assert!(matches!(bench.take(4).last(), Some(Message::Reply(xid, zxid, Ok(_)))
+        if *xid == stat && *zxid == Zxid::new(Epoch(2), 1)));
 }
