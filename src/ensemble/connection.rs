@@ -1,17 +1,16 @@
 //! One client's socket: frames in, frames out, nothing decided.
 
-use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::{debug, warn};
 
 use super::four_letter;
@@ -29,39 +28,48 @@ pub(super) enum ConnectionEvent {
     Disconnected(ConnectionId),
 }
 
-/// Requests of one connection that may be unanswered at a time. At the bound its socket is not read, so that TCP slows
+/// Requests of one connection whose reply is not written yet. At the bound its socket is not read, so that TCP slows
 /// the client down; a group commit is well filled by far fewer.
-const UNANSWERED_MAX: usize = 256;
-/// Bytes that may wait for a client that does not read; beyond, the connection is closed, since its
-/// notifications must neither be dropped nor grow without bound.
-const OUTBOX_BYTES_MAX: usize = 64 << 20;
+const UNANSWERED_MAX: u32 = 256;
+/// The same in bytes of requests, but for a single one that is longer.
+const UNANSWERED_BYTES_MAX: usize = 4 << 20;
+/// What a request takes of these two: one part in 256 of the first, and of the second as it is long.
+const UNITS_MAX: u32 = 4 * UNANSWERED_MAX;
+/// Bytes of notifications that may wait for a client that does not read; beyond, the connection is closed, since
+/// they must neither be dropped nor grow without bound. Replies are bounded by what was asked.
+const NOTICE_BYTES_MAX: usize = 64 << 20;
+/// How long a client may take to read what is queued when its connection is closed from this side.
+const FLUSH_TIME: Duration = Duration::from_secs(2);
 /// What is read from the socket at a time.
 const READ_BYTES: usize = 16 << 10;
 /// Frames are written together up to this many bytes.
 const WRITE_BYTES: usize = 64 << 10;
 
-/// The driver's end of a connection. Dropping it closes the socket once what is queued is written.
+/// The driver's end of a connection. Dropping it closes the socket once what is queued is written, or the client
+/// has had time enough to read it.
 #[derive(Debug)]
 pub(super) struct Outbox {
     peer: SocketAddr,
-    frames: mpsc::UnboundedSender<Vec<u8>>,
-    queued_bytes: Arc<AtomicUsize>,
-    unanswered: Arc<Unanswered>,
-    stats: Arc<MemberStats>,
+    frames: mpsc::UnboundedSender<Outgoing>,
+    notice_bytes: Arc<AtomicUsize>,
+    /// Tells the connection when this is dropped.
+    _open: oneshot::Sender<()>,
 }
 
-/// The frames of one connection that are not answered yet.
 #[derive(Debug)]
-struct Unanswered {
-    permits: Semaphore,
-    /// When they came, the oldest first: each frame has one reply, in order.
-    since: Mutex<VecDeque<Instant>>,
+enum Outgoing {
+    Reply(Vec<u8>),
+    Notice(Vec<u8>),
+    /// The answer to a four-letter word.
+    Text(String),
 }
 
-impl Unanswered {
-    fn since(&self) -> MutexGuard<'_, VecDeque<Instant>> {
-        self.since.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A request whose reply is not written yet.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    /// What it takes of [`UNITS_MAX`].
+    units: u32,
+    came: Instant,
 }
 
 impl Outbox {
@@ -70,27 +78,18 @@ impl Outbox {
         self.peer
     }
 
-    /// Queues the reply to one frame; false when the client has too much waiting already.
-    pub(super) fn reply(&self, frame: Vec<u8>) -> bool {
-        if let Some(came) = self.unanswered.since().pop_front() {
-            self.stats.count_reply(clock::now().saturating_duration_since(came));
-            self.stats.outstanding.fetch_sub(1, Ordering::Relaxed);
-        }
-        self.unanswered.permits.add_permits(1);
-        self.queue(frame)
+    /// Queues the reply to one frame.
+    pub(super) fn reply(&self, frame: Vec<u8>) {
+        // A writer that is gone has dropped its end; the reader says so to the driver.
+        let _ = self.frames.send(Outgoing::Reply(frame));
     }
 
     /// Queues a frame that answers none; false when the client has too much waiting already.
     pub(super) fn notify(&self, frame: Vec<u8>) -> bool {
-        self.stats.sent.fetch_add(1, Ordering::Relaxed);
-        self.queue(frame)
-    }
-
-    fn queue(&self, frame: Vec<u8>) -> bool {
-        let queued = self.queued_bytes.fetch_add(frame.len(), Ordering::Relaxed) + frame.len();
-        // A writer that is gone has dropped its end; the reader says so to the driver.
-        let _ = self.frames.send(frame);
-        queued <= OUTBOX_BYTES_MAX
+        let queued = self.notice_bytes.fetch_add(frame.len(), Ordering::Relaxed) + frame.len();
+        // As above.
+        let _ = self.frames.send(Outgoing::Notice(frame));
+        queued <= NOTICE_BYTES_MAX
     }
 }
 
@@ -104,50 +103,57 @@ pub(super) struct Connection {
     pub(super) stats: Arc<MemberStats>,
 }
 
-/// Serves one socket until either side closes it. The caller tells the driver of the end.
-pub(super) async fn run(connection: Connection, socket: TcpStream) {
-    let Connection { id, peer, events, stats, .. } = &connection;
-    let id = *id;
-    // Only latency suffers without it.
-    let _ = socket.set_nodelay(true);
-    let (read_half, write_half) = socket.into_split();
-    let (frames, queue) = mpsc::unbounded_channel();
-    let queued_bytes = Arc::new(AtomicUsize::new(0));
-    let permits = Semaphore::new(UNANSWERED_MAX);
-    let unanswered = Arc::new(Unanswered { permits, since: Mutex::new(VecDeque::new()) });
-    let texts = frames.downgrade();
-    let outbox = Outbox {
-        peer: *peer,
-        frames,
-        queued_bytes: queued_bytes.clone(),
-        unanswered: unanswered.clone(),
-        stats: stats.clone(),
-    };
-    if events.send(ConnectionEvent::Connected(id, outbox)).await.is_err() {
-        return;
-    }
-    let reader = connection.read_frames(read_half, &texts, &unanswered);
-    let writer = write_frames(write_half, queue, &queued_bytes);
-    tokio::pin!(reader, writer);
-    tokio::select! {
-        // The driver dropped the outbox, or the socket cannot be written any more.
-        () = &mut writer => {}
-        () = &mut reader => {
-            // The driver drops the outbox now, which ends the writer once replies in the queue are out.
-            let _ = events.send(ConnectionEvent::Disconnected(id)).await;
-            writer.await;
+impl Connection {
+    /// Serves one socket until either side closes it. The caller tells the driver of the end.
+    pub(super) async fn run(self, socket: TcpStream) {
+        // Only latency suffers without it.
+        let _ = socket.set_nodelay(true);
+        let (read_half, write_half) = socket.into_split();
+        let (frames, queue) = mpsc::unbounded_channel();
+        let notice_bytes = Arc::new(AtomicUsize::new(0));
+        let (open, dropped) = oneshot::channel();
+        let texts = frames.downgrade();
+        let outbox = Outbox { peer: self.peer, frames, notice_bytes: notice_bytes.clone(), _open: open };
+        if self.events.send(ConnectionEvent::Connected(self.id, outbox)).await.is_err() {
+            return;
+        }
+        let unanswered = Semaphore::new(UNITS_MAX as usize);
+        let (asked, mut answered) = mpsc::unbounded_channel();
+        let reader = self.read_frames(read_half, &texts, &unanswered, asked);
+        let writer = self.write_frames(write_half, queue, &notice_bytes, &unanswered, &mut answered);
+        let overdue = async {
+            // It is never sent anything: this is the driver's dropping the outbox.
+            let _ = dropped.await;
+            tokio::time::sleep(FLUSH_TIME).await;
+        };
+        {
+            tokio::pin!(reader, writer);
+            tokio::select! {
+                // The driver dropped the outbox and all is written, or the socket cannot be written any more.
+                () = &mut writer => {}
+                () = &mut reader => {
+                    // The driver drops the outbox now, which ends the writer once replies in the queue are out.
+                    let _ = self.events.send(ConnectionEvent::Disconnected(self.id)).await;
+                    let _ = tokio::time::timeout(FLUSH_TIME, writer).await;
+                }
+                () = overdue => {
+                    debug!(connection = self.id.0, peer = %self.peer, "gave up on a client that does not read");
+                }
+            }
+        }
+        // What will never be answered is not outstanding any more.
+        answered.close();
+        while answered.try_recv().is_ok() {
+            self.stats.outstanding.fetch_sub(1, Ordering::Relaxed);
         }
     }
-    let abandoned = std::mem::take(&mut *unanswered.since()).len() as u64;
-    stats.outstanding.fetch_sub(abandoned, Ordering::Relaxed);
-}
 
-impl Connection {
     async fn read_frames(
         &self,
         socket: OwnedReadHalf,
-        texts: &mpsc::WeakUnboundedSender<Vec<u8>>,
-        unanswered: &Unanswered,
+        texts: &mpsc::WeakUnboundedSender<Outgoing>,
+        unanswered: &Semaphore,
+        asked: mpsc::UnboundedSender<Asked>,
     ) {
         let Self { id, peer, settings, events, stats } = self;
         let mut buffer = BytesMut::new();
@@ -158,7 +164,7 @@ impl Connection {
                 if let Some(text) = four_letter::answer(first, &settings.four_letter_words, stats) {
                     if let Some(texts) = texts.upgrade() {
                         // Whoever has hung up already does not want the answer.
-                        let _ = texts.send(text.into_bytes());
+                        let _ = texts.send(Outgoing::Text(text));
                     }
                     return;
                 }
@@ -167,11 +173,13 @@ impl Connection {
                 match split_frame(&mut buffer, settings.frame_bytes_max) {
                     Ok(None) => break,
                     Ok(Some(frame)) => {
-                        let Ok(permit) = unanswered.permits.acquire().await else { return };
-                        permit.forget();
-                        unanswered.since().push_back(clock::now());
+                        let units = units_of(frame.len());
+                        let Ok(permits) = unanswered.acquire_many(units).await else { return };
+                        permits.forget();
                         stats.received.fetch_add(1, Ordering::Relaxed);
                         stats.outstanding.fetch_add(1, Ordering::Relaxed);
+                        // A writer that is gone ends this connection.
+                        let _ = asked.send(Asked { units, came: clock::now() });
                         if events.send(ConnectionEvent::Frame(*id, frame)).await.is_err() {
                             return;
                         }
@@ -201,24 +209,96 @@ impl Connection {
             }
         }
     }
+
+    /// Replies come in the order of the requests, so that `answered` has what each of them took.
+    async fn write_frames(
+        &self,
+        mut socket: OwnedWriteHalf,
+        mut queue: mpsc::UnboundedReceiver<Outgoing>,
+        notice_bytes: &AtomicUsize,
+        unanswered: &Semaphore,
+        answered: &mut mpsc::UnboundedReceiver<Asked>,
+    ) {
+        let mut batch = Vec::new();
+        while let Some(first) = queue.recv().await {
+            let (mut replies, mut notices, mut notice_count) = (0, 0, 0);
+            let mut next = Some(first);
+            while let Some(outgoing) = next {
+                let frame = match outgoing {
+                    Outgoing::Reply(frame) => {
+                        replies += 1;
+                        frame
+                    }
+                    Outgoing::Notice(frame) => {
+                        notices += frame.len();
+                        notice_count += 1;
+                        frame
+                    }
+                    Outgoing::Text(text) => text.into_bytes(),
+                };
+                if batch.is_empty() {
+                    batch = frame;
+                } else {
+                    batch.extend_from_slice(&frame);
+                }
+                next = if batch.len() < WRITE_BYTES { queue.try_recv().ok() } else { None };
+            }
+            if socket.write_all(&batch).await.is_err() {
+                return;
+            }
+            batch = Vec::new();
+            notice_bytes.fetch_sub(notices, Ordering::Relaxed);
+            self.stats.sent.fetch_add(notice_count, Ordering::Relaxed);
+            let now = clock::now();
+            for _ in 0..replies {
+                // The reply that opens a session answers a frame like every other.
+                let Ok(Asked { units, came }) = answered.try_recv() else { break };
+                self.stats.count_reply(now.saturating_duration_since(came));
+                unanswered.add_permits(units as usize);
+            }
+        }
+        // A socket that the client has closed already has nothing to flush.
+        let _ = socket.shutdown().await;
+    }
 }
 
-async fn write_frames(
-    mut socket: OwnedWriteHalf,
-    mut queue: mpsc::UnboundedReceiver<Vec<u8>>,
-    queued_bytes: &AtomicUsize,
-) {
-    while let Some(mut batch) = queue.recv().await {
-        while batch.len() < WRITE_BYTES
-            && let Ok(frame) = queue.try_recv()
-        {
-            batch.extend_from_slice(&frame);
-        }
-        if socket.write_all(&batch).await.is_err() {
-            return;
-        }
-        queued_bytes.fetch_sub(batch.len(), Ordering::Relaxed);
+/// What a request takes of [`UNITS_MAX`].
+fn units_of(frame_bytes: usize) -> u32 {
+    let by_length = frame_bytes / (UNANSWERED_BYTES_MAX / UNITS_MAX as usize);
+    u32::try_from(by_length).unwrap_or(UNITS_MAX).clamp(UNITS_MAX / UNANSWERED_MAX, UNITS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_reads_nothing_does_not_keep_a_connection_that_was_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, peer) = listener.accept().await.unwrap();
+        let (events, mut seen) = mpsc::channel(8);
+        let connection = Connection {
+            id: ConnectionId(1),
+            peer,
+            settings: Arc::new(MemberSettings::default()),
+            events,
+            stats: Arc::new(MemberStats::default()),
+        };
+        let connection = tokio::spawn(connection.run(socket));
+        let Some(ConnectionEvent::Connected(_, outbox)) = seen.recv().await else { panic!("not connected") };
+        outbox.reply(vec![0; 64 << 20]);
+        drop(outbox);
+        tokio::time::timeout(FLUSH_TIME * 2, connection).await.expect("it ends").unwrap();
+        drop(client);
     }
-    // A socket that the client has closed already has nothing to flush.
-    let _ = socket.shutdown().await;
+
+    #[test]
+    fn requests_are_bounded_in_number_and_in_bytes() {
+        assert_eq!(UNITS_MAX / units_of(8), UNANSWERED_MAX);
+        assert_eq!((UNITS_MAX / units_of(1 << 20)) as usize, UNANSWERED_BYTES_MAX >> 20);
+        assert_eq!(units_of(usize::MAX), UNITS_MAX, "one request always fits");
+    }
 }

@@ -108,11 +108,13 @@ impl Driver {
                 Output::SnapshotSlice(slice) => LogCommand::SnapshotSlice(slice),
                 Output::FinishSnapshot { zxid, digest } => LogCommand::FinishSnapshot { zxid, digest },
                 Output::Reply(id, frame) => {
-                    self.send(id, |outbox| outbox.reply(frame));
+                    if let Some(outbox) = self.outboxes.get(&id) {
+                        outbox.reply(frame);
+                    }
                     continue;
                 }
                 Output::Notify(id, frame) => {
-                    self.send(id, |outbox| outbox.notify(frame));
+                    self.notify(id, frame);
                     continue;
                 }
                 Output::Close(id, reason) => {
@@ -132,9 +134,9 @@ impl Driver {
         Ok(())
     }
 
-    fn send(&mut self, id: ConnectionId, queue: impl FnOnce(&Outbox) -> bool) {
+    fn notify(&mut self, id: ConnectionId, frame: Vec<u8>) {
         let Some(outbox) = self.outboxes.get(&id) else { return };
-        if !queue(outbox) {
+        if !outbox.notify(frame) {
             let peer = outbox.peer();
             warn!(connection = id.0, %peer, "closing a connection that does not read what it is sent");
             self.outboxes.remove(&id);

@@ -140,6 +140,7 @@ mod tests {
         let stats = MemberStats::default();
         stats.zxid.store(0x1_0000_0007, Relaxed);
         stats.received.store(3, Relaxed);
+        stats.outstanding.store(3, Relaxed);
         stats.count_reply(Duration::from_millis(2));
         stats.count_reply(Duration::from_micros(4_500));
         let text = answer(b"srvr", &FourLetterWord::ALL, &stats).unwrap();
@@ -151,7 +152,7 @@ mod tests {
                 "Received: 3",
                 "Sent: 2",
                 "Connections: 0",
-                "Outstanding: 0",
+                "Outstanding: 1",
                 "Zxid: 0x100000007",
                 "Mode: standalone",
                 "Node count: 0"

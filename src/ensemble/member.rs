@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::connection::{self, Connection, ConnectionEvent};
+use super::connection::{Connection, ConnectionEvent};
 use super::driver::Driver;
 use super::error::MemberError;
 use super::log_thread;
@@ -169,7 +169,7 @@ async fn accept(
         let connection = Connection { id, peer, settings, events: events.clone(), stats };
         connections.spawn(async move {
             // A task of its own, so that the driver hears of the end even if it is a panic.
-            let _ = tokio::spawn(connection::run(connection, socket)).await;
+            let _ = tokio::spawn(connection.run(socket)).await;
             let _ = events.send(ConnectionEvent::Disconnected(id)).await;
             drop(permit);
         });
@@ -323,6 +323,25 @@ mod tests {
             let _ = socket.read_to_end(&mut rest).await;
             assert_eq!(rest, b"", "nothing is said to {garbage:?}");
             assert_eq!(canary.ask(&Request::Ping).await, Ok(Response::Empty));
+        }
+        member.shutdown().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_client_may_ask_for_much_before_it_reads() {
+        let data_dir = tempfile::tempdir().unwrap();
+        let member = start(data_dir.path(), 100).await;
+        let mut wire = Wire::connect(&member, SessionId::NONE).await;
+        let create = CreateRequest::open("/big", vec![0; 1_000_000], CreateMode::Persistent);
+        wire.ask(&Request::Create(create)).await.unwrap();
+        for xid in 0..200 {
+            let request = Request::GetData { path: "/big".into(), watch: false };
+            wire.send(|out| request.encode(Xid(xid), out)).await;
+        }
+        for xid in 0..200 {
+            let frame = wire.receive().await.expect("a reply to each");
+            let header = ReplyHeader::decode(&mut Reader::new(&frame)).unwrap();
+            assert_eq!((header.xid, header.error), (Xid(xid), None));
         }
         member.shutdown().await.unwrap();
     }

@@ -59,10 +59,12 @@ impl MemberStats {
         self.sync_us_max.fetch_max(us, Relaxed);
     }
 
+    /// Counts the reply to a frame that was counted as outstanding.
     pub(super) fn count_reply(&self, took: Duration) {
         let us = micros(took);
         self.sent.fetch_add(1, Relaxed);
         self.replies.fetch_add(1, Relaxed);
+        self.outstanding.fetch_sub(1, Relaxed);
         self.latency_us.fetch_add(us, Relaxed);
         self.latency_us_max.fetch_max(us, Relaxed);
         // Once it is short nearly no reply is shorter, and the cheap look suffices.
