@@ -39,7 +39,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use bytes::Bytes;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use self::connection::{Awaiting, Connection, Pending, Phase};
 use self::expiry::ExpiryQueue;
@@ -122,6 +122,7 @@ impl Replica {
     ///
     /// When an invariant is broken: better to stop than to acknowledge a lie.
     pub fn handle(&mut self, now: Now, input: Input) {
+        self.look_at(now);
         match input {
             Input::Connected(connection) => self.on_connected(connection, now),
             Input::Frame(connection, frame) => self.on_frame(connection, frame, now),
@@ -135,6 +136,7 @@ impl Replica {
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.look_at(now);
         if !self.is_serving() {
             return;
         }
@@ -157,7 +159,7 @@ impl Replica {
             return None;
         }
         let handshake = self.handshakes.first().map(|(deadline, _)| *deadline);
-        [handshake, self.expiry.next_deadline()].into_iter().flatten().min()
+        [handshake, self.expiry.next_look()].into_iter().flatten().min()
     }
 
     /// The next thing to do.
@@ -183,6 +185,15 @@ impl Replica {
     /// How many paths the clients connected here watch.
     pub fn watched_paths(&self) -> usize {
         self.watches.watched_paths()
+    }
+
+    fn look_at(&mut self, now: Now) {
+        if let Some(away) = self.expiry.look_at(now.monotonic) {
+            warn!(
+                away_ms = away.as_millis(),
+                "this member was away; every session has its whole timeout again"
+            );
+        }
     }
 
     fn on_connected(&mut self, connection: ConnectionId, now: Now) {

@@ -3,6 +3,10 @@
 //! Deadlines are rounded up to ticks, so that touching a session is cheap and expiries come in batches: a session
 //! lives for its timeout plus at most two ticks after its last touch.
 //!
+//! A member that was itself away (suspended, starved) heard nobody meanwhile, while what its clients said waits in its
+//! sockets: it gives every session its whole timeout again instead of expiring all of them at once. To notice, it looks
+//! at the time every tick.
+//!
 //! Source: `ExpiryQueue.java` of Apache ZooKeeper.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,22 +20,45 @@ pub(super) struct ExpiryQueue {
     started: Instant,
     tick: Duration,
     buckets: BTreeMap<u64, BTreeSet<SessionId>>,
-    bucket_of: BTreeMap<SessionId, u64>,
+    sessions: BTreeMap<SessionId, Deadline>,
+    /// The last time that was looked at.
+    looked_at: Instant,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Deadline {
+    bucket: u64,
+    timeout: Duration,
 }
 
 impl ExpiryQueue {
     /// An empty queue; `tick` is how coarse its deadlines are.
     pub(super) fn new(now: Instant, tick: Duration) -> Self {
         let tick = tick.max(Duration::from_millis(1));
-        Self { started: now, tick, buckets: BTreeMap::new(), bucket_of: BTreeMap::new() }
+        Self { started: now, tick, buckets: BTreeMap::new(), sessions: BTreeMap::new(), looked_at: now }
+    }
+
+    /// Takes note of the time, before anything else is done at it. Returns how long nobody looked, if that was so long
+    /// that every session was given its whole timeout again.
+    pub(super) fn look_at(&mut self, now: Instant) -> Option<Duration> {
+        let away = now.saturating_duration_since(self.looked_at);
+        self.looked_at = now;
+        if self.sessions.is_empty() || away <= self.tick * AWAY_TICKS {
+            return None;
+        }
+        let sessions: Vec<_> = self.sessions.iter().map(|(id, deadline)| (*id, deadline.timeout)).collect();
+        for (session, timeout) in sessions {
+            self.touch(session, timeout, now);
+        }
+        Some(away)
     }
 
     /// Gives a session its whole timeout from now on.
     pub(super) fn touch(&mut self, session: SessionId, timeout: Duration, now: Instant) {
         let bucket = self.bucket_at(now + timeout) + 1;
-        match self.bucket_of.insert(session, bucket) {
-            Some(old) if old == bucket => return,
-            Some(old) => self.leave(session, old),
+        match self.sessions.insert(session, Deadline { bucket, timeout }) {
+            Some(old) if old.bucket == bucket => return,
+            Some(old) => self.leave(session, old.bucket),
             None => {}
         }
         self.buckets.entry(bucket).or_default().insert(session);
@@ -39,13 +66,17 @@ impl ExpiryQueue {
 
     /// Forgets a session.
     pub(super) fn remove(&mut self, session: SessionId) {
-        if let Some(bucket) = self.bucket_of.remove(&session) {
-            self.leave(session, bucket);
+        if let Some(deadline) = self.sessions.remove(&session) {
+            self.leave(session, deadline.bucket);
         }
     }
 
-    /// When the next session may expire.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
+    /// When to look at the time again: the next session may expire, or a tick is over.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        Some(self.next_deadline()?.min(self.looked_at + self.tick))
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
         let (bucket, _) = self.buckets.first_key_value()?;
         Some(self.started + duration_of(*bucket, self.tick))
     }
@@ -55,7 +86,7 @@ impl ExpiryQueue {
         let later = self.buckets.split_off(&(self.bucket_at(now) + 1));
         let expired: Vec<_> = std::mem::replace(&mut self.buckets, later).into_values().flatten().collect();
         for session in &expired {
-            self.bucket_of.remove(session);
+            self.sessions.remove(session);
         }
         expired
     }
@@ -74,6 +105,9 @@ impl ExpiryQueue {
         }
     }
 }
+
+/// Ticks without a look that count as having been away; one passes between two looks when all is well.
+const AWAY_TICKS: u32 = 2;
 
 fn duration_of(bucket: u64, tick: Duration) -> Duration {
     let nanos = u128::from(bucket).saturating_mul(tick.as_nanos());
@@ -112,5 +146,24 @@ mod tests {
         queue.remove(SessionId(2));
         assert_eq!(queue.take_expired(start + TIMEOUT + TICK), []);
         assert_eq!(queue.take_expired(start + TIMEOUT * 2 + TICK), [SessionId(1)]);
+    }
+
+    #[test]
+    fn who_was_away_expires_nobody_and_gives_whole_timeouts_again() {
+        let start = crate::clock::now();
+        let mut queue = ExpiryQueue::new(start, TICK);
+        queue.touch(SessionId(1), TIMEOUT, start);
+        let mut now = start;
+        while now < start + TIMEOUT {
+            now += TICK * AWAY_TICKS;
+            assert_eq!(queue.look_at(now), None, "late, but not away");
+        }
+        let away = TIMEOUT * 3;
+        now += away;
+        assert_eq!(queue.look_at(now), Some(away));
+        assert_eq!(queue.take_expired(now + TIMEOUT), [], "its whole timeout again");
+        assert_eq!(queue.take_expired(now + TIMEOUT + TICK * 2), [SessionId(1)], "and no more");
+        assert_eq!(queue.look_at(now + away), None, "with no session there is nothing to look for");
+        assert_eq!(queue.next_look(), None);
     }
 }

@@ -464,6 +464,25 @@ fn a_session_outlives_its_connection_and_expires_with_its_ephemerals() {
 }
 
 #[test]
+fn a_member_that_was_away_expires_nobody_whom_it_could_not_hear() {
+    let mut bench = Bench::start();
+    let session = bench.open(1);
+    bench.create(1, "/e", CreateMode::Ephemeral).unwrap();
+    bench.advance(Duration::from_millis(100));
+    // It is suspended, and the first thing that it does afterwards is to look at its deadlines.
+    bench.now += Duration::from_secs(60);
+    bench.replica.handle_timeout(bench.now());
+    bench.drain();
+    assert!(bench.replica.tree().node("/e").is_some(), "its owner had no chance to be heard");
+    bench.connect(2, session);
+    assert!(
+        matches!(bench.take(2).as_slice(), [Message::Connected(response)] if response.session == session)
+    );
+    bench.advance(Duration::from_millis(600));
+    assert!(bench.replica.tree().node("/e").is_none(), "who stays silent expires as ever");
+}
+
+#[test]
 fn pings_keep_a_session_alive() {
     let mut bench = Bench::start();
     bench.open(1);
