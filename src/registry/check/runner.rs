@@ -9,9 +9,10 @@ use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper::header;
 use hyper_util::rt::TokioIo;
+use rustix::io::Errno;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::health::{Health, HealthState};
 use super::settings::{Check, CheckTarget, StatusRange};
@@ -42,6 +43,14 @@ pub enum CheckFailure {
         server: SocketAddr,
         /// What.
         status: u16,
+    },
+    /// We could not ask: this process or machine is out of something. Says nothing about the target.
+    #[error("cannot ask {server}: {source}")]
+    NotAsked {
+        /// Whom.
+        server: SocketAddr,
+        /// For want of what.
+        source: std::io::Error,
     },
     /// There was no answer in time.
     #[error("no answer within {} ms", .timeout.as_millis())]
@@ -80,10 +89,19 @@ pub async fn run(check: Check, board: HealthBoard, index: usize) {
     let mut due = crate::clock::now();
     loop {
         let result = ask_within(&check.target, check.timeout).await;
-        if let Err(failure) = &result {
-            debug!(%failure, "check failed");
-        }
-        if let Some(state) = counted.on_result(result.is_ok()) {
+        let change = match &result {
+            Ok(()) => counted.on_result(true),
+            // An instance must not leave because its sidecar is short of files.
+            Err(failure @ CheckFailure::NotAsked { .. }) => {
+                warn!(%failure, "check not made; the last state stays");
+                None
+            }
+            Err(failure) => {
+                debug!(%failure, "check failed");
+                counted.on_result(false)
+            }
+        };
+        if let Some(state) = change {
             match &result {
                 Ok(()) => info!(?state, "check rose"),
                 Err(failure) => info!(?state, %failure, "check fell"),
@@ -115,7 +133,19 @@ async fn ask(target: &CheckTarget) -> Result<(), CheckFailure> {
 }
 
 async fn connect(server: SocketAddr) -> Result<TcpStream, CheckFailure> {
-    TcpStream::connect(server).await.map_err(|source| CheckFailure::Connect { server, source })
+    TcpStream::connect(server).await.map_err(|source| {
+        if is_own_shortage(&source) {
+            CheckFailure::NotAsked { server, source }
+        } else {
+            CheckFailure::Connect { server, source }
+        }
+    })
+}
+
+/// Whether a connection was not even tried, for want of files or memory on our side.
+fn is_own_shortage(error: &std::io::Error) -> bool {
+    let own = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| own.contains(&errno))
 }
 
 /// Reads the head of the response only; the connection is closed when this returns or is dropped.
@@ -187,6 +217,17 @@ mod tests {
         ask_within(&target, LONG).await.unwrap();
         drop(listener);
         assert!(matches!(ask_within(&target, LONG).await, Err(CheckFailure::Connect { .. })));
+    }
+
+    #[test]
+    fn only_shortages_of_our_own_say_nothing_about_the_target() {
+        let error = |errno: Errno| std::io::Error::from(errno);
+        for own in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
+            assert!(is_own_shortage(&error(own)), "{own}");
+        }
+        for targets in [Errno::CONNREFUSED, Errno::CONNRESET, Errno::HOSTUNREACH, Errno::NETUNREACH] {
+            assert!(!is_own_shortage(&error(targets)), "{targets}");
+        }
     }
 
     #[tokio::test]
