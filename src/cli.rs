@@ -9,6 +9,7 @@ mod check_config;
 mod dev;
 mod ensemble;
 mod failure;
+mod file_limit;
 mod lookup;
 mod name;
 mod output;

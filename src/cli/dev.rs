@@ -20,6 +20,7 @@ pub(super) use settings::{DevPlan, DevSettings};
 use self::banner::Banner;
 use super::arguments::{DevArguments, with_port};
 use super::failure::{Failure, chain};
+use super::file_limit;
 use super::name::ServiceArgument;
 use super::output::print;
 use crate::config::{Environment, Scalar, load};
@@ -35,6 +36,7 @@ pub(super) async fn run(arguments: DevArguments) -> Result<(), Failure> {
     // 1. Settings.
     let mut plan = plan(&arguments)?;
     init_logging(&plan.sidecar.log).map_err(|error| Failure::usage(error.to_string()))?;
+    file_limit::raise();
     let stop = shutdown::on_signals().map_err(|error| Failure::failed(error.to_string()))?;
 
     // 2. Ports.

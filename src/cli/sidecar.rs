@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::arguments::SidecarArguments;
 use super::failure::{Failure, chain};
+use super::file_limit;
 use crate::config::{Environment, load};
 use crate::shutdown;
 use crate::sidecar::{Listeners, Sidecar, SidecarSettings};
@@ -13,6 +14,7 @@ use crate::telemetry::{Metrics, init_logging};
 pub(super) async fn run(arguments: SidecarArguments) -> Result<(), Failure> {
     let plan = load(&arguments.config, &Environment::of_process(), SidecarSettings::plan)?;
     init_logging(&plan.log).map_err(|error| Failure::usage(error.to_string()))?;
+    file_limit::raise();
     let stop = shutdown::on_signals().map_err(|error| Failure::failed(error.to_string()))?;
     let listeners = Listeners::bind(plan.dns_addr, plan.http_addr).map_err(|error| {
         let key = error.listener.key();
