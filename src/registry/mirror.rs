@@ -151,10 +151,7 @@ impl Mirror {
                 continue;
             }
             // 3. Nothing to do: what is published is current.
-            if self.is_connected {
-                self.cache.set_synced(true);
-                self.prove(self.client.last_proof());
-            }
+            self.prove(self.client.last_proof());
             tokio::select! {
                 notice = watcher.recv() => match notice {
                     Some(notice) => self.on_notice(&notice),
@@ -257,11 +254,15 @@ impl Mirror {
         }
     }
 
-    /// A proof counts for the view when nothing that was told before it is unread.
+    /// The view is in step, and a proof counts for it, when nothing that was told before is unread. That is looked at
+    /// after every publication, since a busy registry may never leave a moment in which nothing is to be read.
     fn prove(&self, proof: Option<Instant>) {
         let is_current = self.is_connected && !self.must_walk && self.dirty.is_empty();
-        if let Some(proof) = proof.filter(|_| is_current) {
-            self.cache.prove_current(proof);
+        if is_current {
+            if let Some(proof) = proof {
+                self.cache.prove_current(proof);
+            }
+            self.cache.set_synced(true);
         }
     }
 }
