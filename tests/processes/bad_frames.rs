@@ -28,6 +28,7 @@ fn every_malformed_frame_closes_its_connection_and_no_other() {
 
     assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), cases.len(), failures.join("\n"));
     assert_eq!(canary.get("/canary").expect("the canary sings").as_deref(), Some(&b"alive"[..]));
+    wait_until_told(&dev, cases.len());
     assert!(!dev.log().contains("panicked"), "{}", dev.log());
 }
 
@@ -45,20 +46,32 @@ fn every_malformed_connect_request_closes_its_connection_and_no_other() {
 
     assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), cases.len(), failures.join("\n"));
     canary.ping().expect("the canary sings");
+    // An expired session is no mistake of its client.
+    wait_until_told(&dev, cases.len() - 1);
     assert!(!dev.log().contains("panicked"), "{}", dev.log());
 }
 
 #[test]
-fn a_connection_closed_for_what_it_sent_leaves_a_log_line() {
+fn a_connection_closed_for_what_it_sent_leaves_a_log_line_with_its_peer_and_why() {
     let dev = Dev::start(None, &[]);
-    let lines = || dev.log().lines().filter(|line| line.contains("connection")).count();
-    for case in [&frames()[0], &truncations()[20], &unknown_operations()[0], &lies()[1]] {
-        let before = lines();
+    for (told, (case, why)) in [
+        (&frames()[0], "frame length -1 is negative"),
+        (&truncations()[20], "malformed request"),
+        (&unknown_operations()[0], "operation 10 is not implemented"),
+        (&lies()[1], "malformed request"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let mut client = dev.connect();
+        let peer = client.stream().local_addr().expect("it is connected").to_string();
 
         expect_close(&mut client, &case.bytes).unwrap_or_else(|error| panic!("{}: {error}", case.name));
 
-        wait_until(&format!("a log line after {}", case.name), Duration::from_secs(5), || lines() > before);
+        wait_until_told(&dev, told + 1);
+        let log = dev.log();
+        let line = log.lines().rfind(|line| line.contains(TOLD)).expect("it was just there");
+        assert!(line.contains(&peer) && line.contains(why), "{}: {line}", case.name);
     }
 }
 
@@ -87,6 +100,16 @@ fn random_bytes_never_harm_others() {
     canary.ping().expect("the canary sings");
     dev.connect().close().expect("a new client is served");
     assert!(!dev.log().contains("panicked"), "{}", dev.log());
+}
+
+/// What the log says of each connection that is closed for what it sent.
+const TOLD: &str = "closing a connection for what it sent";
+
+/// Waits until the log has told of exactly so many connections.
+fn wait_until_told(dev: &Dev, connections: usize) {
+    let told = || dev.log().lines().filter(|line| line.contains(TOLD)).count();
+    wait_until(&format!("{connections} log lines"), Duration::from_secs(5), || told() >= connections);
+    assert_eq!(told(), connections);
 }
 
 /// Bytes that are no request, and why.
