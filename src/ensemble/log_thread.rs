@@ -134,3 +134,71 @@ impl<D: Disk> LogThread<D> {
 
 /// Syncs that take longer are worth a warning, in ms; `fsync.warningthresholdms` of Apache ZooKeeper.
 const SLOW_SYNC_MS: u128 = 1000;
+
+#[cfg(test)]
+mod tests {
+    use fastrand::Rng;
+
+    use super::*;
+    use crate::id::{SessionId, Xid};
+    use crate::storage::StorageSettings;
+    use crate::storage::sim_disk::SimDisk;
+    use crate::tree::{Txn, TxnHeader, TxnOp};
+
+    /// A disk that loses what was not synced, with the power failing at some operation: what kill -9 cannot show.
+    #[test]
+    fn what_was_told_to_be_durable_survives_a_power_failure() {
+        let mut told = 0;
+        for seed in 0..200 {
+            let disk = SimDisk::new(seed);
+            let mut rng = Rng::with_seed(seed);
+            let (storage, _) = Storage::open_with(disk.clone(), SETTINGS).unwrap();
+            let (commands, mut events, thread) = spawn(storage, 3, Arc::default()).unwrap();
+            commands.send(LogCommand::SetEpoch(EPOCH)).unwrap();
+            assert!(matches!(events.blocking_recv(), Some(LogEvent::EpochDurable(EPOCH))));
+            disk.fail_power_after(rng.u64(0..60));
+
+            let mut durable = Zxid::ZERO;
+            let mut counter = 0;
+            // The thread ends at the failure; until then it is given one group of writes after another.
+            'power: while thread_takes(&commands, &mut counter, rng.u32(1..8)) {
+                while durable < Zxid::new(EPOCH, counter) {
+                    match events.blocking_recv() {
+                        Some(LogEvent::Durable(zxid)) => durable = zxid,
+                        Some(LogEvent::Failed(_)) | None => break 'power,
+                        other => panic!("{other:?} was not asked for"),
+                    }
+                }
+                told += 1;
+            }
+            drop(commands);
+            thread.join().unwrap();
+
+            let (_, recovered) = Storage::open_with(disk.power_on(), SETTINGS).unwrap();
+            let found = recovered.tree.last_zxid();
+            assert!(found >= durable, "seed {seed}: told that {durable} is durable, found up to {found}");
+            assert_eq!(recovered.current_epoch, Some(EPOCH), "seed {seed}");
+        }
+        assert!(told > 500, "only {told} groups were durable before the failures");
+    }
+
+    const EPOCH: Epoch = Epoch(1);
+    /// The simulated disk has no sparse files.
+    const SETTINGS: StorageSettings = StorageSettings { preallocate_bytes: 8_192 };
+
+    fn thread_takes(commands: &Sender<LogCommand>, counter: &mut u32, count: u32) -> bool {
+        (0..count).all(|_| {
+            *counter += 1;
+            commands.send(LogCommand::Append(entry(*counter))).is_ok()
+        })
+    }
+
+    /// A session's creation.
+    fn entry(counter: u32) -> Entry {
+        let zxid = Zxid::new(EPOCH, counter);
+        let session = SessionId(i64::from(counter));
+        let header = TxnHeader { session, cxid: Xid(0), zxid, time_ms: 1_700_000_000_000 };
+        let op = TxnOp::CreateSession { timeout_ms: 10_000 };
+        Entry { zxid, payload: Txn { header, op, digest: None }.encode() }
+    }
+}
