@@ -12,8 +12,11 @@ const INTERVAL: Duration = Duration::from_millis(200);
 const MANY: u16 = 60;
 const RISE: u32 = 2;
 const FALL: u32 = 3;
-/// The promise is 200 ms beyond interval × fall. A test on a busy machine gets ten times that; it prints what it took.
-const SLACK: Duration = Duration::from_millis(2_000);
+/// What is promised beyond interval × fall, and beyond interval × rise: the way from a verdict to every answer.
+const SLACK: Duration = Duration::from_millis(200);
+/// A busy machine may hold up one round or another; most of them must keep the promise, and each must end.
+const ROUNDS: usize = 5;
+const BUSY: Duration = Duration::from_secs(5);
 
 #[test]
 fn two_servers_are_found_by_dns_and_http_with_their_priorities_weights_and_ports() {
@@ -65,33 +68,45 @@ fn a_server_that_dies_leaves_every_answer_and_comes_back() {
     let mut pair = Pair::start();
     let http_port = pair.dev.http.number();
 
-    pair.first.kill();
-    let killed = clock::now();
-    let limit = INTERVAL * FALL + SLACK;
-    let dns = wait_until("the dead server is out of DNS", limit, || {
-        pair.dig(&["web.default.rollcall.internal.", "A"]).answers("A") == ["127.0.0.2"]
-    });
-    wait_until("the dead server is out of HTTP", limit, || pair.status("one") == "failing");
-    let http = clock::now() - killed;
-    eprintln!("killed: out of DNS after {dns:?}, out of HTTP after {http:?}, promised {:?}", INTERVAL * FALL);
-    assert!(http <= limit, "out of HTTP after {http:?}");
-    let srv = pair.dig(&["web.default.rollcall.internal.", "SRV"]);
-    assert_eq!(srv.answers("SRV").len(), 1, "{}", srv.text);
-    // The tier below takes over, and nobody is left out of it.
-    let a = pair.dig(&["store.default.rollcall.internal.", "A"]);
-    assert_eq!(a.answers("A"), ["127.0.0.2"], "{}", a.text);
+    let (mut out, mut back) = (Vec::new(), Vec::new());
+    for _round in 0..ROUNDS {
+        let killed = clock::now();
+        pair.first.kill();
+        wait_until("the dead server is out of DNS", BUSY, || {
+            pair.dig(&["web.default.rollcall.internal.", "A"]).answers("A") == ["127.0.0.2"]
+        });
+        wait_until("the dead server is out of HTTP", BUSY, || pair.status("one") == "failing");
+        out.push(clock::now() - killed);
+        let srv = pair.dig(&["web.default.rollcall.internal.", "SRV"]);
+        assert_eq!(srv.answers("SRV").len(), 1, "{}", srv.text);
+        // The tier below takes over, and nobody is left out of it.
+        wait_until("the standby takes over", BUSY, || {
+            pair.dig(&["store.default.rollcall.internal.", "A"]).answers("A") == ["127.0.0.2"]
+        });
 
-    pair.first.restart();
-    let back = wait_until("the server is back in DNS", INTERVAL * RISE + SLACK, || {
-        pair.dig(&["web.default.rollcall.internal.", "A"]).answers("A").len() == 2
-    });
-    wait_until("the server is back in HTTP", SLACK, || pair.status("one") == "up");
-    eprintln!("restarted: back in DNS after {back:?}, promised {:?}", INTERVAL * RISE);
+        // This returns when the server accepts connections.
+        pair.first.restart();
+        let restarted = clock::now();
+        wait_until("the server is back in DNS", BUSY, || {
+            pair.dig(&["web.default.rollcall.internal.", "A"]).answers("A").len() == 2
+        });
+        wait_until("the server is back in HTTP", BUSY, || pair.status("one") == "up");
+        back.push(clock::now() - restarted);
+    }
+    for (what, mut took, promised) in
+        [("out", out, INTERVAL * FALL + SLACK), ("back", back, INTERVAL * RISE + SLACK)]
+    {
+        took.sort_unstable();
+        eprintln!("{what} of every answer after {took:?}, promised {promised:?}");
+        let median = took[ROUNDS / 2];
+        assert!(median <= promised, "{what} after {took:?}, promised {promised:?}");
+        assert!(took[0] > INTERVAL / 2, "{what} by a single check: {took:?}");
+    }
 
     // When all are dead the name is still known: an empty answer, not "no such name".
     pair.first.kill();
     pair.second.kill();
-    wait_until("both are out", limit, || {
+    wait_until("both are out", BUSY, || {
         let a = pair.dig(&["web.default.rollcall.internal.", "A"]);
         assert_eq!(a.status, "NOERROR", "{}", a.text);
         a.answer.is_empty()
