@@ -156,7 +156,16 @@ fn znodes_are_read_and_changed() {
     assert!(zk(&["stat", "/a"]).1.contains("numChildren = 1\n"));
     assert!(zk(&["delete", "/a"]).2.contains("use -R"));
     assert_eq!(zk(&["delete", "/a", "-R"]).0, 0);
-    assert_eq!(zk(&["get", "/a"]).0, 1);
+    for (arguments, what, remedy) in [
+        (&["get", "/a"][..], "no such znode", "zk ls"),
+        (&["stat", "/a"], "no such znode", "zk ls"),
+        (&["create", "/a/b"], "no such znode", "zk ls"),
+        (&["create", "/zookeeper"], "exists already", "zk set"),
+    ] {
+        let (status, _, told) = zk(arguments);
+        assert_eq!(status, 1, "{told}");
+        assert!(told.contains(what) && told.contains(&dev.client) && told.contains(remedy), "{told}");
+    }
     assert_eq!(zk(&["get", "a"]).0, 2);
 
     let mut holder = command(&["zk", "--server", &dev.client, "create", "/e", "--ephemeral"])

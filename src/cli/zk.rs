@@ -79,7 +79,7 @@ async fn carry_out(client: &Client, command: &ZkCommand, servers: &str) -> Resul
         ZkCommand::Delete { path, recursive: true, .. } => delete_below(client, path).await.map_err(failed),
         ZkCommand::Stat { path, output } => {
             let stat = client.exists(path).await.map_err(failed)?;
-            let stat = stat.ok_or_else(|| Failure::failed(format!("stat {path}: {}", OpError::NoNode)))?;
+            let stat = stat.ok_or_else(|| op_failure(&format!("stat {path}"), OpError::NoNode, servers))?;
             match output.output {
                 Format::Table => print(&stat_text(&stat)),
                 Format::Json => print(&format!("{:#}", stat_json(&stat))),
@@ -109,14 +109,8 @@ fn failure(error: &ClientError, servers: &str) -> Failure {
         ClientError::NotConnected { .. } => {
             Failure::failed(format!("{text}; start one with `rollcall dev`, or name others with --server"))
         }
-        ClientError::Op { error: OpError::NotEmpty, .. } => {
-            Failure::failed(format!("{text} (at {servers}); delete those first, or use -R"))
-        }
-        ClientError::Op { error: OpError::BadVersion, .. } => {
-            Failure::failed(format!("{text} (at {servers}); `rollcall zk stat` shows the version"))
-        }
-        ClientError::Op { .. }
-        | ClientError::Multi { .. }
+        ClientError::Op { operation, error } => op_failure(&operation.to_string(), *error, servers),
+        ClientError::Multi { .. }
         | ClientError::ConnectionLost { .. }
         | ClientError::SessionExpired { .. }
         | ClientError::TooLong { .. }
@@ -126,6 +120,18 @@ fn failure(error: &ClientError, servers: &str) -> Failure {
         | ClientError::NotClosed { .. }
         | ClientError::Closed => Failure::failed(format!("{text} (at {servers})")),
     }
+}
+
+/// What a server has answered, at which address, and what to try.
+fn op_failure(operation: &str, error: OpError, servers: &str) -> Failure {
+    const REMEDIES: [(OpError, &str); 4] = [
+        (OpError::NoNode, "; `rollcall zk ls` shows what is there"),
+        (OpError::NodeExists, "; `rollcall zk set` changes its data"),
+        (OpError::NotEmpty, "; delete those first, or use -R"),
+        (OpError::BadVersion, "; `rollcall zk stat` shows the version"),
+    ];
+    let remedy = REMEDIES.iter().find(|(known, _)| *known == error).map_or("", |(_, remedy)| *remedy);
+    Failure::failed(format!("{operation}: {error} (at {servers}){remedy}"))
 }
 
 /// Keeps an ephemeral's session until a signal comes.
