@@ -32,6 +32,8 @@ services:
       - kind: tcp
         timeout: ${ROLLCALL_TEST_NOT_SET}
     port: 80
+log:
+  filter: rollcall=loud
 ";
     fs_err::write(&file, text).unwrap();
     let output = run(&["check-config", file.to_str().unwrap()]);
@@ -49,6 +51,7 @@ services:
         ":12:9: services[0].checks[0].intervall: unknown key; did you mean \"interval\"?",
         ":14:18: services[0].checks[1].timeout: the environment variable ROLLCALL_TEST_NOT_SET is not set",
         ":15:5: services[0].port: the key stands twice, first in line 9; keep one of them",
+        ":17:11: log.filter: \"rollcall=loud\" is no log filter",
     ];
     assert_eq!(lines.len(), starts.len(), "{told}");
     for (line, start) in lines.iter().zip(starts) {

@@ -120,6 +120,9 @@ impl SidecarSettings {
         let zone = self.plan_zone(&namespace, &mut mistakes);
         let ttls = self.plan_ttls(&mut mistakes);
         let registrations = self.plan_services(&namespace, &mut mistakes);
+        if let Err((message, remedy)) = self.log.check_filter() {
+            mistakes.push(Mistake::new("log.filter", message, remedy));
+        }
         if let (Some(layout), Some(client), Some(dns_addr), Some(http_addr), Some(zone), true) =
             (layout, client, dns_addr, http_addr, zone, mistakes.is_empty())
         {

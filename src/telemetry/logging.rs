@@ -15,6 +15,24 @@ pub struct LogSettings {
     pub filter: Option<String>,
 }
 
+impl LogSettings {
+    const FILTER_REMEDY: &str = "use a level such as info, or target=level,…";
+
+    /// Whether the filter can be read: else what is wrong with it, and what to do.
+    ///
+    /// # Errors
+    ///
+    /// Both texts.
+    pub fn check_filter(&self) -> Result<(), (String, &'static str)> {
+        match filter(self.filter.as_deref()) {
+            Err(LoggingError::Filter { text, source }) => {
+                Err((format!("{text:?} is no log filter ({source})"), Self::FILTER_REMEDY))
+            }
+            Ok(_) | Err(LoggingError::Started) => Ok(()),
+        }
+    }
+}
+
 /// What a line looks like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -32,7 +50,7 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// The filter cannot be read.
-    #[error("{text:?} is no log filter ({source}); use a level such as info, or target=level,…")]
+    #[error("{text:?} is no log filter ({source}); {}", LogSettings::FILTER_REMEDY)]
     Filter {
         /// What was given.
         text: String,
