@@ -379,3 +379,140 @@ fn decode_paths(reader: &mut Reader<'_>, field: &'static str) -> Result<Vec<Stri
 fn decode_data(reader: &mut Reader<'_>, field: &'static str) -> Result<Option<Bytes>, CodecError> {
     Ok(reader.buffer(field)?.map(Bytes::copy_from_slice))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Response;
+    use crate::znode::Permissions;
+    use proptest::prelude::*;
+
+    fn texts() -> impl Strategy<Value = String> {
+        "[a-z/\u{e9}]{0,12}"
+    }
+
+    fn paths() -> impl Strategy<Value = Vec<String>> {
+        prop::collection::vec(texts(), 0..4)
+    }
+
+    fn data() -> impl Strategy<Value = Option<Bytes>> {
+        prop::option::of(prop::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from))
+    }
+
+    fn acls() -> impl Strategy<Value = Vec<Acl>> {
+        prop::collection::vec((0..32).prop_map(|bits| Acl::anyone(Permissions(bits))), 0..3)
+    }
+
+    fn creates() -> impl Strategy<Value = CreateRequest> {
+        (texts(), data(), acls(), any::<i32>()).prop_map(|(path, data, acl, flags)| CreateRequest {
+            path,
+            data,
+            acl,
+            flags,
+        })
+    }
+
+    fn watches() -> impl Strategy<Value = SetWatches> {
+        (any::<i64>(), paths(), paths(), paths(), paths(), paths()).prop_map(
+            |(zxid, data, exist, child, persistent, persistent_recursive)| SetWatches {
+                relative_zxid: Zxid::from_raw(zxid),
+                data,
+                exist,
+                child,
+                persistent,
+                persistent_recursive,
+            },
+        )
+    }
+
+    fn multi_ops() -> impl Strategy<Value = MultiOp> {
+        prop_oneof![
+            creates().prop_map(MultiOp::Create),
+            creates().prop_map(MultiOp::Create2),
+            (texts(), any::<i32>()).prop_map(|(path, version)| MultiOp::Delete { path, version }),
+            (texts(), data(), any::<i32>()).prop_map(|(path, data, version)| MultiOp::SetData {
+                path,
+                data,
+                version
+            }),
+            (texts(), any::<i32>()).prop_map(|(path, version)| MultiOp::Check { path, version }),
+        ]
+    }
+
+    fn reads() -> impl Strategy<Value = Request> {
+        (texts(), any::<bool>(), any::<i32>(), 0..11).prop_map(|(path, watch, kind, which)| match which {
+            0 => Request::Exists { path, watch },
+            1 => Request::GetData { path, watch },
+            2 => Request::GetAcl { path },
+            3 => Request::GetChildren { path, watch },
+            4 => Request::GetChildren2 { path, watch },
+            5 => Request::Sync { path },
+            6 => Request::AddWatch { path, mode: AddWatchMode::Persistent },
+            7 => Request::AddWatch { path, mode: AddWatchMode::PersistentRecursive },
+            8 => Request::CheckWatches { path, kind },
+            9 => Request::RemoveWatches { path, kind },
+            _ => Request::Ping,
+        })
+    }
+
+    fn requests() -> impl Strategy<Value = Request> {
+        prop_oneof![
+            creates().prop_map(Request::Create),
+            creates().prop_map(Request::Create2),
+            (texts(), any::<i32>()).prop_map(|(path, version)| Request::Delete { path, version }),
+            (texts(), data(), any::<i32>()).prop_map(|(path, data, version)| Request::SetData {
+                path,
+                data,
+                version
+            }),
+            (texts(), acls(), any::<i32>()).prop_map(|(path, acl, version)| Request::SetAcl {
+                path,
+                acl,
+                version
+            }),
+            prop::collection::vec(multi_ops(), 0..4).prop_map(Request::Multi),
+            watches().prop_map(Request::SetWatches2),
+            watches().prop_map(|watches| Request::SetWatches(SetWatches {
+                persistent: vec![],
+                persistent_recursive: vec![],
+                ..watches
+            })),
+            (texts(), data())
+                .prop_map(|(scheme, auth)| Request::Auth { scheme, auth: auth.unwrap_or_default() }),
+            Just(Request::CloseSession),
+            reads(),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_request_reads_back_and_no_part_of_it_does(request in requests()) {
+            let mut bytes = Vec::new();
+            request.encode(Xid(7), &mut bytes);
+            let mut reader = Reader::new(&bytes);
+            let header = RequestHeader::decode(&mut reader).unwrap();
+            prop_assert_eq!(header, RequestHeader { xid: Xid(7), op_code: request.op_code().code() });
+            let record = reader.remaining();
+            prop_assert_eq!(Request::decode(request.op_code(), &mut reader), Ok(Some(request.clone())));
+            prop_assert!(reader.is_empty());
+            for kept in 0..record.len() {
+                let cut = Request::decode(request.op_code(), &mut Reader::new(&record[..kept]));
+                prop_assert!(cut.is_err(), "{} of {} bytes are {:?}", kept, record.len(), cut);
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_a_record_panic(op in -11..110_i32, bytes: Vec<u8>, request in requests(), at: usize) {
+            let mut broken = Vec::new();
+            request.encode(Xid(7), &mut broken);
+            let at = at % broken.len();
+            broken[at] ^= 0xff;
+            for bytes in [&bytes[..], &broken[8.min(broken.len())..]] {
+                for op in [OpCode::from_code(op), Some(request.op_code())].into_iter().flatten() {
+                    let _whatever_it_is = Request::decode(op, &mut Reader::new(bytes));
+                    let _whatever_it_is = Response::decode(op, &mut Reader::new(bytes));
+                }
+            }
+        }
+    }
+}
