@@ -471,15 +471,17 @@ impl Session {
         self.rest(now);
     }
 
-    /// A server that is behind what a client has seen closes the connection without a word.
     fn describe_failure(&self, server: &str, cause: &str) -> String {
+        // Dialing names the address that failed, which may be all that is known of the server.
+        let failure = if cause.starts_with(server) { cause.to_owned() } else { format!("{server}: {cause}") };
+        // A server that is behind what a client has seen closes the connection without a word.
         if matches!(self.phase, Phase::Greeting { .. }) && self.last_zxid > Zxid::ZERO {
             let seen = self.last_zxid;
             return format!(
-                "{server}: {cause}; if it stays, its data may be older than {seen}, which was seen before"
+                "{failure}; if it stays, its data may be older than {seen}, which was seen before"
             );
         }
-        format!("{server}: {cause}")
+        failure
     }
 
     fn fail_pending(&mut self, server: &Arc<str>, cause: &str) {

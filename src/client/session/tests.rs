@@ -90,6 +90,16 @@ fn a_request_that_waits_too_long_names_servers_and_last_failure() {
 }
 
 #[test]
+fn a_server_known_by_its_address_is_named_once() {
+    let mut run = Run::new();
+    run.advance_to_timeout();
+    let Phase::Dialing { server, .. } = &run.session.phase else { panic!("{:?}", run.session.phase) };
+    let failure = format!("{server}: connection refused");
+    run.input(Input::Failed(failure.as_str().into()));
+    assert_eq!(run.session.last_failure.as_deref(), Some(failure.as_str()));
+}
+
+#[test]
 fn every_server_gets_its_turn_before_any_gets_a_second() {
     let mut run = Run::new();
     let mut dialed = Vec::new();
