@@ -146,8 +146,6 @@ impl Xid {
     pub const NOTIFICATION: Self = Self(-1);
     /// A ping and its reply.
     pub const PING: Self = Self(-2);
-    /// An auth packet and its reply.
-    pub const AUTH: Self = Self(-4);
     /// `setWatches` and its reply.
     pub const SET_WATCHES: Self = Self(-8);
 }

@@ -74,9 +74,6 @@ pub struct Storage<D: Disk> {
 }
 
 impl<D: Disk> Storage<D> {
-    /// How many snapshots are kept unless set, as in Apache.
-    pub const SNAPSHOTS_RETAINED: usize = 3;
-
     /// Recovers what the folder holds, or starts a new history in an empty one, with default settings.
     ///
     /// # Errors

@@ -147,13 +147,6 @@ pub fn resolve_services(
 }
 
 impl OwnService {
-    /// Every mistake in it; it stands at `path` in the file.
-    pub fn validate(&self, path: &str, defaults: &ServiceDefaults) -> Vec<Mistake> {
-        let mut mistakes = Vec::new();
-        self.resolve(path, defaults, &mut mistakes);
-        mistakes
-    }
-
     fn resolve(
         &self,
         path: &str,
@@ -506,7 +499,7 @@ mod tests {
     #[test]
     fn without_an_address_of_its_own_the_sidecar_asks_for_one() {
         let service = OwnService { name: "web".to_owned(), port: Some(80), ..OwnService::default() };
-        let mistakes = service.validate("services[0]", &ServiceDefaults::default());
+        let mistakes = resolve_services(&[service], "services", &ServiceDefaults::default()).unwrap_err();
         assert_eq!(mistakes.len(), 1, "{mistakes:?}");
         assert!(mistakes[0].remedy.contains("address"));
     }

@@ -55,11 +55,6 @@ impl Acl {
         Self { permissions, principal: Principal { scheme: "world".into(), id: "anyone".into() } }
     }
 
-    /// Whether this is [`Acl::open`].
-    pub fn is_open(&self) -> bool {
-        self.permissions == Permissions::ALL && self.principal.is_anyone()
-    }
-
     /// Appends a list of entries.
     pub fn encode_list(acl: &[Self], out: &mut Vec<u8>) {
         out.put_count(acl.len());
