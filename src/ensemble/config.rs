@@ -99,12 +99,15 @@ impl EnsembleConfig {
             None => mistakes.push(Mistake::new("server_id", "0 and 255 are no server ids", "use 1 to 254")),
         }
         match self.data_dir {
-            Some(data_dir) => member.data_dir = data_dir,
-            None => mistakes.push(Mistake::new(
+            Some(data_dir) if !data_dir.as_os_str().is_empty() => member.data_dir = data_dir,
+            Some(_) | None => mistakes.push(Mistake::new(
                 "data_dir",
                 "there is no folder for the data",
                 "name one that outlives the process, such as /var/lib/rollcall",
             )),
+        }
+        if let Err(error) = self.log.check_filter() {
+            mistakes.push(Mistake::new("log.filter", error.to_string(), ""));
         }
         match (client_addr, status_addr) {
             (Some(client_addr), Some(status_addr)) if mistakes.is_empty() => {
@@ -215,7 +218,8 @@ mod tests {
     #[test]
     fn every_mistake_is_told_at_once() {
         let text = "server_id: 255\nclient: {address: here, connections_max: 0, frame_bytes_max: 1, \
-                    handshake_timeout: 1ms, four_letter_words: [ruok, conf]}\nmember: {tick: 1h, snapshots_kept: 0}\n";
+                    handshake_timeout: 1ms, four_letter_words: [ruok, conf]}\nmember: {tick: 1h, snapshots_kept: 0}\n\
+                    log: {filter: a=b=c}\n";
         let mistakes = plan(text).unwrap_err();
         let paths = [
             "client.address",
@@ -227,6 +231,7 @@ mod tests {
             "client.four_letter_words[1]",
             "server_id",
             "data_dir",
+            "log.filter",
         ];
         for path in paths {
             let found = mistakes.iter().filter(|mistake| mistake.contains(&format!(" {path}: "))).count();

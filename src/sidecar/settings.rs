@@ -120,8 +120,22 @@ impl SidecarSettings {
         let zone = self.plan_zone(&namespace, &mut mistakes);
         let ttls = self.plan_ttls(&mut mistakes);
         let registrations = self.plan_services(&namespace, &mut mistakes);
-        if let Err((message, remedy)) = self.log.check_filter() {
-            mistakes.push(Mistake::new("log.filter", message, remedy));
+        if let (Some(dns), Some(http)) = (dns_addr, http_addr)
+            && dns == http
+            && dns.port() != 0
+        {
+            let message = format!("{http} is dns.address, too");
+            mistakes.push(Mistake::new("http.address", message, "give each a port of its own"));
+        }
+        if self.state_dir.as_ref().is_some_and(|folder| folder.as_os_str().is_empty()) {
+            mistakes.push(Mistake::new(
+                "state_dir",
+                "the path is empty",
+                "name a directory, or leave it out",
+            ));
+        }
+        if let Err(error) = self.log.check_filter() {
+            mistakes.push(Mistake::new("log.filter", error.to_string(), ""));
         }
         if let (Some(layout), Some(client), Some(dns_addr), Some(http_addr), Some(zone), true) =
             (layout, client, dns_addr, http_addr, zone, mistakes.is_empty())
@@ -149,8 +163,8 @@ impl SidecarSettings {
         if let Err(error) = &layout {
             mistakes.push(Mistake::new(
                 "root",
-                format!("{root:?} is not a znode path: {error}"),
-                "write one such as /rollcall/services",
+                error.to_string(),
+                "write a znode path such as /rollcall/services",
             ));
         }
         layout.ok()
@@ -239,7 +253,7 @@ impl SidecarSettings {
     fn plan_services(&mut self, namespace: &Label, mistakes: &mut Vec<Mistake>) -> Vec<Registration> {
         let address = self.address.as_ref().map(|text| {
             let address = text.0.parse::<IpAddr>().ok();
-            if address.is_none_or(|address| address.is_unspecified()) {
+            if address.is_none_or(|address| address.is_unspecified() || address.is_multicast()) {
                 mistakes.push(Mistake::new(
                     "address",
                     format!("{:?} is not the IP address of one host", text.0),
@@ -252,6 +266,12 @@ impl SidecarSettings {
         for service in &mut self.services {
             if service.namespace.is_none() {
                 service.namespace = Some(namespace.to_string());
+            }
+        }
+        for (key, text) in [("zone", &self.zone), ("node", &self.node)] {
+            if text.as_deref() == Some("") {
+                let remedy = format!("name it, or leave {key} out");
+                mistakes.push(Mistake::new(key, format!("the {key} is empty"), remedy));
             }
         }
         let (zone, node) = (self.zone.clone(), self.node.clone());
@@ -332,6 +352,26 @@ services: [{name: web, port: 0}]
                 "http.address",
                 "services[0].port",
             ]
+        );
+    }
+
+    #[test]
+    fn what_would_fail_only_at_the_start_is_told_with_the_rest() {
+        let text = "\
+zone: ''
+node: ''
+address: 224.0.0.1
+state_dir: ''
+dns: {address: 127.0.0.1:53}
+http: {address: 127.0.0.1:53}
+log: {filter: rollcall=loud}
+";
+        let mistakes = parse(text, &Environment::empty(), SidecarSettings::plan).unwrap_err();
+        let paths: Vec<_> = mistakes.iter().map(|mistake| mistake.mistake.path.as_str()).collect();
+        assert_eq!(paths, ["zone", "node", "address", "state_dir", "http.address", "log.filter"]);
+        assert_eq!(
+            mistakes[4].to_string(),
+            "6:17: http.address: 127.0.0.1:53 is dns.address, too; give each a port of its own"
         );
     }
 

@@ -16,20 +16,13 @@ pub struct LogSettings {
 }
 
 impl LogSettings {
-    const FILTER_REMEDY: &str = "use a level such as info, or target=level,…";
-
-    /// Whether the filter can be read: else what is wrong with it, and what to do.
+    /// Whether [`init_logging`] will take the filter.
     ///
     /// # Errors
     ///
-    /// Both texts.
-    pub fn check_filter(&self) -> Result<(), (String, &'static str)> {
-        match filter(self.filter.as_deref()) {
-            Err(LoggingError::Filter { text, source }) => {
-                Err((format!("{text:?} is no log filter ({source})"), Self::FILTER_REMEDY))
-            }
-            Ok(_) | Err(LoggingError::Started) => Ok(()),
-        }
+    /// When the filter is malformed.
+    pub fn check_filter(&self) -> Result<(), LoggingError> {
+        filter(self.filter.as_deref()).map(drop)
     }
 }
 
@@ -50,13 +43,16 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// The filter cannot be read.
-    #[error("{text:?} is no log filter ({source}); {}", LogSettings::FILTER_REMEDY)]
+    #[error("{text:?} is no log filter ({source}); use a level such as info, or target=level,…")]
     Filter {
         /// What was given.
         text: String,
         /// What is wrong with it.
         source: tracing_subscriber::filter::ParseError,
     },
+    /// The filter of the environment cannot be read.
+    #[error("the variable {FILTER_VARIABLE}: {0}")]
+    Variable(#[source] Box<Self>),
     /// There is a log already.
     #[error("logging was started twice in one process")]
     Started,
@@ -72,7 +68,10 @@ const FILTER_VARIABLE: &str = "ROLLCALL_LOG";
 /// When the filter is malformed, or logging was started before.
 pub fn init_logging(settings: &LogSettings) -> Result<(), LoggingError> {
     let from_environment = std::env::var(FILTER_VARIABLE).ok().filter(|text| !text.is_empty());
-    let filter = filter(from_environment.as_deref().or(settings.filter.as_deref()))?;
+    let filter = match from_environment {
+        Some(text) => filter(Some(&text)).map_err(|error| LoggingError::Variable(Box::new(error)))?,
+        None => filter(settings.filter.as_deref())?,
+    };
     let is_text = match settings.format {
         LogFormat::Auto => io::stderr().is_terminal(),
         LogFormat::Text => true,

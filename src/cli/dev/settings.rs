@@ -2,14 +2,17 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::config::{Mistake, Scalar};
+use crate::client::ClientSettings;
+use crate::config::{Mistake, Scalar, duration};
 use crate::ensemble::{MemberKeys, MemberSettings};
 use crate::registry::OwnService;
 use crate::sidecar::{DnsSettings, EnsembleSettings, HttpSettings, SidecarPlan, SidecarSettings};
 use crate::telemetry::LogSettings;
+use crate::znode::SessionTimeouts;
 
 /// The file: the sidecar's settings, and those of the member that runs beside it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -45,7 +48,8 @@ pub(crate) struct DevSettings {
 pub(crate) struct DevEnsembleSettings {
     /// The port for ZooKeeper clients, on 127.0.0.1. Default 2181.
     pub(crate) client_port: Option<u16>,
-    /// The unit of session timeouts. Default `2s`: sessions last 4 to 40 s.
+    /// The unit of session timeouts, `200ms` to `10s`. Default `2s`. Sessions last 2 to 20 ticks, so the session timeout must
+    /// lie within.
     pub(crate) tick: Option<Scalar>,
     /// As [`EnsembleSettings::session_timeout`].
     pub(crate) session_timeout: Option<Scalar>,
@@ -84,6 +88,10 @@ impl DevSettings {
         let mut member = MemberSettings::default();
         let DevEnsembleSettings { tick, snapshot_txns, snapshots_kept, .. } = self.ensemble.clone();
         MemberKeys { tick, snapshot_txns, snapshots_kept }.apply("ensemble", &mut member, &mut mistakes);
+        mistakes.extend(tick_mistake(member.tick, self.ensemble.session_timeout.as_ref()));
+        if self.data_dir.as_ref().is_some_and(|folder| folder.as_os_str().is_empty()) {
+            mistakes.push(Mistake::new("data_dir", "the path is empty", "name a directory, or leave it out"));
+        }
         let client_port = self.ensemble.client_port.unwrap_or(CLIENT_PORT);
         let mut log = self.log;
         log.filter.get_or_insert_with(|| LOG_FILTER.to_owned());
@@ -94,7 +102,7 @@ impl DevSettings {
             address: self.address.or_else(|| Some(Scalar(Ipv4Addr::LOCALHOST.to_string()))),
             zone: self.zone,
             node: self.node,
-            state_dir: self.data_dir.clone(),
+            state_dir: self.data_dir.clone().filter(|folder| !folder.as_os_str().is_empty()),
             dns: self.dns,
             http: self.http,
             log,
@@ -112,6 +120,28 @@ impl DevSettings {
             }
         }
     }
+}
+
+/// The member would hold the session timeout between its bounds without a word.
+fn tick_mistake(tick: Duration, session_timeout: Option<&Scalar>) -> Option<Mistake> {
+    let timeout = match session_timeout {
+        Some(text) => duration::parse(&text.0).ok()?,
+        None => ClientSettings::default().session_timeout,
+    };
+    let (min, max) = SidecarSettings::SESSION_TIMEOUT;
+    let bounds = SessionTimeouts::from_tick(tick);
+    let held = timeout.clamp(bounds.min, bounds.max);
+    let message = || {
+        format!(
+            "with a tick of {} sessions last {}, not the session_timeout of {}",
+            duration::text(tick),
+            duration::text(held),
+            duration::text(timeout)
+        )
+    };
+    // One that cannot be read, or is out of range by itself, is told by the sidecar's own pass.
+    ((min..=max).contains(&timeout) && held != timeout)
+        .then(|| Mistake::new("ensemble.tick", message(), "make the session_timeout 2 to 20 ticks"))
 }
 
 #[cfg(test)]
@@ -136,6 +166,26 @@ mod tests {
         let mistakes = parse(text, &Environment::empty(), DevSettings::plan).unwrap_err();
         let paths: Vec<_> = mistakes.iter().map(|mistake| mistake.mistake.path.as_str()).collect();
         assert_eq!(paths, ["ensemble.tick", "ensemble.snapshots_kept", "ensemble.servers", "dns.ttl"]);
+    }
+
+    #[test]
+    fn tick_and_session_timeout_must_fit() {
+        let mistakes = |text: &str| {
+            let found = parse(text, &Environment::empty(), DevSettings::plan).err().unwrap_or_default();
+            found.iter().map(|found| found.mistake.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            mistakes("ensemble: {tick: 10s, session_timeout: 4s}"),
+            ["ensemble.tick: with a tick of 10s sessions last 20s, not the session_timeout of 4s; make the \
+              session_timeout 2 to 20 ticks"]
+        );
+        assert_eq!(mistakes("ensemble: {tick: 200ms}").len(), 1, "20 ticks are less than the default");
+        assert!(mistakes("ensemble: {tick: 200ms, session_timeout: 4s}").is_empty());
+        assert!(mistakes("ensemble: {tick: 5s}").is_empty());
+        assert_eq!(
+            mistakes("data_dir: ''"),
+            ["data_dir: the path is empty; name a directory, or leave it out"]
+        );
     }
 
     #[test]
