@@ -68,7 +68,7 @@ pub(super) async fn lookup(arguments: LookupArguments) -> Result<(), Failure> {
     let answer = client.get(&path(&key), None, Duration::ZERO).await?;
     match answer.status {
         StatusCode::OK => {}
-        StatusCode::NOT_FOUND => {
+        StatusCode::NOT_FOUND if answer.refusal().is_some() => {
             let text = format!("no service {key} is known to the sidecar at {}", client.addr());
             return Err(Failure::failed(format!("{text}; `rollcall services` lists those that are")));
         }
@@ -112,16 +112,23 @@ pub(super) fn path(key: &ServiceKey) -> String {
 
 /// Reads an answer's JSON.
 pub(super) fn decode<T: DeserializeOwned>(client: &SidecarClient, answer: &Answer) -> Result<T, Failure> {
-    serde_json::from_slice(&answer.body).map_err(|error| {
-        let text = format!("what listens at {} does not answer as a sidecar does: {error}", client.addr());
-        Failure::failed(format!("{text}; name another with --http-addr"))
-    })
+    serde_json::from_slice(&answer.body).map_err(|error| no_sidecar(client, &error.to_string()))
 }
 
 /// Any answer that is no result.
 pub(super) fn refused(client: &SidecarClient, answer: &Answer) -> Failure {
-    let refusal = printable(&answer.refusal());
-    Failure::failed(format!("the sidecar at {} has no answer: {refusal}", client.addr()))
+    match answer.refusal() {
+        Some(refusal) => {
+            let refusal = printable(&refusal);
+            Failure::failed(format!("the sidecar at {} has no answer: {refusal}", client.addr()))
+        }
+        None => no_sidecar(client, &format!("status {}", answer.status)),
+    }
+}
+
+fn no_sidecar(client: &SidecarClient, reason: &str) -> Failure {
+    let text = format!("what listens at {} does not answer as a sidecar does: {reason}", client.addr());
+    Failure::failed(format!("{text}; name another with --http-addr"))
 }
 
 fn print_json(client: &SidecarClient, answer: &Answer) -> Result<(), Failure> {
@@ -174,6 +181,9 @@ fn freshness(age_ms: Option<u64>, is_stale: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::super::arguments::{OutputArguments, SidecarAddress};
     use super::*;
 
     #[test]
@@ -194,6 +204,34 @@ mod tests {
 *  web-1  up       127.0.0.1  8081                   0         1       -     a,b
    web-2  failing  127.0.0.1  http 8082, dns 53/udp  0         1       z1
 web.default: 1 of 2 offered (*), as of 12 ms ago"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_404_of_another_server_is_not_taken_for_an_unknown_service() {
+        let told = |body: &'static str| async move {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let addr = listener.local_addr().unwrap();
+            tokio::spawn(async move {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let _request = socket.read(&mut [0; 1024]).await.unwrap();
+                let head = format!("HTTP/1.1 404 Not Found\r\ncontent-length: {}\r\n\r\n", body.len());
+                socket.write_all(&[head.as_bytes(), body.as_bytes()].concat()).await.unwrap();
+            });
+            let arguments = LookupArguments {
+                name: "web".parse().unwrap(),
+                sidecar: SidecarAddress { http_addr: addr.to_string() },
+                output: OutputArguments { output: Format::Table },
+            };
+            lookup(arguments).await.unwrap_err().to_string().replace(&addr.to_string(), "ADDR")
+        };
+        assert_eq!(
+            told("<h1>nothing here</h1>").await,
+            "what listens at ADDR does not answer as a sidecar does: status 404 Not Found; name another with --http-addr"
+        );
+        assert_eq!(
+            told(r#"{"error":"no service"}"#).await,
+            "no service web.default is known to the sidecar at ADDR; `rollcall services` lists those that are"
         );
     }
 

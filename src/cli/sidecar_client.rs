@@ -144,19 +144,16 @@ impl SidecarClient {
 }
 
 impl Answer {
-    /// What the sidecar says is wrong, with its hint.
-    pub(super) fn refusal(&self) -> String {
+    /// What the sidecar says is wrong, with its hint; `None` when no sidecar speaks like that.
+    pub(super) fn refusal(&self) -> Option<String> {
         #[derive(Deserialize)]
         struct Refusal {
             error: String,
             #[serde(default)]
             hint: String,
         }
-        match serde_json::from_slice::<Refusal>(&self.body) {
-            Ok(Refusal { error, hint }) if hint.is_empty() => error,
-            Ok(Refusal { error, hint }) => format!("{error}; {hint}"),
-            Err(_) => format!("status {}", self.status),
-        }
+        let Refusal { error, hint } = serde_json::from_slice(&self.body).ok()?;
+        Some(if hint.is_empty() { error } else { format!("{error}; {hint}") })
     }
 }
 

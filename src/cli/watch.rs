@@ -58,7 +58,7 @@ pub(super) async fn run(arguments: WatchArguments) -> Result<(), Failure> {
                             tokio::time::sleep(UNKNOWN_PAUSE).await;
                         }
                     }
-                    StatusCode::NOT_FOUND | StatusCode::SERVICE_UNAVAILABLE => {
+                    StatusCode::NOT_FOUND | StatusCode::SERVICE_UNAVAILABLE if answer.refusal().is_some() => {
                         watch.note_unknown(answer.status);
                         tokio::time::sleep(UNKNOWN_PAUSE).await;
                     }
