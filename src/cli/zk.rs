@@ -20,7 +20,7 @@ pub(super) async fn run(arguments: ZkArguments) -> Result<(), Failure> {
     }
     let path = arguments.command.path();
     ZnodePath::parse(path)
-        .map_err(|error| Failure::usage(format!("{path:?} is not a znode path: {error}")))?;
+        .map_err(|error| Failure::usage(format!("{error}; write a znode path such as /rollcall/services")))?;
     let client = Client::start(ClientSettings::for_servers(servers));
     let done = carry_out(&client, &arguments.command, &arguments.server).await;
     // Closing needs a connection; where there was none, nothing is to be closed.
