@@ -41,8 +41,7 @@ use crate::znode::OpError;
 pub const DRAINING_MIN: Duration = Duration::from_secs(1);
 /// The pause before the first attempt after one that failed; doubled with each, up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(100);
-/// The longest pause between attempts, also while somebody else has our id: a session of his that has ended is noticed
-/// within it.
+/// The longest pause between attempts, also while somebody else has our id: the end of that session is noticed within it.
 const RETRY_MAX: Duration = Duration::from_secs(1);
 /// Times that a plan is made anew because the tree changed between reading and writing.
 const ROUNDS_MAX: u32 = 5;
