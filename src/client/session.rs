@@ -13,9 +13,12 @@
 //! Invariants: requests wait only while there is no connection that serves, and are under way only while there is
 //! one; replies are taken strictly in the order of the requests; a session ends only when a server says so.
 //!
+//! What becomes of each request is in `request`.
+//!
 //! Source: `ClientCnxn.java` of Apache ZooKeeper, but for what is noted.
 
 mod message;
+mod request;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,25 +28,17 @@ use bytes::Bytes;
 
 pub use self::message::Reply;
 pub(super) use self::message::{Input, Output, Ticket};
+use self::request::{Pending, Purpose, Waiting, frame_of};
 use super::error::{ClientError, Operation};
 use super::settings::ClientSettings;
 use super::state::ClientState;
-use super::watch_table::{WatchKind, WatchTable, WatcherId};
+use super::watch_table::WatchTable;
 use super::watcher::{ResyncReason, WatchNotice};
 use crate::codec::Reader;
 use crate::id::{SessionId, Xid, Zxid};
-use crate::wire::{
-    ConnectRequest, ConnectResponse, FRAME_BYTES_MAX, ReplyHeader, Request, Response, SetWatches, write_frame,
-};
-use crate::znode::{OpError, SessionPassword, WatchedEvent};
+use crate::wire::{ConnectRequest, ConnectResponse, ReplyHeader, Request, SetWatches, write_frame};
+use crate::znode::{SessionPassword, WatchedEvent};
 
-/// Requests that wait or are under way at once; beyond it callers wait their turn. Apache ZooKeeper stops reading
-/// from its connections at 1000 outstanding requests (`globalOutstandingLimit`), so more would only queue there.
-const REQUESTS_MAX: usize = 1000;
-/// The same in bytes, since one request may have a whole frame.
-const REQUEST_BYTES_MAX: usize = 16 << 20;
-/// Watches at once, one-shot ones included: what a reconnect has to bring back, at about 100 bytes each.
-const WATCHES_MAX: usize = 1 << 16;
 /// Bytes of paths in one setWatches; Apache's client has the same, well below the frame bound.
 const REARM_BYTES_MAX: usize = 128 << 10;
 
@@ -91,31 +86,6 @@ struct Serving {
     last_received: Instant,
     /// When the pings that were not answered yet were sent.
     pings: VecDeque<Instant>,
-}
-
-/// A request that was not sent yet.
-#[derive(Debug)]
-struct Waiting {
-    ticket: Ticket,
-    request: Request,
-    watcher: Option<WatcherId>,
-    deadline: Instant,
-}
-
-/// A request that was sent and not answered yet.
-#[derive(Debug)]
-struct Pending {
-    xid: Xid,
-    operation: Operation,
-    purpose: Purpose,
-    bytes: usize,
-}
-
-#[derive(Debug)]
-enum Purpose {
-    Answer { ticket: Ticket, watch: Option<(WatcherId, WatchKind)> },
-    Rearm { resync: Option<ResyncReason> },
-    Close,
 }
 
 impl Session {
@@ -181,28 +151,9 @@ impl Session {
         [phase, waiting, self.closing].into_iter().flatten().min()
     }
 
-    /// Whether another request may be submitted; otherwise callers wait.
-    pub(super) fn has_room(&self) -> bool {
-        self.waiting.len() + self.pending.len() < REQUESTS_MAX && self.request_bytes < REQUEST_BYTES_MAX
-    }
-
     /// Whether requests are sent at once.
     pub(super) const fn is_serving(&self) -> bool {
         matches!(self.phase, Phase::Serving(_))
-    }
-
-    fn on_submit(&mut self, waiting: Waiting, now: Instant) {
-        let operation = Operation::of(&waiting.request);
-        let refusal = if self.closing.is_some() || matches!(self.phase, Phase::Ended) {
-            ClientError::Closed
-        } else if waiting.watcher.is_some() && self.watches.len() >= WATCHES_MAX {
-            ClientError::TooManyWatches { operation, max: WATCHES_MAX }
-        } else if self.is_serving() {
-            return self.send_request(waiting, now);
-        } else {
-            return self.waiting.push_back(waiting);
-        };
-        self.refuse(&waiting, refusal);
     }
 
     fn on_opened(&mut self) {
@@ -320,65 +271,6 @@ impl Session {
         Ok(())
     }
 
-    fn on_reply(&mut self, header: ReplyHeader, reader: &mut Reader<'_>) -> Result<(), String> {
-        let expected = self.pending.front();
-        let Some(pending) = expected.filter(|pending| pending.xid == header.xid) else {
-            let expected = expected.map(|pending| pending.xid.0);
-            return Err(format!("it answered request {}, {expected:?} was expected", header.xid));
-        };
-        let result = match header.error {
-            Some(error) => Err(error),
-            None => Ok(Response::decode(pending.operation.op, reader)
-                .map_err(|error| format!("{}: {error}", pending.operation))?),
-        };
-        let Pending { operation, purpose, bytes, .. } = self.pending.pop_front().expect("looked at above");
-        self.request_bytes -= bytes;
-        self.failures = 0;
-        self.outputs.push_back(Output::Proved(None));
-        match purpose {
-            Purpose::Answer { ticket, watch } => {
-                self.last_zxid = self.last_zxid.max(header.zxid);
-                self.set_watch(watch, &operation, result.as_ref().err().copied());
-                let reply = result.map(|response| Reply { zxid: header.zxid, response });
-                let reply = reply.map_err(|error| ClientError::Op { operation, error });
-                self.outputs.push_back(Output::Complete(ticket, reply));
-            }
-            // Its zxid is not taken over: until all batches are answered, a later relative zxid would make the next
-            // connection skip what the unanswered ones missed.
-            Purpose::Rearm { resync } => {
-                result.map_err(|error| format!("it did not take the watches back: {error}"))?;
-                if let Some(reason) = resync {
-                    self.notify_lasting(&WatchNotice::Resync(reason));
-                }
-            }
-            Purpose::Close => {
-                self.outputs.push_back(Output::HangUp("the session is closed".into()));
-                self.end(Ok(()));
-            }
-        }
-        Ok(())
-    }
-
-    /// Registers the watch that a request set, as far as its answer says that it did.
-    fn set_watch(
-        &mut self,
-        watch: Option<(WatcherId, WatchKind)>,
-        operation: &Operation,
-        error: Option<OpError>,
-    ) {
-        let Some((watcher, kind)) = watch else { return };
-        let kind = match (kind, error) {
-            (kind, None) => kind,
-            (WatchKind::Exist, Some(OpError::NoNode)) => {
-                return self.watches.add(watcher, WatchKind::Exist, operation.path.clone());
-            }
-            (_, Some(_)) => return self.outputs.push_back(Output::Forget(watcher)),
-        };
-        // A znode that is there is watched for its data, whichever request asked.
-        let kind = if kind == WatchKind::Exist { WatchKind::Data } else { kind };
-        self.watches.add(watcher, kind, operation.path.clone());
-    }
-
     fn on_close(&mut self, now: Instant) {
         if self.closing.is_some() || matches!(self.phase, Phase::Ended) {
             return;
@@ -419,22 +311,6 @@ impl Session {
             | Phase::Greeting { .. }
             | Phase::Serving(_)
             | Phase::Ended => {}
-        }
-    }
-
-    /// Fails what has waited for a connection too long.
-    fn expire_waiting(&mut self, now: Instant) {
-        let (late, rest) = std::mem::take(&mut self.waiting).into_iter().partition(|w| w.deadline <= now);
-        self.waiting = rest;
-        let late: VecDeque<Waiting> = late;
-        for waiting in late {
-            let error = ClientError::NotConnected {
-                operation: Operation::of(&waiting.request),
-                waited: self.settings.request_timeout,
-                servers: self.servers.clone(),
-                last_failure: self.last_failure.clone().unwrap_or_else(|| "none yet".into()),
-            };
-            self.refuse(&waiting, error);
         }
     }
 
@@ -484,18 +360,6 @@ impl Session {
         failure
     }
 
-    fn fail_pending(&mut self, server: &Arc<str>, cause: &str) {
-        self.request_bytes = 0;
-        let cause: Arc<str> = cause.into();
-        for Pending { operation, purpose, .. } in std::mem::take(&mut self.pending) {
-            let Purpose::Answer { ticket, watch } = purpose else { continue };
-            self.outputs.extend(watch.map(|(watcher, _)| Output::Forget(watcher)));
-            let error =
-                ClientError::ConnectionLost { operation, server: server.clone(), cause: cause.clone() };
-            self.outputs.push_back(Output::Complete(ticket, Err(error)));
-        }
-    }
-
     fn rest(&mut self, now: Instant) {
         let pause = self.settings.backoff().pause(self.failures, &mut self.rng);
         self.failures = self.failures.saturating_add(1);
@@ -510,55 +374,11 @@ impl Session {
         }
     }
 
-    /// Servers drop the connection for a frame that is too long: such a request is not sent.
-    fn send_request(&mut self, waiting: Waiting, now: Instant) {
-        let xid = self.next_xid();
-        let frame = frame_of(&waiting.request, xid);
-        let (bytes, max) = (frame.len() - FRAME_LENGTH_BYTES, FRAME_BYTES_MAX);
-        let operation = Operation::of(&waiting.request);
-        if bytes > max {
-            return self.refuse(&waiting, ClientError::TooLong { operation, bytes, max });
-        }
-        let watch = waiting.watcher.zip(WatchKind::set_by(&waiting.request));
-        let purpose = Purpose::Answer { ticket: waiting.ticket, watch };
-        self.send(Pending { xid, operation, purpose, bytes: frame.len() }, frame, now);
-    }
-
-    fn send_close(&mut self, now: Instant) {
-        let xid = self.next_xid();
-        self.send_own(&Request::CloseSession, xid, Purpose::Close, now);
-    }
-
     fn ping(&mut self, now: Instant) {
         let Phase::Serving(serving) = &mut self.phase else { return };
         serving.pings.push_back(now);
         serving.last_sent = now;
         self.outputs.push_back(Output::Send(frame_of(&Request::Ping, Xid::PING)));
-    }
-
-    fn send_own(&mut self, request: &Request, xid: Xid, purpose: Purpose, now: Instant) {
-        let frame = frame_of(request, xid);
-        let operation = Operation::of(request);
-        self.send(Pending { xid, operation, purpose, bytes: frame.len() }, frame, now);
-    }
-
-    fn send(&mut self, pending: Pending, frame: Vec<u8>, now: Instant) {
-        if let Phase::Serving(serving) = &mut self.phase {
-            serving.last_sent = now;
-        }
-        self.request_bytes += pending.bytes;
-        self.pending.push_back(pending);
-        self.outputs.push_back(Output::Send(frame));
-    }
-
-    fn next_xid(&mut self) -> Xid {
-        self.last_xid = self.last_xid.checked_add(1).unwrap_or(1);
-        Xid(self.last_xid)
-    }
-
-    fn refuse(&mut self, waiting: &Waiting, error: ClientError) {
-        self.outputs.extend(waiting.watcher.map(Output::Forget));
-        self.outputs.push_back(Output::Complete(waiting.ticket, Err(error)));
     }
 
     fn notify_lasting(&mut self, notice: &WatchNotice) {
@@ -603,15 +423,6 @@ impl Session {
         assert!(self.pending.is_empty() || self.is_serving(), "nothing is under way without a connection");
         assert!(!self.pending.is_empty() || self.request_bytes == 0, "bytes belong to requests under way");
     }
-}
-
-/// The length that precedes each frame.
-const FRAME_LENGTH_BYTES: usize = 4;
-
-fn frame_of(request: &Request, xid: Xid) -> Vec<u8> {
-    let mut frame = Vec::new();
-    write_frame(&mut frame, |out| request.encode(xid, out));
-    frame
 }
 
 /// setWatches where it will do, so that servers before 3.6 understand it.

@@ -1,8 +1,9 @@
 use super::*;
+use crate::client::watch_table::WatcherId;
 use crate::clock;
 use crate::codec::WriteJute;
-use crate::wire::{RequestHeader, split_frame};
-use crate::znode::{AddWatchMode, CreateMode, EventKind, OpCode, Stat};
+use crate::wire::{FRAME_BYTES_MAX, RequestHeader, Response, split_frame};
+use crate::znode::{AddWatchMode, CreateMode, EventKind, OpCode, OpError, Stat};
 use bytes::BytesMut;
 use proptest::prelude::*;
 
