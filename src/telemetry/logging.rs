@@ -72,14 +72,16 @@ pub fn init_logging(settings: &LogSettings) -> Result<(), LoggingError> {
         Some(text) => filter(Some(&text)).map_err(|error| LoggingError::Variable(Box::new(error)))?,
         None => filter(settings.filter.as_deref())?,
     };
+    let is_terminal = io::stderr().is_terminal();
     let is_text = match settings.format {
-        LogFormat::Auto => io::stderr().is_terminal(),
+        LogFormat::Auto => is_terminal,
         LogFormat::Text => true,
         LogFormat::Json => false,
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let started = if is_text {
-        builder.with_ansi(io::stderr().is_terminal()).try_init()
+        // Asking for colors would go over NO_COLOR (no-color.org), which tracing heeds by itself.
+        if is_terminal { builder.try_init() } else { builder.with_ansi(false).try_init() }
     } else {
         builder.json().flatten_event(true).try_init()
     };
