@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::name::{NameArgument, ServiceArgument};
 use super::output::Format;
+use crate::sidecar::SidecarSettings;
 
 /// Service discovery that lives inside the pod.
 #[derive(Debug, Parser)]
@@ -86,7 +87,7 @@ pub(super) struct SidecarArguments {
 #[derive(Debug, Args)]
 pub(super) struct SidecarAddress {
     /// HTTP address of the sidecar, HOST:PORT
-    #[arg(long, value_name = "ADDRESS", env = "ROLLCALL_HTTP_ADDR", default_value = "127.0.0.1:8500")]
+    #[arg(long, value_name = "ADDRESS", env = "ROLLCALL_HTTP_ADDR", default_value = SidecarSettings::HTTP_ADDR)]
     pub(super) http_addr: String,
 }
 

@@ -26,7 +26,7 @@ use super::output::print;
 use crate::config::{Environment, Scalar, load};
 use crate::ensemble::{Member, MemberSettings, observe_member};
 use crate::registry::check::{CheckKind, CheckSettings};
-use crate::registry::{OwnService, Registration, ServiceDefaults, resolve_services};
+use crate::registry::{OwnService, Registration, ServiceDefaults, ServiceKey, resolve_services};
 use crate::sidecar::{Listener, Listeners, Sidecar, reason};
 use crate::telemetry::{Metrics, init_logging};
 use crate::{http, shutdown};
@@ -141,7 +141,7 @@ fn own_registration(http_addr: SocketAddr, others: &[Registration]) -> Option<Re
     let ip = if http_addr.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { http_addr.ip() };
     let service = OwnService {
         name: "rollcall".to_owned(),
-        namespace: Some("default".to_owned()),
+        namespace: Some(ServiceKey::NAMESPACE_DEFAULT.to_owned()),
         id: Some("dev".to_owned()),
         address: Some(Scalar(ip.to_string())),
         port: Some(http_addr.port()),

@@ -18,7 +18,7 @@ impl FromStr for NameArgument {
     fn from_str(text: &str) -> Result<Self, String> {
         let full = text.strip_suffix('.').unwrap_or(text);
         let short = full.strip_suffix(ZONE).unwrap_or(full);
-        let (name, namespace) = short.split_once('.').unwrap_or((short, "default"));
+        let (name, namespace) = short.split_once('.').unwrap_or((short, ServiceKey::NAMESPACE_DEFAULT));
         if namespace.contains('.') {
             let remedy = "write web, web.shop or web.shop.rollcall.internal";
             return Err(format!("{text:?} is not the name of a service; {remedy}"));

@@ -85,6 +85,8 @@ pub struct ServiceKey {
 }
 
 impl ServiceKey {
+    /// The namespace of what names none.
+    pub const NAMESPACE_DEFAULT: &'static str = "default";
     /// Words with a meaning of their own in DNS names, which no service may be called.
     pub const RESERVED: [&'static str; 5] = ["primary", "standby", "all", "tag", "az"];
 

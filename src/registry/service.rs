@@ -204,7 +204,7 @@ impl OwnService {
 
     fn resolve_key(&self, path: &str, mistakes: &mut Vec<Mistake>) -> Option<ServiceKey> {
         let name = resolve_label(&format!("{path}.name"), &self.name, mistakes);
-        let namespace = self.namespace.as_deref().unwrap_or("default");
+        let namespace = self.namespace.as_deref().unwrap_or(ServiceKey::NAMESPACE_DEFAULT);
         let namespace = resolve_label(&format!("{path}.namespace"), namespace, mistakes);
         for (key, label) in [("name", &name), ("namespace", &namespace)] {
             let Some(label) = label else { continue };

@@ -171,7 +171,7 @@ impl SidecarSettings {
     }
 
     fn plan_namespace(&self, mistakes: &mut Vec<Mistake>) -> Label {
-        let default = Label::parse("default").expect("a label");
+        let default = Label::parse(ServiceKey::NAMESPACE_DEFAULT).expect("a label");
         let Some(text) = &self.namespace else { return default };
         let mistake = match Label::parse(text) {
             Ok(label) if !ServiceKey::RESERVED.contains(&label.as_str()) => return label,
