@@ -94,7 +94,6 @@ impl Handler {
             self.metrics.dns_dropped.inc();
             return Outcome::Silence;
         };
-        // A fast path is asked here.
         let reply = match head.refusal() {
             Some(rcode) => Reply::header_only(head.metadata(), rcode),
             None => match Request::from_bytes(packet.to_vec(), client, transport.into()) {

@@ -1,3 +1,5 @@
+//! A session without sockets or a clock: what happens goes in, what it wants done comes out.
+
 use super::*;
 use crate::client::watch_table::WatcherId;
 use crate::clock;
