@@ -188,12 +188,30 @@ mod tests {
         );
     }
 
+    fn read(name: &str) -> String {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+        fs_err::read_to_string(folder.join(name)).unwrap()
+    }
+
+    #[test]
+    fn the_values_in_the_examples_are_the_defaults() {
+        let dev = parse(&read("dev.yaml"), &Environment::empty(), DevSettings::plan).unwrap();
+        let bare = "services: [{name: web, id: web-1, port: 8081, checks: [{kind: http}]}, \
+                    {name: web, id: web-2, port: 8082, checks: [{kind: http}]}]";
+        let bare = parse(bare, &Environment::empty(), DevSettings::plan).unwrap();
+        assert_eq!(format!("{dev:#?}"), format!("{bare:#?}"));
+
+        let environment = Environment::of([("POD_IP".to_owned(), "10.0.0.7".to_owned())]);
+        let sidecar = parse(&read("sidecar.yaml"), &environment, SidecarSettings::plan).unwrap();
+        // What the log takes an absent filter for is told by its own test.
+        let bare = "{address: 10.0.0.7, log: {filter: info}, \
+                    services: [{name: web, ports: [{name: http, port: 8080}], checks: [{kind: http}]}]}";
+        let bare = parse(bare, &Environment::empty(), SidecarSettings::plan).unwrap();
+        assert_eq!(format!("{sidecar:#?}"), format!("{bare:#?}"));
+    }
+
     #[test]
     fn the_examples_in_the_repository_are_right() {
-        let read = |name: &str| {
-            let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
-            fs_err::read_to_string(folder.join(name)).unwrap()
-        };
         let dev = parse(&read("dev.yaml"), &Environment::empty(), DevSettings::plan).unwrap();
         let names: Vec<_> = dev.sidecar.registrations.iter().map(|own| own.service.to_string()).collect();
         assert_eq!(names, ["web.default", "web.default"]);
