@@ -21,6 +21,10 @@ pub(super) async fn run(arguments: ZkArguments) -> Result<(), Failure> {
     let path = arguments.command.path();
     ZnodePath::parse(path)
         .map_err(|error| Failure::usage(format!("{error}; write a znode path such as /rollcall/services")))?;
+    if path == "/" && matches!(arguments.command, ZkCommand::Delete { .. }) {
+        // Before -R has deleted what it can.
+        return Err(Failure::usage("the root / cannot be deleted; name what is below it"));
+    }
     let client = Client::start(ClientSettings::for_servers(servers));
     let done = carry_out(&client, &arguments.command, &arguments.server).await;
     // Closing needs a connection; where there was none, nothing is to be closed.
@@ -262,6 +266,13 @@ fn stat_json(stat: &Stat) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_root_is_not_deleted_piece_by_piece() {
+        let command = ZkCommand::Delete { path: "/".to_owned(), version: None, recursive: true };
+        let refused = run(ZkArguments { server: "127.0.0.1:1".to_owned(), command }).await;
+        assert!(matches!(refused, Err(Failure::Usage(_))), "{refused:?}");
+    }
 
     #[test]
     fn children_of_the_root_have_one_slash() {
