@@ -14,9 +14,10 @@
 //! that could reveal it; replies of a connection keep the order of its requests; the tree holds committed
 //! state only. [`Replica::check_invariants`] runs after every input.
 //!
-//! So far a member is a quorum of its own: it establishes an epoch at start and leads it. Source for the order
-//! of things: sections C2 (epochs), A2 (sessions) and A8 (writes) of Apache ZooKeeper's behaviour, as in
-//! `Leader.java`, `ZooKeeperServer.java`, `FinalRequestProcessor.java`.
+//! So far a member is a quorum of its own: it establishes an epoch at start and leads it.
+//!
+//! Source for the order of things: `Leader.java` (epochs), `ZooKeeperServer.java` (sessions) and
+//! `FinalRequestProcessor.java` (writes) of Apache ZooKeeper.
 
 mod access;
 mod connection;
