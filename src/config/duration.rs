@@ -1,12 +1,9 @@
 //! Durations as people write them in settings: `500ms`, `2s`, `5m`, `1h`, `1d`, and sums such as `1m30s`.
 //!
-//! [`parse`] and [`text`] are each other's inverse for whole ms. The functions named for serde make the module fit
-//! `#[serde(with = "crate::config::duration")]`; [`Scalar`](super::Scalar) holds a text whose mistakes are to be
-//! reported together with all others.
+//! [`parse`] and [`text`] are each other's inverse for whole ms. Settings hold the text in a [`Scalar`](super::Scalar), so
+//! that its mistakes are reported together with all others.
 
 use std::time::Duration;
-
-use serde::{Deserialize, Deserializer, Serializer};
 
 /// Why a text is no duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,24 +49,6 @@ pub fn text(duration: Duration) -> String {
         Some((unit, unit_ms)) => format!("{}{unit}", ms / unit_ms),
         None => "0s".to_owned(),
     }
-}
-
-/// For `#[serde(with)]`.
-///
-/// # Errors
-///
-/// Those of the serializer.
-pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&text(*duration))
-}
-
-/// For `#[serde(with)]`.
-///
-/// # Errors
-///
-/// When the value is no text, or the text no duration.
-pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
 
 #[cfg(test)]
