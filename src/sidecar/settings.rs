@@ -209,7 +209,8 @@ impl SidecarSettings {
         }
         if let Some(text) = &self.ensemble.session_timeout {
             let path = "ensemble.session_timeout";
-            client.session_timeout = text.to_duration_within(path, Self::SESSION_TIMEOUT, mistakes)?;
+            let timeout = text.to_duration_within(path, Self::SESSION_TIMEOUT, mistakes)?;
+            client = client.with_session_timeout(timeout);
         }
         Some(client)
     }
