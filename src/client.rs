@@ -49,6 +49,7 @@ pub use self::error::{ClientError, Operation};
 pub use self::session::Reply;
 use self::session::Session;
 pub use self::settings::ClientSettings;
+pub(crate) use self::settings::is_host_and_port;
 pub use self::state::{ClientState, ClientStats};
 pub use self::watcher::{OneShotWatch, ResyncReason, WatchNotice, Watcher};
 use crate::clock;

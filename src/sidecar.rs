@@ -26,7 +26,6 @@ use tracing::{info, warn};
 
 pub(crate) use listeners::reason;
 pub use listeners::{BindError, Listener, Listeners};
-pub(crate) use settings::is_host_and_port;
 pub use settings::{DnsSettings, EnsembleSettings, HttpSettings, SidecarPlan, SidecarSettings};
 
 use crate::client::Client;

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::failure::{Failure, chain};
+use crate::client::is_host_and_port;
 
 /// A sidecar's HTTP address.
 #[derive(Clone, Debug)]
@@ -76,7 +77,7 @@ const BODY_BYTES_MAX: usize = 64 << 20;
 impl SidecarClient {
     pub(super) fn new(addr: &str) -> Result<Self, AskError> {
         let addr = addr.strip_prefix("http://").unwrap_or(addr).trim_end_matches('/');
-        if crate::sidecar::is_host_and_port(addr) {
+        if is_host_and_port(addr) {
             Ok(Self { addr: addr.to_owned() })
         } else {
             Err(AskError::Address { addr: addr.to_owned() })

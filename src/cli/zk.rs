@@ -6,7 +6,7 @@ use super::arguments::{ZkArguments, ZkCommand};
 use super::failure::Failure;
 use super::output::{Format, note, print, printable, write};
 use super::timestamp::rfc3339;
-use crate::client::{Client, ClientError, ClientSettings, WatchNotice};
+use crate::client::{Client, ClientError, ClientSettings, WatchNotice, is_host_and_port};
 use crate::id::Zxid;
 use crate::znode::{AddWatchMode, CreateMode, EventKind, OpError, Stat, ZnodePath};
 use crate::{clock, shutdown};
@@ -14,7 +14,7 @@ use crate::{clock, shutdown};
 /// Carries out one command in a session of its own.
 pub(super) async fn run(arguments: ZkArguments) -> Result<(), Failure> {
     let servers: Vec<_> = arguments.server.split(',').map(|server| server.trim().to_owned()).collect();
-    if let Some(bad) = servers.iter().find(|server| !crate::sidecar::is_host_and_port(server)) {
+    if let Some(bad) = servers.iter().find(|server| !is_host_and_port(server)) {
         let text = format!("{bad:?} is not HOST:PORT; give one such as 127.0.0.1:2181 with --server");
         return Err(Failure::usage(text));
     }

@@ -68,6 +68,17 @@ impl ClientSettings {
     }
 }
 
+/// Whether a text is `host:port`, with an IPv6 address in brackets.
+pub(crate) fn is_host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.' || byte == b'_';
+    let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(is_name),
+    };
+    is_host && port.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,5 +91,15 @@ mod tests {
         let (long, default) =
             (ClientSettings::default().with_session_timeout(forty), ClientSettings::default());
         assert_eq!((long.connect_timeout, long.backoff_cap), (default.connect_timeout, default.backoff_cap));
+    }
+
+    #[test]
+    fn servers_are_host_and_port() {
+        for good in ["a:1", "zk-0.zk.svc:2181", "10.0.0.1:2181", "[::1]:2181"] {
+            assert!(is_host_and_port(good), "{good}");
+        }
+        for bad in ["", "a", ":1", "a:0", "a:x", "::1:2181", "a b:1", "[a]:1", "a:70000"] {
+            assert!(!is_host_and_port(bad), "{bad}");
+        }
     }
 }

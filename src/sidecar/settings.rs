@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::client::ClientSettings;
+use crate::client::{ClientSettings, is_host_and_port};
 use crate::config::{Mistake, Scalar, duration, socket_addr};
 use crate::dns::{Ttls, Zone};
 use crate::registry::{
@@ -287,17 +287,6 @@ impl SidecarSettings {
 /// The longest TTL (RFC 8767 section 4 takes a week for the most that makes sense).
 const TTL_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// Whether a text is `host:port`, with an IPv6 address in brackets.
-pub(crate) fn is_host_and_port(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else { return false };
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.' || byte == b'_';
-    let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && host.bytes().all(is_name),
-    };
-    is_host && port.parse::<u16>().is_ok_and(|port| port != 0)
-}
-
 /// The host's name, which in Kubernetes is the pod's.
 fn host_name() -> String {
     let name = fs_err::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -374,15 +363,5 @@ log: {filter: rollcall=loud}
             mistakes[4].to_string(),
             "6:17: http.address: 127.0.0.1:53 is dns.address, too; give each a port of its own"
         );
-    }
-
-    #[test]
-    fn servers_are_host_and_port() {
-        for good in ["a:1", "zk-0.zk.svc:2181", "10.0.0.1:2181", "[::1]:2181"] {
-            assert!(is_host_and_port(good), "{good}");
-        }
-        for bad in ["", "a", ":1", "a:0", "a:x", "::1:2181", "a b:1", "[a]:1", "a:70000"] {
-            assert!(!is_host_and_port(bad), "{bad}");
-        }
     }
 }
