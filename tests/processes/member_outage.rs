@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rollcall::clock;
+
 use crate::support::dev::rollcall;
 use crate::support::dns::{A, Header, ask_udp, question};
 use crate::support::process::Signal;
@@ -18,7 +20,7 @@ const ZNODE: &str = "/rollcall/services/default/web/one";
 
 #[test]
 fn answers_go_on_while_a_rollcall_member_is_dead() {
-    run(Kind::Rollcall, |server| {
+    run(Kind::Rollcall, |server, _| {
         server.kill();
         thread::sleep(OUTAGE);
         server.restart();
@@ -27,17 +29,18 @@ fn answers_go_on_while_a_rollcall_member_is_dead() {
 
 #[test]
 fn answers_go_on_while_an_apache_member_is_dead() {
-    run(Kind::Apache, |server| {
+    run(Kind::Apache, |server, _| {
         server.kill();
         thread::sleep(OUTAGE);
         server.restart();
     });
 }
 
-/// A member that hangs keeps its sockets open, and when it goes on it finds the session overdue.
+/// A member that hangs keeps its sockets open; when it goes on, the session is overdue, or it is just saved by what the
+/// sockets hold.
 #[test]
 fn answers_go_on_while_a_rollcall_member_hangs() {
-    run(Kind::Rollcall, |server| {
+    run(Kind::Rollcall, |server, _| {
         let Server::Rollcall(dev) = server else { unreachable!("it was started as one") };
         dev.process().signal(Signal::STOP);
         thread::sleep(OUTAGE);
@@ -45,23 +48,40 @@ fn answers_go_on_while_a_rollcall_member_hangs() {
     });
 }
 
-fn run(kind: Kind, outage: impl FnOnce(&mut Server)) {
+/// The member goes on where the sidecar cannot reach it, until the session has expired: the registration is gone when it
+/// is back.
+#[test]
+fn answers_go_on_while_a_rollcall_member_lets_the_session_expire() {
+    let (before, after) = run(Kind::Rollcall, |server, folder| {
+        server.kill();
+        let away = clock::now();
+        let elsewhere = Server::start(Kind::Rollcall, folder);
+        wait_until("the registration expires", OUTAGE, || owner(&elsewhere).is_none());
+        drop(elsewhere);
+        thread::sleep(OUTAGE.saturating_sub(clock::now() - away));
+        server.restart();
+    });
+    assert_ne!(before, after, "nothing had to be repaired");
+}
+
+/// Returns the sessions that own the registration before and after.
+fn run(kind: Kind, outage: impl FnOnce(&mut Server, &Path)) -> (i64, i64) {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let web = WebServer::start_on("127.0.0.1");
     let mut server = Server::start(kind, folder.path());
     let sidecar = Sidecar::start(&server.address(), &web);
     wait_until("the sidecar answers", Duration::from_secs(30), || sidecar.answers() == 1);
-    wait_for("the instance is registered", Duration::from_secs(30), || owner(&server));
+    let before = wait_for("the instance is registered", Duration::from_secs(30), || owner(&server));
     let sampler = Sampler::start(sidecar.dns.number());
 
-    outage(&mut server);
+    outage(&mut server, folder.path());
 
     let repaired = wait_until("the registration is repaired", Duration::from_secs(30), || {
         owner(&server).is_some() && sidecar.is_fresh()
     });
     // Whatever is left of the session before must not take the instance away when it expires.
     thread::sleep(Duration::from_secs(15));
-    assert!(owner(&server).is_some(), "the registration went with the session before");
+    let after = owner(&server).expect("the registration did not go with the session before");
     assert!(sidecar.is_fresh(), "the view is stale again");
     let samples = sampler.stop();
     eprintln!("{} answers without a gap; registration repaired {repaired:?} after the outage", samples.count);
@@ -69,6 +89,7 @@ fn run(kind: Kind, outage: impl FnOnce(&mut Server)) {
     let least = OUTAGE.as_millis() / SAMPLE_EVERY.as_millis() / 2;
     assert!(u128::from(samples.count) > least, "only {} questions were asked", samples.count);
     assert!(!sidecar.process.log().contains("panicked"), "{}", sidecar.process.log());
+    (before, after)
 }
 
 /// The other way around: the member lives, and the sidecar is killed and starts again with the identity that it kept.
