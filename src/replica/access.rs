@@ -3,7 +3,7 @@
 //! Only `world:anyone` can match so far, since no authentication is offered yet: entries of other schemes
 //! grant nothing to anybody, and nobody can write new ones, so that no ACL promises what is not enforced.
 //!
-//! Source: `ZooKeeperServer.checkACL`, `PrepRequestProcessor.fixupACL` of Apache ZooKeeper.
+//! Source: `ZooKeeperServer.checkACL`, `PrepRequestProcessor.fixupACL`, `FinalRequestProcessor` (getACL) of Apache ZooKeeper.
 
 use std::collections::BTreeSet;
 
@@ -14,6 +14,20 @@ pub(super) fn check(acl: &[Acl], wanted: Permissions) -> Result<(), OpError> {
     let is_granted = acl.is_empty()
         || acl.iter().any(|entry| entry.principal.is_anyone() && entry.permissions.grants(wanted));
     if is_granted { Ok(()) } else { Err(OpError::NoAuth) }
+}
+
+/// An ACL as a client may see it: whoever may not change it is not shown the digests of passwords, which could be tried
+/// out elsewhere.
+pub(super) fn shown(acl: &[Acl]) -> Vec<Acl> {
+    let mut shown = acl.to_vec();
+    if check(acl, Permissions::ADMIN).is_err() {
+        for entry in shown.iter_mut().filter(|entry| entry.principal.scheme == "digest") {
+            if let Some((user, _digest)) = entry.principal.id.split_once(':') {
+                entry.principal.id = format!("{user}:x");
+            }
+        }
+    }
+    shown
 }
 
 /// Checks an ACL that a client wants to write, and drops repeated entries.
@@ -45,6 +59,18 @@ mod tests {
         let principal = Principal { scheme: "digest".into(), id: "alice:x".into() };
         let alices = [Acl { permissions: Permissions::ALL, principal }];
         assert_eq!(check(&alices, Permissions::READ), Err(OpError::NoAuth));
+    }
+
+    #[test]
+    fn digests_are_shown_to_those_alone_who_may_change_them() {
+        let alices = |id: &str| {
+            let principal = Principal { scheme: "digest".into(), id: id.into() };
+            Acl { permissions: Permissions::ALL, principal }
+        };
+        let read_only = [Acl::anyone(Permissions::READ), alices("alice:pw=")];
+        assert_eq!(shown(&read_only), [Acl::anyone(Permissions::READ), alices("alice:x")]);
+        let open = [Acl::open(), alices("alice:pw=")];
+        assert_eq!(shown(&open), open);
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(super) fn read(
         Request::GetAcl { path } => {
             let node = find(tree, path)?;
             access::check(node.acl(), Permissions(Permissions::READ.0 | Permissions::ADMIN.0))?;
-            Ok(Response::Acl(node.acl().to_vec(), node.stat()))
+            Ok(Response::Acl(access::shown(node.acl()), node.stat()))
         }
         Request::GetChildren { path, watch } => {
             let (names, _) = children(tree, watches, connection, path, *watch)?;
