@@ -283,43 +283,64 @@ async fn walk(client: &Client, layout: &Layout) -> Result<Walk, ClientError> {
         let client = client.clone();
         async move { children(&client, path).await }
     };
-    let namespaces = labels(list(layout.root().to_owned()).await?);
-    let in_namespaces = pipelined(namespaces, |namespace| list(layout.namespace(namespace))).await?;
-    let services: Vec<_> = in_namespaces
-        .into_iter()
-        .flat_map(|(namespace, names)| {
-            labels(names).into_iter().map(move |name| ServiceKey { namespace: namespace.clone(), name })
-        })
-        .collect();
+    let mut walk = Walk::default();
+    // Without the root's own list nothing is known: its refusal is an error.
+    let namespaces = match client.children(layout.root()).await {
+        Ok((names, _)) => labels(names),
+        Err(error) if error.op_error() == Some(OpError::NoNode) => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let mut services = Vec::new();
+    for (namespace, listed) in pipelined(namespaces, |namespace| list(layout.namespace(namespace))).await? {
+        match listed {
+            Ok(names) => services
+                .extend(names.into_iter().map(|name| ServiceKey { namespace: namespace.clone(), name })),
+            Err(refusal) => {
+                walk.refused.insert(namespace, refusal);
+            }
+        }
+    }
     let znodes =
         pipelined(services.clone(), |service| read_znode(client.clone(), layout.service(service))).await?;
-    let in_services = pipelined(services, |service| list(layout.service(service))).await?;
-    let instances = in_services.into_iter().flat_map(|(service, names)| {
-        labels(names).into_iter().map(move |id| (service.clone(), id)).collect::<Vec<_>>()
-    });
+    walk.services = znodes
+        .into_iter()
+        .filter(|(_, znode)| *znode != ReadOutcome::Missing)
+        .map(|(service, znode)| (service, WalkedService { znode, instances: Ok(BTreeMap::new()) }))
+        .collect();
+    let mut instances = Vec::new();
+    for (service, listed) in pipelined(services, |service| list(layout.service(service))).await? {
+        match listed {
+            Ok(ids) => instances.extend(ids.into_iter().map(|id| (service.clone(), id))),
+            Err(refusal) => {
+                if let Some(walked) = walk.services.get_mut(&service) {
+                    walked.instances = Err(refusal);
+                }
+            }
+        }
+    }
     let records = pipelined(instances, |(service, id): &(ServiceKey, Label)| {
         read_znode(client.clone(), layout.instance(service, id))
     })
     .await?;
-    let mut walk: Walk = znodes
-        .into_iter()
-        .filter(|(_, znode)| *znode != ReadOutcome::Missing)
-        .map(|(service, znode)| (service, WalkedService { znode, instances: BTreeMap::new() }))
-        .collect();
     for ((service, id), record) in records {
-        if let Some(walked) = walk.get_mut(&service).filter(|_| record != ReadOutcome::Missing) {
-            walked.instances.insert(id, record);
+        let walked = walk.services.get_mut(&service).and_then(|walked| walked.instances.as_mut().ok());
+        if let Some(instances) = walked.filter(|_| record != ReadOutcome::Missing) {
+            instances.insert(id, record);
         }
     }
     Ok(walk)
 }
 
-/// The names of a znode's children; none when it is missing. A refusal is an error: what may not be listed is not gone.
-async fn children(client: &Client, path: String) -> Result<Vec<String>, ClientError> {
+/// The names of a znode's children that are labels, none when it is missing; or the server's refusal, which is not the
+/// same as having none.
+async fn children(client: &Client, path: String) -> Result<Result<Vec<Label>, OpError>, ClientError> {
     match client.children(path.as_str()).await {
-        Ok((names, _)) => Ok(names),
-        Err(error) if error.op_error() == Some(OpError::NoNode) => Ok(Vec::new()),
-        Err(error) => Err(error),
+        Ok((names, _)) => Ok(Ok(labels(names))),
+        Err(error) => match error.op_error() {
+            Some(OpError::NoNode) => Ok(Ok(Vec::new())),
+            Some(refusal @ OpError::NoAuth) => Ok(Err(refusal)),
+            _ => Err(error),
+        },
     }
 }
 

@@ -33,15 +33,21 @@ pub enum ReadOutcome {
 }
 
 /// Everything below the root, as one walk found it.
-pub type Walk = BTreeMap<ServiceKey, WalkedService>;
+#[derive(Clone, Debug, Default)]
+pub struct Walk {
+    /// The services that were found.
+    pub services: BTreeMap<ServiceKey, WalkedService>,
+    /// Namespaces whose services the server does not list for us: what is known of them stays.
+    pub refused: BTreeMap<Label, OpError>,
+}
 
 /// A service as a walk found it.
 #[derive(Clone, Debug)]
 pub struct WalkedService {
     /// Its own znode.
     pub znode: ReadOutcome,
-    /// Its instances by id.
-    pub instances: BTreeMap<Label, ReadOutcome>,
+    /// Its instances by id, or why the server does not list them for us: what is known of them stays then.
+    pub instances: Result<BTreeMap<Label, ReadOutcome>, OpError>,
 }
 
 /// The view, and what was counted while it grew.
@@ -77,21 +83,33 @@ impl MirrorState {
             self.view.is_loaded = true;
             self.has_changed = true;
         }
-        let gone: Vec<_> =
-            self.view.services.keys().filter(|service| !walk.contains_key(*service)).cloned().collect();
+        for (namespace, error) in &walk.refused {
+            self.skip(&format_args!("the list of namespace {namespace}"), error);
+        }
+        let is_gone = |service: &&ServiceKey| {
+            !walk.services.contains_key(*service) && !walk.refused.contains_key(&service.namespace)
+        };
+        let gone: Vec<_> = self.view.services.keys().filter(is_gone).cloned().collect();
         for service in gone {
             self.on_service(&service, &ReadOutcome::Missing);
         }
-        for (service, walked) in walk {
+        for (service, walked) in &walk.services {
             self.on_service(service, &walked.znode);
+            let instances = match &walked.instances {
+                Ok(instances) => instances,
+                Err(error) => {
+                    self.skip(&format_args!("the list of {service}"), error);
+                    continue;
+                }
+            };
             let gone: Vec<_> = self.view.services.get(service).map_or_else(Vec::new, |known| {
                 let ids = known.instances.iter().map(|instance| &instance.id);
-                ids.filter(|id| !walked.instances.contains_key(*id)).cloned().collect()
+                ids.filter(|id| !instances.contains_key(*id)).cloned().collect()
             });
             for id in gone {
                 self.on_instance(service, &id, &ReadOutcome::Missing);
             }
-            for (id, outcome) in &walked.instances {
+            for (id, outcome) in instances {
                 self.on_instance(service, id, outcome);
             }
         }
@@ -191,7 +209,7 @@ mod tests {
     #[test]
     fn reads_grow_the_view_and_unchanged_services_are_shared() {
         let mut state = MirrorState::default();
-        state.on_walk(&Walk::new());
+        state.on_walk(&Walk::default());
         let empty = state.take_changed().unwrap();
         assert!(empty.is_loaded && empty.services.is_empty());
 
@@ -244,12 +262,30 @@ mod tests {
             data: Some(Bytes::from_static(br#"{"min_healthy":2,"later":1}"#)),
             stat: Stat { mzxid: zxid(2), pzxid: zxid(10), ..Stat::default() },
         };
-        state.on_walk(&Walk::from([(key("web"), WalkedService { znode, instances: instances.into() })]));
+        state.on_walk(&walk_of("web", WalkedService { znode, instances: Ok(instances.into()) }));
         let view = state.take_changed().unwrap();
         assert_eq!(view.services.len(), 1);
         assert_eq!(ids(&view, "web"), ["b", "c"]);
         assert_eq!(view.services[&key("web")].settings.min_healthy, 2);
         assert_eq!(view.zxid, zxid(10), "a deletion shows in the service's own stat");
+    }
+
+    #[test]
+    fn what_may_not_be_listed_stays_and_hides_nothing_else() {
+        let mut state = MirrorState::default();
+        state.on_read(&instance("web", "a"), &found(&record(80), 5));
+        let mut walk = Walk::default();
+        walk.refused.insert(label("default"), OpError::NoAuth);
+        walk.refused.insert(label("secret"), OpError::NoAuth);
+        state.on_walk(&walk);
+        let view = state.take_changed().unwrap();
+        assert!(view.is_loaded);
+        assert_eq!(ids(&view, "web"), ["a"]);
+
+        let znode = ReadOutcome::Found { data: None, stat: Stat::default() };
+        state.on_walk(&walk_of("web", WalkedService { znode, instances: Err(OpError::NoAuth) }));
+        assert!(state.take_changed().is_none());
+        assert_eq!(state.unreadable(), 3);
     }
 
     #[test]
@@ -263,6 +299,10 @@ mod tests {
         state.on_read(&Place::Service(key("web")), &found("[]]", 8));
         assert_eq!(state.unreadable(), 4);
         assert_eq!(ids(state.take_changed().as_ref().unwrap(), "web"), ["a"]);
+    }
+
+    fn walk_of(service: &str, walked: WalkedService) -> Walk {
+        Walk { services: BTreeMap::from([(key(service), walked)]), ..Walk::default() }
     }
 
     fn label(text: &str) -> Label {
