@@ -102,8 +102,10 @@ pub const CLIENT_SESSIONS_EXPIRED: Metric =
 /// Requests to members.
 pub const CLIENT_REQUESTS: Metric = metric("rollcall_client_requests_total", "Requests made to members.");
 /// Failed requests to members.
-pub const CLIENT_REQUESTS_FAILED: Metric =
-    metric("rollcall_client_requests_failed_total", "Requests to members that ended in an error.");
+pub const CLIENT_REQUESTS_FAILED: Metric = metric(
+    "rollcall_client_requests_failed_total",
+    "Requests to members that got no answer: refusals are answers.",
+);
 /// Watch events.
 pub const CLIENT_WATCH_EVENTS: Metric =
     metric("rollcall_client_watch_events_total", "Watch events received.");

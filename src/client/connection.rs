@@ -279,7 +279,10 @@ impl Connection {
 
     fn complete(&mut self, ticket: Ticket, result: Result<Reply, ClientError>) {
         if let Err(error) = &result {
-            self.stats.requests_failed.add_one();
+            // What a server refuses it has answered: a client may well expect it.
+            if error.op_error().is_none() {
+                self.stats.requests_failed.add_one();
+            }
             self.span.in_scope(|| debug!(%error, "request failed"));
         }
         if let Some(answer) = self.answers.remove(&ticket) {

@@ -87,7 +87,7 @@ impl ClientStats {
         self.requests.get()
     }
 
-    /// Requests that ended in an error, the server's own answers included.
+    /// Requests that got no answer; a refusal is one.
     pub fn requests_failed(&self) -> u64 {
         self.requests_failed.get()
     }

@@ -210,6 +210,29 @@ mod tests {
         assert_eq!(next_due(start, suspended, second, Duration::ZERO), suspended);
     }
 
+    #[test]
+    fn in_virtual_time_a_dead_target_is_failing_within_interval_times_fall() {
+        let (start, interval, fall) = (crate::clock::now(), Duration::from_secs(1), 3);
+        let mut rng = fastrand::Rng::with_seed(7);
+        for died_after_ms in (0..2_000).step_by(7) {
+            let died = start + Duration::from_millis(died_after_ms);
+            let (mut due, mut health) = (start, Health::new(1, fall));
+            let fell = loop {
+                // A connection is refused at once; one that is accepted takes its time.
+                let answered = if due < died { due + interval / 3 } else { due };
+                if health.on_result(due < died) == Some(HealthState::Failing) {
+                    break answered;
+                }
+                due = next_due(due, answered, interval, interval.mul_f64(0.1 * rng.f64()));
+            };
+            assert!(
+                fell - died <= interval * fall,
+                "died after {died_after_ms} ms, found {:?} later",
+                fell - died
+            );
+        }
+    }
+
     #[tokio::test]
     async fn a_tcp_check_passes_when_the_connection_is_accepted() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
