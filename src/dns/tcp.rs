@@ -6,18 +6,20 @@
 //!
 //! A connection ends when its client closes it, stays silent for `idle_timeout`, takes longer than
 //! `message_timeout` over one query or over taking answers, sends what is no query, or at shutdown. While all
-//! permits are taken, new connections wait in the kernel's queue; errors of `accept`, such as too many open
-//! files, are waited out and never spun on.
+//! permits are taken, each new connection ends the one that has been silent longest (RFC 7766 section 6.2.3);
+//! when none is silent it waits, and those after it in the kernel's queue. Errors of `accept`, such as too many
+//! open files, are waited out and never spun on.
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,7 +30,7 @@ use super::handler::{Handler, Outcome, Transport};
 /// Bounds of the TCP side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpSettings {
-    /// Connections at a time. Default 256; each takes about 10 KiB. Fewer make long answers wait.
+    /// Connections at a time. Default 256; each takes about 10 KiB. Fewer end silent ones sooner.
     pub connections_max: usize,
     /// How long a connection may stay silent between queries. Default 10 s.
     pub idle_timeout: Duration,
@@ -54,19 +56,21 @@ pub async fn run(
     shutdown: CancellationToken,
 ) {
     let permits = Arc::new(Semaphore::new(settings.connections_max));
+    let wanted = Arc::new(Notify::new());
     let connections = TaskTracker::new();
     let mut pause = ACCEPT_PAUSE_MIN;
     loop {
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            accepted = accept(&listener, &permits) => accepted,
+            accepted = accept(&listener, &permits, &wanted) => accepted,
         };
         match accepted {
             Ok((stream, client, permit)) => {
                 pause = ACCEPT_PAUSE_MIN;
-                let connection = Connection { stream, client, handler: Arc::clone(&handler), settings };
-                let open = OpenConnection::new(Arc::clone(&handler), permit);
+                let (handler, wanted) = (Arc::clone(&handler), Arc::clone(&wanted));
+                let connection = Connection { stream, client, handler, wanted, settings };
+                let open = OpenConnection::new(Arc::clone(&connection.handler), permit);
                 let shutdown = shutdown.clone();
                 connections.spawn(async move {
                     connection.run(shutdown).await;
@@ -87,9 +91,19 @@ pub async fn run(
 
 type Accepted = (TcpStream, SocketAddr, OwnedSemaphorePermit);
 
-async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> io::Result<Accepted> {
-    let permit = Arc::clone(permits).acquire_owned().await.expect("the semaphore is never closed");
+async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>, wanted: &Notify) -> io::Result<Accepted> {
     let (stream, client) = listener.accept().await?;
+    let permit = match Arc::clone(permits).try_acquire_owned() {
+        Ok(permit) => permit,
+        Err(_) => {
+            // Those that wait are told in the order in which they began to.
+            wanted.notify_one();
+            let permit = Arc::clone(permits).acquire_owned().await.expect("the semaphore is never closed");
+            // If the place came from elsewhere and nobody was told, nobody has to be any more.
+            pin!(wanted.notified()).enable();
+            permit
+        }
+    };
     Ok((stream, client, permit))
 }
 
@@ -116,6 +130,8 @@ struct Connection {
     stream: TcpStream,
     client: SocketAddr,
     handler: Arc<Handler>,
+    /// Tells one silent connection to make room.
+    wanted: Arc<Notify>,
     settings: TcpSettings,
 }
 
@@ -126,6 +142,8 @@ enum End {
     Closed,
     #[error("it was idle")]
     Idle,
+    #[error("it was idle, and another needed its place")]
+    MadeRoom,
     #[error("a message took too long")]
     Slow,
     #[error("it carried what is no query")]
@@ -199,7 +217,12 @@ impl Connection {
     /// Reads until the next query is whole. Its clock starts with its first octet, however it trickles.
     async fn receive(&mut self, input: &mut BytesMut) -> Result<(), End> {
         if input.is_empty() {
-            match timeout(self.settings.idle_timeout, self.stream.read_buf(input)).await {
+            let read = tokio::select! {
+                biased;
+                read = timeout(self.settings.idle_timeout, self.stream.read_buf(input)) => read,
+                () = self.wanted.notified() => return Err(End::MadeRoom),
+            };
+            match read {
                 Err(_) => return Err(End::Idle),
                 Ok(Ok(0)) => return Err(End::Closed),
                 Ok(read) => read?,
@@ -303,6 +326,41 @@ mod tests {
         waiting.write_all(&query(9)).await.unwrap();
         assert!(within(receive(&mut silent)).await.is_none());
         assert_eq!(within(receive(&mut waiting)).await.unwrap().metadata.id, 9);
+    }
+
+    #[tokio::test]
+    async fn silent_connections_make_room_the_longest_silent_first() {
+        let server = start(TcpSettings { connections_max: 2, ..TcpSettings::default() });
+        let mut first = server.connect().await;
+        first.write_all(&query(1)).await.unwrap();
+        within(receive(&mut first)).await.unwrap();
+        let mut second = server.connect().await;
+        second.write_all(&query(2)).await.unwrap();
+        within(receive(&mut second)).await.unwrap();
+
+        let begin = crate::clock::now();
+        let mut third = server.connect().await;
+        third.write_all(&query(3)).await.unwrap();
+        assert_eq!(within(receive(&mut third)).await.unwrap().metadata.id, 3);
+        assert!(begin.elapsed() < TcpSettings::default().idle_timeout / 2, "not only when one timed out");
+        assert!(within(receive(&mut first)).await.is_none(), "it made room");
+        second.write_all(&query(4)).await.unwrap();
+        assert_eq!(within(receive(&mut second)).await.unwrap().metadata.id, 4);
+    }
+
+    #[tokio::test]
+    async fn a_place_that_became_free_by_itself_costs_nobody_theirs() {
+        let server = start(TcpSettings { connections_max: 1, ..TcpSettings::default() });
+        let mut busy = server.connect().await;
+        // Half a query: it is not silent, so it is not ended.
+        busy.write_all(&query(1)[..5]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let mut next = server.connect().await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(busy);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        next.write_all(&query(2)).await.unwrap();
+        assert_eq!(within(receive(&mut next)).await.unwrap().metadata.id, 2);
     }
 
     #[tokio::test]
