@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tracing::{debug, warn};
 
 use super::four_letter;
@@ -28,15 +28,18 @@ pub(super) enum ConnectionEvent {
     Disconnected(ConnectionId),
 }
 
-/// Requests of one connection whose reply is not written yet. At the bound its socket is not read, so that TCP slows
+/// Requests of one connection that may be unanswered at a time. At the bound its socket is not read, so that TCP slows
 /// the client down; a group commit is well filled by far fewer.
 const UNANSWERED_MAX: u32 = 256;
 /// The same in bytes of requests, but for a single one that is longer.
 const UNANSWERED_BYTES_MAX: usize = 4 << 20;
 /// What a request takes of these two: one part in 256 of the first, and of the second as it is long.
 const UNITS_MAX: u32 = 4 * UNANSWERED_MAX;
+/// Bytes of replies that may wait for a client; beyond, its socket is not read until some are written. Much, since a
+/// client that writes and reads in turns would wait for us while we wait for it.
+const REPLY_BYTES_MAX: usize = 64 << 20;
 /// Bytes of notifications that may wait for a client that does not read; beyond, the connection is closed, since
-/// they must neither be dropped nor grow without bound. Replies are bounded by what was asked.
+/// they must neither be dropped nor grow without bound.
 const NOTICE_BYTES_MAX: usize = 64 << 20;
 /// How long a client may take to read what is queued when its connection is closed from this side.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
@@ -51,9 +54,22 @@ const WRITE_BYTES: usize = 64 << 10;
 pub(super) struct Outbox {
     peer: SocketAddr,
     frames: mpsc::UnboundedSender<Outgoing>,
-    notice_bytes: Arc<AtomicUsize>,
+    queue: Arc<Queue>,
+    /// What each request took, in their order, which is that of the replies.
+    asked: mpsc::UnboundedReceiver<Asked>,
+    stats: Arc<MemberStats>,
     /// Tells the connection when this is dropped.
     _open: oneshot::Sender<()>,
+}
+
+/// What is under way, as its reader, its writer and the driver see it.
+#[derive(Debug)]
+struct Queue {
+    unanswered: Semaphore,
+    reply_bytes: AtomicUsize,
+    notice_bytes: AtomicUsize,
+    /// Some of it was written.
+    drained: Notify,
 }
 
 #[derive(Debug)]
@@ -64,7 +80,7 @@ enum Outgoing {
     Text(String),
 }
 
-/// A request whose reply is not written yet.
+/// A request that is not answered yet.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
     /// What it takes of [`UNITS_MAX`].
@@ -79,17 +95,33 @@ impl Outbox {
     }
 
     /// Queues the reply to one frame.
-    pub(super) fn reply(&self, frame: Vec<u8>) {
+    pub(super) fn reply(&mut self, frame: Vec<u8>) {
+        if let Ok(Asked { units, came }) = self.asked.try_recv() {
+            self.stats.count_reply(clock::now().saturating_duration_since(came));
+            self.queue.unanswered.add_permits(units as usize);
+        }
+        self.queue.reply_bytes.fetch_add(frame.len(), Ordering::Relaxed);
         // A writer that is gone has dropped its end; the reader says so to the driver.
         let _ = self.frames.send(Outgoing::Reply(frame));
     }
 
     /// Queues a frame that answers none; false when the client has too much waiting already.
     pub(super) fn notify(&self, frame: Vec<u8>) -> bool {
-        let queued = self.notice_bytes.fetch_add(frame.len(), Ordering::Relaxed) + frame.len();
+        self.stats.sent.fetch_add(1, Ordering::Relaxed);
+        let queued = self.queue.notice_bytes.fetch_add(frame.len(), Ordering::Relaxed) + frame.len();
         // As above.
         let _ = self.frames.send(Outgoing::Notice(frame));
         queued <= NOTICE_BYTES_MAX
+    }
+}
+
+impl Drop for Outbox {
+    /// What will never be answered is not outstanding any more.
+    fn drop(&mut self) {
+        self.asked.close();
+        while self.asked.try_recv().is_ok() {
+            self.stats.outstanding.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -109,42 +141,38 @@ impl Connection {
         // Only latency suffers without it.
         let _ = socket.set_nodelay(true);
         let (read_half, write_half) = socket.into_split();
-        let (frames, queue) = mpsc::unbounded_channel();
-        let notice_bytes = Arc::new(AtomicUsize::new(0));
+        let (frames, outgoing) = mpsc::unbounded_channel();
+        let (asking, asked) = mpsc::unbounded_channel();
         let (open, dropped) = oneshot::channel();
+        let queue = Arc::new(Queue {
+            unanswered: Semaphore::new(UNITS_MAX as usize),
+            reply_bytes: AtomicUsize::new(0),
+            notice_bytes: AtomicUsize::new(0),
+            drained: Notify::new(),
+        });
         let texts = frames.downgrade();
-        let outbox = Outbox { peer: self.peer, frames, notice_bytes: notice_bytes.clone(), _open: open };
+        let (peer, stats) = (self.peer, self.stats.clone());
+        let outbox = Outbox { peer, frames, queue: queue.clone(), asked, stats, _open: open };
         if self.events.send(ConnectionEvent::Connected(self.id, outbox)).await.is_err() {
             return;
         }
-        let unanswered = Semaphore::new(UNITS_MAX as usize);
-        let (asked, mut answered) = mpsc::unbounded_channel();
-        let reader = self.read_frames(read_half, &texts, &unanswered, asked);
-        let writer = self.write_frames(write_half, queue, &notice_bytes, &unanswered, &mut answered);
+        let reader = self.read_frames(read_half, &texts, &queue, asking);
+        let writer = write_frames(write_half, outgoing, &queue);
         let overdue = async {
             // It is never sent anything: this is the driver's dropping the outbox.
             let _ = dropped.await;
             tokio::time::sleep(FLUSH_TIME).await;
         };
-        {
-            tokio::pin!(reader, writer);
-            tokio::select! {
-                // The driver dropped the outbox and all is written, or the socket cannot be written any more.
-                () = &mut writer => {}
-                () = &mut reader => {
-                    // The driver drops the outbox now, which ends the writer once replies in the queue are out.
-                    let _ = self.events.send(ConnectionEvent::Disconnected(self.id)).await;
-                    let _ = tokio::time::timeout(FLUSH_TIME, writer).await;
-                }
-                () = overdue => {
-                    debug!(connection = self.id.0, peer = %self.peer, "gave up on a client that does not read");
-                }
+        tokio::pin!(reader, writer);
+        tokio::select! {
+            // The driver dropped the outbox and all is written, or the socket cannot be written any more.
+            () = &mut writer => {}
+            () = &mut reader => {
+                // The driver drops the outbox now, which ends the writer once replies in the queue are out.
+                let _ = self.events.send(ConnectionEvent::Disconnected(self.id)).await;
+                let _ = tokio::time::timeout(FLUSH_TIME, writer).await;
             }
-        }
-        // What will never be answered is not outstanding any more.
-        answered.close();
-        while answered.try_recv().is_ok() {
-            self.stats.outstanding.fetch_sub(1, Ordering::Relaxed);
+            () = overdue => debug!(connection = self.id.0, peer = %self.peer, "gave up on a client that does not read"),
         }
     }
 
@@ -152,8 +180,8 @@ impl Connection {
         &self,
         socket: OwnedReadHalf,
         texts: &mpsc::WeakUnboundedSender<Outgoing>,
-        unanswered: &Semaphore,
-        asked: mpsc::UnboundedSender<Asked>,
+        queue: &Queue,
+        asking: mpsc::UnboundedSender<Asked>,
     ) {
         let Self { id, peer, settings, events, stats } = self;
         let mut buffer = BytesMut::new();
@@ -173,13 +201,19 @@ impl Connection {
                 match split_frame(&mut buffer, settings.frame_bytes_max) {
                     Ok(None) => break,
                     Ok(Some(frame)) => {
+                        while queue.reply_bytes.load(Ordering::Relaxed) > REPLY_BYTES_MAX {
+                            queue.drained.notified().await;
+                        }
                         let units = units_of(frame.len());
-                        let Ok(permits) = unanswered.acquire_many(units).await else { return };
+                        let Ok(permits) = queue.unanswered.acquire_many(units).await else { return };
                         permits.forget();
                         stats.received.fetch_add(1, Ordering::Relaxed);
                         stats.outstanding.fetch_add(1, Ordering::Relaxed);
-                        // A writer that is gone ends this connection.
-                        let _ = asked.send(Asked { units, came: clock::now() });
+                        if asking.send(Asked { units, came: clock::now() }).is_err() {
+                            // The driver has dropped the outbox: this connection ends.
+                            stats.outstanding.fetch_sub(1, Ordering::Relaxed);
+                            return;
+                        }
                         if events.send(ConnectionEvent::Frame(*id, frame)).await.is_err() {
                             return;
                         }
@@ -209,57 +243,46 @@ impl Connection {
             }
         }
     }
+}
 
-    /// Replies come in the order of the requests, so that `answered` has what each of them took.
-    async fn write_frames(
-        &self,
-        mut socket: OwnedWriteHalf,
-        mut queue: mpsc::UnboundedReceiver<Outgoing>,
-        notice_bytes: &AtomicUsize,
-        unanswered: &Semaphore,
-        answered: &mut mpsc::UnboundedReceiver<Asked>,
-    ) {
-        let mut batch = Vec::new();
-        while let Some(first) = queue.recv().await {
-            let (mut replies, mut notices, mut notice_count) = (0, 0, 0);
-            let mut next = Some(first);
-            while let Some(outgoing) = next {
-                let frame = match outgoing {
-                    Outgoing::Reply(frame) => {
-                        replies += 1;
-                        frame
-                    }
-                    Outgoing::Notice(frame) => {
-                        notices += frame.len();
-                        notice_count += 1;
-                        frame
-                    }
-                    Outgoing::Text(text) => text.into_bytes(),
-                };
-                if batch.is_empty() {
-                    batch = frame;
-                } else {
-                    batch.extend_from_slice(&frame);
+async fn write_frames(
+    mut socket: OwnedWriteHalf,
+    mut outgoing: mpsc::UnboundedReceiver<Outgoing>,
+    queue: &Queue,
+) {
+    let mut batch = Vec::new();
+    while let Some(first) = outgoing.recv().await {
+        let (mut replies, mut notices) = (0, 0);
+        let mut next = Some(first);
+        while let Some(taken) = next {
+            let frame = match taken {
+                Outgoing::Reply(frame) => {
+                    replies += frame.len();
+                    frame
                 }
-                next = if batch.len() < WRITE_BYTES { queue.try_recv().ok() } else { None };
+                Outgoing::Notice(frame) => {
+                    notices += frame.len();
+                    frame
+                }
+                Outgoing::Text(text) => text.into_bytes(),
+            };
+            if batch.is_empty() {
+                batch = frame;
+            } else {
+                batch.extend_from_slice(&frame);
             }
-            if socket.write_all(&batch).await.is_err() {
-                return;
-            }
-            batch = Vec::new();
-            notice_bytes.fetch_sub(notices, Ordering::Relaxed);
-            self.stats.sent.fetch_add(notice_count, Ordering::Relaxed);
-            let now = clock::now();
-            for _ in 0..replies {
-                // The reply that opens a session answers a frame like every other.
-                let Ok(Asked { units, came }) = answered.try_recv() else { break };
-                self.stats.count_reply(now.saturating_duration_since(came));
-                unanswered.add_permits(units as usize);
-            }
+            next = if batch.len() < WRITE_BYTES { outgoing.try_recv().ok() } else { None };
         }
-        // A socket that the client has closed already has nothing to flush.
-        let _ = socket.shutdown().await;
+        if socket.write_all(&batch).await.is_err() {
+            return;
+        }
+        batch = Vec::new();
+        queue.notice_bytes.fetch_sub(notices, Ordering::Relaxed);
+        queue.reply_bytes.fetch_sub(replies, Ordering::Relaxed);
+        queue.drained.notify_one();
     }
+    // A socket that the client has closed already has nothing to flush.
+    let _ = socket.shutdown().await;
 }
 
 /// What a request takes of [`UNITS_MAX`].
@@ -288,7 +311,9 @@ mod tests {
             stats: Arc::new(MemberStats::default()),
         };
         let connection = tokio::spawn(connection.run(socket));
-        let Some(ConnectionEvent::Connected(_, outbox)) = seen.recv().await else { panic!("not connected") };
+        let Some(ConnectionEvent::Connected(_, mut outbox)) = seen.recv().await else {
+            panic!("not connected")
+        };
         outbox.reply(vec![0; 64 << 20]);
         drop(outbox);
         tokio::time::timeout(FLUSH_TIME * 2, connection).await.expect("it ends").unwrap();

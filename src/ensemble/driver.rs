@@ -108,7 +108,7 @@ impl Driver {
                 Output::SnapshotSlice(slice) => LogCommand::SnapshotSlice(slice),
                 Output::FinishSnapshot { zxid, digest } => LogCommand::FinishSnapshot { zxid, digest },
                 Output::Reply(id, frame) => {
-                    if let Some(outbox) = self.outboxes.get(&id) {
+                    if let Some(outbox) = self.outboxes.get_mut(&id) {
                         outbox.reply(frame);
                     }
                     continue;
