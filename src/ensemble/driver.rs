@@ -151,8 +151,12 @@ impl Driver {
                 self.stats.refusals.fetch_add(1, Ordering::Relaxed);
                 warn!(connection = id.0, peer = %outbox.peer(), %reason, "closing a connection for what it sent");
             }
+            CloseReason::ClientAhead { .. } => {
+                let advice =
+                    "it knows a longer history: this member's data are younger or not the ones it knows";
+                warn!(connection = id.0, peer = %outbox.peer(), %reason, advice, "refusing a client");
+            }
             CloseReason::NoSuchSession
-            | CloseReason::ClientAhead { .. }
             | CloseReason::SessionClosed
             | CloseReason::SessionExpired
             | CloseReason::SessionMoved

@@ -32,14 +32,14 @@ pub(super) fn read(
                 return Err(OpError::BadArguments);
             }
             if *watch {
-                watches.add(connection, path, WatchKind::Data);
+                watches.add(connection, path, WatchKind::Data)?;
             }
             Ok(Response::Stat(find(tree, path)?.stat()))
         }
         Request::GetData { path, watch } => {
             let node = readable(tree, path)?;
             if *watch {
-                watches.add(connection, path, WatchKind::Data);
+                watches.add(connection, path, WatchKind::Data)?;
             }
             Ok(Response::Data(node.data().map(Bytes::copy_from_slice), node.stat()))
         }
@@ -57,7 +57,7 @@ pub(super) fn read(
             Ok(Response::ChildrenStat(names, node.stat()))
         }
         Request::AddWatch { path, mode } => {
-            watches.add(connection, path, (*mode).into());
+            watches.add(connection, path, (*mode).into())?;
             Ok(Response::WatchAdded)
         }
         Request::CheckWatches { path, kind } => {
@@ -88,12 +88,16 @@ pub(super) fn read(
 }
 
 /// Takes back the watches of a client that was away; returns what it missed, to be told before the reply.
+///
+/// # Errors
+///
+/// When they are more than one connection may have.
 pub(super) fn set_watches(
     tree: &Tree,
     watches: &mut Watches,
     connection: ConnectionId,
     request: &SetWatches,
-) -> Vec<WatchedEvent> {
+) -> Result<Vec<WatchedEvent>, OpError> {
     let mut missed = Vec::new();
     let mut miss = |kind, path: &String| missed.push(WatchedEvent { kind, path: path.clone() });
     for path in &request.data {
@@ -102,13 +106,13 @@ pub(super) fn set_watches(
             Some(node) if node.persisted().mzxid > request.relative_zxid => {
                 miss(EventKind::DataChanged, path)
             }
-            Some(_) => watches.add(connection, path, WatchKind::Data),
+            Some(_) => watches.add(connection, path, WatchKind::Data)?,
         }
     }
     for path in &request.exist {
         match tree.node(path) {
             Some(_) => miss(EventKind::Created, path),
-            None => watches.add(connection, path, WatchKind::Data),
+            None => watches.add(connection, path, WatchKind::Data)?,
         }
     }
     for path in &request.child {
@@ -117,12 +121,16 @@ pub(super) fn set_watches(
             Some(node) if node.persisted().pzxid > request.relative_zxid => {
                 miss(EventKind::ChildrenChanged, path)
             }
-            Some(_) => watches.add(connection, path, WatchKind::Child),
+            Some(_) => watches.add(connection, path, WatchKind::Child)?,
         }
     }
-    request.persistent.iter().for_each(|path| watches.add(connection, path, WatchKind::Persistent));
-    request.persistent_recursive.iter().for_each(|path| watches.add(connection, path, WatchKind::Recursive));
-    missed
+    for path in &request.persistent {
+        watches.add(connection, path, WatchKind::Persistent)?;
+    }
+    for path in &request.persistent_recursive {
+        watches.add(connection, path, WatchKind::Recursive)?;
+    }
+    Ok(missed)
 }
 
 fn find<'a>(tree: &'a Tree, path: &str) -> Result<NodeRef<'a>, OpError> {
@@ -143,8 +151,14 @@ fn children<'a>(
     watch: bool,
 ) -> Result<(Vec<String>, NodeRef<'a>), OpError> {
     let node = readable(tree, path)?;
+    if node.children().map(str::len).sum::<usize>() > CHILDREN_BYTES_MAX {
+        return Err(OpError::MarshallingError);
+    }
     if watch {
-        watches.add(connection, path, WatchKind::Child);
+        watches.add(connection, path, WatchKind::Child)?;
     }
     Ok((node.children().map(str::to_owned).collect(), node))
 }
+
+/// Bytes of names in one reply, far beyond what clients take; no frame can hold 2 GiB.
+const CHILDREN_BYTES_MAX: usize = 256 << 20;

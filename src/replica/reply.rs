@@ -54,10 +54,11 @@ impl Replica {
 
     fn answer_read(&mut self, id: ConnectionId, xid: Xid, applied: Zxid, request: &Request) {
         let result = if let Request::SetWatches(watches) | Request::SetWatches2(watches) = request {
-            for event in read::set_watches(&self.tree, &mut self.watches, id, watches) {
-                self.notify(id, Zxid::NONE, &event);
-            }
-            Ok(Response::Empty)
+            let missed = read::set_watches(&self.tree, &mut self.watches, id, watches);
+            missed.map(|missed| {
+                missed.iter().for_each(|event| self.notify(id, Zxid::NONE, event));
+                Response::Empty
+            })
         } else {
             read::read(&self.tree, &mut self.watches, id, request)
         };

@@ -12,15 +12,26 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::ConnectionId;
 use crate::tree::Change;
-use crate::znode::{AddWatchMode, EventKind, WatchedEvent, ZnodePath};
+use crate::znode::{AddWatchMode, EventKind, OpError, WatchedEvent, ZnodePath};
 
 /// All watches of the clients connected to this member.
 #[derive(Debug, Default)]
 pub(super) struct Watches {
     by_path: BTreeMap<Box<str>, BTreeMap<ConnectionId, Kinds>>,
-    by_connection: BTreeMap<ConnectionId, BTreeSet<Box<str>>>,
+    by_connection: BTreeMap<ConnectionId, Watched>,
     recursive: usize,
 }
+
+/// The paths that one connection watches.
+#[derive(Debug, Default)]
+struct Watched {
+    paths: BTreeSet<Box<str>>,
+    bytes: usize,
+}
+
+/// Bytes of paths that one connection may watch. More than any client can give back after a reconnect in reasonable time;
+/// beyond, watches are refused, so that nobody fills the member's memory with paths.
+const PATH_BYTES_MAX: usize = 64 << 20;
 
 /// What a client registers; each kind is there or not for one connection and path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +120,24 @@ impl WatcherType {
 
 impl Watches {
     /// Registers a watch.
-    pub(super) fn add(&mut self, connection: ConnectionId, path: &str, kind: WatchKind) {
+    ///
+    /// # Errors
+    ///
+    /// When the connection watches more than [`PATH_BYTES_MAX`] of paths.
+    pub(super) fn add(
+        &mut self,
+        connection: ConnectionId,
+        path: &str,
+        kind: WatchKind,
+    ) -> Result<(), OpError> {
+        let watched = self.by_connection.entry(connection).or_default();
+        if !watched.paths.contains(path) {
+            if watched.bytes + path.len() > PATH_BYTES_MAX {
+                return Err(OpError::QuotaExceeded);
+            }
+            watched.bytes += path.len();
+            watched.paths.insert(path.into());
+        }
         if !self.by_path.contains_key(path) {
             self.by_path.insert(path.into(), BTreeMap::new());
         }
@@ -119,7 +147,7 @@ impl Watches {
             self.recursive += 1;
         }
         *slot = true;
-        self.by_connection.entry(connection).or_default().insert(path.into());
+        Ok(())
     }
 
     /// Whether the connection has a watch of this type on `path`.
@@ -139,7 +167,8 @@ impl Watches {
 
     /// Forgets a connection and all its watches.
     pub(super) fn remove_connection(&mut self, connection: ConnectionId) {
-        let paths = self.by_connection.get(&connection).cloned().unwrap_or_default();
+        let paths =
+            self.by_connection.get(&connection).map(|watched| watched.paths.clone()).unwrap_or_default();
         for path in paths {
             self.remove(connection, &path, WatcherType::Any);
         }
@@ -232,9 +261,11 @@ impl Watches {
             if watchers.is_empty() {
                 self.by_path.remove(path);
             }
-            if let Some(paths) = self.by_connection.get_mut(&connection) {
-                paths.remove(path);
-                if paths.is_empty() {
+            if let Some(watched) = self.by_connection.get_mut(&connection) {
+                if watched.paths.remove(path) {
+                    watched.bytes -= path.len();
+                }
+                if watched.paths.is_empty() {
                     self.by_connection.remove(&connection);
                 }
             }
@@ -261,8 +292,8 @@ mod tests {
     #[test]
     fn a_one_shot_watch_fires_once() {
         let mut watches = Watches::default();
-        watches.add(ALICE, "/a", WatchKind::Data);
-        watches.add(ALICE, "/a", WatchKind::Data);
+        watches.add(ALICE, "/a", WatchKind::Data).unwrap();
+        watches.add(ALICE, "/a", WatchKind::Data).unwrap();
         let change = Change::DataChanged(path("/a"));
         assert_eq!(fired(&mut watches, &change), [(1, EventKind::DataChanged, "/a".into())]);
         assert_eq!(fired(&mut watches, &change), []);
@@ -272,8 +303,8 @@ mod tests {
     #[test]
     fn creation_tells_the_znode_then_its_parent() {
         let mut watches = Watches::default();
-        watches.add(ALICE, "/a", WatchKind::Child);
-        watches.add(BOB, "/a/b", WatchKind::Data);
+        watches.add(ALICE, "/a", WatchKind::Child).unwrap();
+        watches.add(BOB, "/a/b", WatchKind::Data).unwrap();
         assert_eq!(
             fired(&mut watches, &Change::Created(path("/a/b"))),
             [(2, EventKind::Created, "/a/b".into()), (1, EventKind::ChildrenChanged, "/a".into())]
@@ -283,8 +314,8 @@ mod tests {
     #[test]
     fn deletion_tells_a_watcher_of_data_and_children_once() {
         let mut watches = Watches::default();
-        watches.add(ALICE, "/a", WatchKind::Data);
-        watches.add(ALICE, "/a", WatchKind::Child);
+        watches.add(ALICE, "/a", WatchKind::Data).unwrap();
+        watches.add(ALICE, "/a", WatchKind::Child).unwrap();
         assert_eq!(fired(&mut watches, &Change::Deleted(path("/a"))), [(1, EventKind::Deleted, "/a".into())]);
         assert_eq!(watches.watched_paths(), 0);
     }
@@ -292,7 +323,7 @@ mod tests {
     #[test]
     fn a_persistent_watch_stays_and_hears_of_children() {
         let mut watches = Watches::default();
-        watches.add(ALICE, "/a", WatchKind::Persistent);
+        watches.add(ALICE, "/a", WatchKind::Persistent).unwrap();
         for _ in 0..2 {
             assert_eq!(
                 fired(&mut watches, &Change::Created(path("/a/b"))),
@@ -304,15 +335,15 @@ mod tests {
     #[test]
     fn a_recursive_watch_hears_everything_below_but_no_children_changed() {
         let mut watches = Watches::default();
-        watches.add(ALICE, "/a", WatchKind::Recursive);
-        watches.add(ALICE, "/a/b/c", WatchKind::Data);
+        watches.add(ALICE, "/a", WatchKind::Recursive).unwrap();
+        watches.add(ALICE, "/a/b/c", WatchKind::Data).unwrap();
         assert_eq!(
             fired(&mut watches, &Change::Created(path("/a/b/c"))),
             [(1, EventKind::Created, "/a/b/c".into())],
             "one notification although two watches match"
         );
         assert_eq!(fired(&mut watches, &Change::Created(path("/ab"))), []);
-        watches.add(BOB, "/", WatchKind::Recursive);
+        watches.add(BOB, "/", WatchKind::Recursive).unwrap();
         assert_eq!(fired(&mut watches, &Change::Deleted(path("/x"))), [(2, EventKind::Deleted, "/x".into())]);
     }
 
@@ -320,7 +351,7 @@ mod tests {
     fn a_connection_that_goes_takes_its_watches_along() {
         let mut watches = Watches::default();
         for kind in [WatchKind::Data, WatchKind::Child, WatchKind::Persistent, WatchKind::Recursive] {
-            watches.add(ALICE, "/a", kind);
+            watches.add(ALICE, "/a", kind).unwrap();
         }
         watches.remove_connection(ALICE);
         assert_eq!((watches.watched_paths(), watches.recursive, watches.by_connection.len()), (0, 0, 0));
@@ -329,10 +360,26 @@ mod tests {
     #[test]
     fn removal_is_by_type() {
         let mut watches = Watches::default();
-        watches.add(ALICE, "/a", WatchKind::Data);
+        watches.add(ALICE, "/a", WatchKind::Data).unwrap();
         assert!(!watches.remove(ALICE, "/a", WatcherType::Children));
         assert!(watches.has(ALICE, "/a", WatcherType::Any));
         assert!(watches.remove(ALICE, "/a", WatcherType::Data));
         assert!(!watches.has(ALICE, "/a", WatcherType::Any));
+    }
+
+    #[test]
+    fn nobody_fills_the_memory_with_paths() {
+        let mut watches = Watches::default();
+        let path = |number: usize| format!("/{number}{}", "x".repeat(1 << 20));
+        let fits = PATH_BYTES_MAX / (1 << 20) - 1;
+        (0..fits).for_each(|number| watches.add(ALICE, &path(number), WatchKind::Data).unwrap());
+        assert_eq!(watches.add(ALICE, &path(fits), WatchKind::Data), Err(OpError::QuotaExceeded));
+        watches.add(ALICE, &path(0), WatchKind::Child).unwrap();
+        watches.add(BOB, &path(fits), WatchKind::Data).unwrap();
+        assert!(watches.remove(ALICE, &path(0), WatcherType::Any));
+        watches.add(ALICE, &path(fits), WatchKind::Data).unwrap();
+        watches.remove_connection(ALICE);
+        watches.remove_connection(BOB);
+        assert!(watches.by_path.is_empty() && watches.by_connection.is_empty());
     }
 }
