@@ -28,7 +28,11 @@ impl Ensemble {
             data.display()
         );
         std::fs::write(&file, text).unwrap();
-        let child = program().arg("ensemble").arg("-c").arg(&file).stderr(Stdio::null()).spawn().unwrap();
+        // With fewer files than it is allowed, as on most machines.
+        let limited = r#"ulimit -S -n 512 && exec "$0" ensemble -c "$1""#;
+        let mut command = clean(Command::new("sh"));
+        command.arg("-c").arg(limited).arg(env!("CARGO_BIN_EXE_rollcall")).arg(&file);
+        let child = command.stderr(Stdio::null()).spawn().unwrap();
         let ensemble = Self { child, client, status };
         wait_until("readiness", || get(status, "/readyz").is_some_and(|answer| answer.contains(" 200 OK")));
         ensemble
@@ -69,6 +73,11 @@ fn it_serves_clients_tells_its_state_and_ends_with_status_0() {
     assert!(metrics.contains("\nrollcall_ensemble_znodes 4\n"), "{metrics}");
     assert!(get(ensemble.status, "/api/v1/services").unwrap().contains(" 404 "), "nothing else is there");
 
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", ensemble.child.id())).unwrap();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let [soft, hard, ..] = files.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{files}") };
+    assert_eq!(soft, hard, "it may have as many connections as it is allowed files");
+
     let created = zk(ensemble.client, &["create", "/a", "kept"]);
     assert_eq!(created, "/a\n");
     assert_eq!(ensemble.terminate(), Some(0));
@@ -102,7 +111,11 @@ fn a_taken_port_is_one_line_that_names_the_key() {
 }
 
 fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rollcall"));
+    clean(Command::new(env!("CARGO_BIN_EXE_rollcall")))
+}
+
+/// The environment of whoever runs the tests must not decide.
+fn clean(mut command: Command) -> Command {
     command.env_remove("ROLLCALL_CONFIG").env_remove("ROLLCALL_SERVERS").env_remove("ROLLCALL_LOG");
     command
 }

@@ -8,6 +8,7 @@ use tracing::info;
 
 use super::arguments::EnsembleArguments;
 use super::failure::{Failure, chain};
+use super::file_limit;
 use crate::config::{Environment, load};
 use crate::ensemble::{EnsembleConfig, Member, observe_member};
 use crate::http::{self, ListenerSettings, StatusRouter};
@@ -22,6 +23,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(7);
 pub(super) async fn run(arguments: EnsembleArguments) -> Result<(), Failure> {
     let plan = load(&arguments.config, &Environment::of_process(), EnsembleConfig::plan)?;
     init_logging(&plan.log).map_err(|error| Failure::usage(error.to_string()))?;
+    file_limit::raise();
     let stop = shutdown::on_signals().map_err(|error| Failure::failed(error.to_string()))?;
     let bind = |addr, what: &str, key: &str| {
         http::bind(addr).map_err(|error| {
@@ -39,13 +41,8 @@ pub(super) async fn run(arguments: EnsembleArguments) -> Result<(), Failure> {
     let metrics = Arc::new(Metrics::new());
     observe_member(&metrics, &member.stats()).map_err(|error| Failure::failed(chain(&error)))?;
     let serving = member.serving();
-    let router =
-        StatusRouter::new(
-            Arc::clone(&metrics),
-            move || {
-                if *serving.borrow() { Ok(()) } else { Err("no leader\n") }
-            },
-        );
+    let readiness = move || if *serving.borrow() { Ok(()) } else { Err("no leader\n") };
+    let router = StatusRouter::new(Arc::clone(&metrics), readiness);
     let status_stop = CancellationToken::new();
     let status = http::serve(
         status_listener,
