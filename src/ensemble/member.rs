@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::connection::{Connection, ConnectionEvent};
 use super::driver::Driver;
@@ -51,7 +51,6 @@ impl Member {
         let data_dir = settings.data_dir.clone();
         let opened = tokio::task::spawn_blocking(move || Storage::open(FileDisk::open(&data_dir)?));
         let (storage, recovered) = opened.await.map_err(|_panicked| MemberError::Broken)??;
-        info!(zxid = %recovered.tree.last_zxid(), znodes = recovered.tree.node_count(), "recovered");
 
         let stats = Arc::new(MemberStats::default());
         let (log, log_events, log_thread) =

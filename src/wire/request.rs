@@ -303,6 +303,14 @@ pub(super) fn encode_multi_header(op_code: i32, done: bool, err: i32, out: &mut 
     out.put_int(err);
 }
 
+/// Reads such a header: the number of the operation that follows, `None` at the end.
+pub(super) fn decode_multi_header(reader: &mut Reader<'_>) -> Result<Option<i32>, CodecError> {
+    let op_code = reader.int("multi.type")?;
+    let done = reader.bool("multi.done")?;
+    let _err = reader.int("multi.err")?;
+    Ok((!done).then_some(op_code))
+}
+
 fn encode_multi(ops: &[MultiOp], out: &mut Vec<u8>) {
     for op in ops {
         let op_code = match op {
@@ -326,13 +334,7 @@ fn encode_multi(ops: &[MultiOp], out: &mut Vec<u8>) {
 
 fn decode_multi(reader: &mut Reader<'_>) -> Result<Vec<MultiOp>, CodecError> {
     let mut ops = Vec::new();
-    loop {
-        let op_code = reader.int("multi.type")?;
-        let done = reader.bool("multi.done")?;
-        let _err = reader.int("multi.err")?;
-        if done {
-            return Ok(ops);
-        }
+    while let Some(op_code) = decode_multi_header(reader)? {
         ops.push(match OpCode::from_code(op_code) {
             Some(OpCode::Create) => MultiOp::Create(CreateRequest::decode(reader)?),
             Some(OpCode::Create2) => MultiOp::Create2(CreateRequest::decode(reader)?),
@@ -350,6 +352,7 @@ fn decode_multi(reader: &mut Reader<'_>) -> Result<Vec<MultiOp>, CodecError> {
             _ => return Err(CodecError::BadValue { field: "multi.type", value: op_code.into() }),
         });
     }
+    Ok(ops)
 }
 
 fn encode_versioned(path: &str, version: i32, out: &mut Vec<u8>) {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::request::encode_multi_header;
+use super::request::{decode_multi_header, encode_multi_header};
 use crate::codec::{CodecError, Reader, WriteJute};
 use crate::id::{Xid, Zxid};
 use crate::znode::{Acl, OpCode, OpError, Stat};
@@ -185,13 +185,7 @@ impl OpResult {
 
 fn decode_results(reader: &mut Reader<'_>) -> Result<Vec<OpResult>, CodecError> {
     let mut results = Vec::new();
-    loop {
-        let op_code = reader.int("multi.type")?;
-        let done = reader.bool("multi.done")?;
-        let _err = reader.int("multi.err")?;
-        if done {
-            return Ok(results);
-        }
+    while let Some(op_code) = decode_multi_header(reader)? {
         results.push(match OpCode::from_code(op_code) {
             Some(OpCode::Create) => OpResult::Create(reader.text("path")?.into_owned()),
             Some(OpCode::Create2) => {
@@ -204,6 +198,7 @@ fn decode_results(reader: &mut Reader<'_>) -> Result<Vec<OpResult>, CodecError> 
             _ => return Err(CodecError::BadValue { field: "multi.type", value: op_code.into() }),
         });
     }
+    Ok(results)
 }
 
 fn encode_names(names: &[String], out: &mut Vec<u8>) {
