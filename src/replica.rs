@@ -1,32 +1,33 @@
 //! A whole member without I/O.
 //!
 //! ```text
-//!            ┌ frames ─► prepare ─► propose ─► Append ─► (log) ─► Durable ─► commit ─► apply ─┬► events
-//! clients ───┤                                                                                ├► replies
-//!            └ reads ──► wait for the connection's own writes ─► committed tree ──────────────┘
+//!            ┌ writes ─┬─ at the leader ──► prepare ─► propose ─┐
+//! clients ───┤         └─ at a learner ───► REQUEST to it       ├─► zab ─► Deliver ─► apply ─┬► events
+//!            └ reads ──► wait for the connection's own writes ──┘                            └► replies
 //! ```
 //!
 //! Things that happen come in as an [`Input`]; things to do go out, in order, as [`Output`]s; the next deadline
 //! is [`Replica::poll_timeout`]. Nothing here reads a clock, a socket or a file, so that the driver, a simulator and a
-//! model checker run the same code.
+//! model checker run the same code. Who leads, and what is committed, is [`Peer`]'s business.
 //!
 //! Invariants: nothing is answered before a quorum holds it durably; events of a txn are queued before any reply
 //! that could reveal it; replies of a connection keep the order of its requests; the tree holds committed
 //! state only. [`Replica::check_invariants`] runs after every input.
 //!
-//! So far a member is a quorum of its own: it establishes an epoch at start and leads it.
-//!
-//! Source for the order of things: `Leader.java` (epochs), `ZooKeeperServer.java` (sessions) and
-//! `FinalRequestProcessor.java` (writes) of Apache ZooKeeper.
+//! Source for the order of things: `ZooKeeperServer.java` (sessions), `FollowerRequestProcessor.java`, `CommitProcessor.java`
+//! (writes that the leader carries out) and `FinalRequestProcessor.java` of Apache ZooKeeper.
 
 mod access;
 mod connection;
 mod expiry;
+mod leading;
+mod learning;
 mod overlay;
 mod port;
 mod prepare;
 mod read;
 mod reply;
+mod request;
 mod session;
 mod snapshot;
 mod watch;
@@ -34,86 +35,105 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub use self::port::{CloseReason, ConnectionId, Input, Now, Output, ReplicaSettings};
+pub use self::port::{CloseReason, ConnectionId, Input, Now, Output, Recovery, ReplicaSettings};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
-use self::connection::{Awaiting, Connection, Pending, Phase};
-use self::expiry::ExpiryQueue;
-use self::prepare::{Preparer, Write};
+use self::connection::{Connection, Phase};
+use self::leading::Leading;
+use self::learning::Learning;
 use self::session::SessionIds;
 use self::snapshot::Snapshotting;
 use self::watch::Watches;
 use crate::codec::Reader;
-use crate::id::{Epoch, SessionId, Xid, Zxid};
-use crate::tree::{Tree, Txn, TxnHeader, TxnOp};
-use crate::wire::{Request, RequestHeader};
-use crate::zab::{Broadcast, Entry, Quorum};
-use crate::znode::{OpCode, OpError};
+use crate::id::{Epoch, SessionId, Zxid};
+use crate::tree::{Tree, Txn, TxnOp};
+use crate::zab::{self, Entry, Event, LinkId, Packet, Peer, SyncMode};
 
 /// One member of the ensemble.
 #[derive(Debug)]
 pub struct Replica {
     settings: ReplicaSettings,
+    peer: Peer,
     tree: Tree,
-    reign: Reign,
-    preparer: Preparer,
-    /// Proposals that are not applied yet, oldest first, as many as the broadcast has outstanding.
-    in_flight: VecDeque<InFlight>,
-    /// Connections whose sync waits for a txn, oldest first.
-    barriers: VecDeque<(Zxid, ConnectionId)>,
+    role: Role,
+    /// Connections whose sync is under way, oldest first.
+    syncs: VecDeque<ConnectionId>,
     connections: BTreeMap<ConnectionId, Connection>,
     by_session: BTreeMap<SessionId, ConnectionId>,
+    /// Connections that have no session yet, by when they must have one.
     handshakes: BTreeSet<(Instant, ConnectionId)>,
     session_ids: SessionIds,
-    expiry: ExpiryQueue,
     watches: Watches,
     snapshotting: Snapshotting,
-    applied_txns: u64,
+    /// A snapshot that is on its way from the leader.
+    incoming: Option<Incoming>,
+    counts: ReplicaCounts,
     outputs: VecDeque<Output>,
 }
 
-/// Whether this member leads.
+/// What the member does for its clients.
 #[derive(Debug)]
-enum Reign {
-    /// The epoch is being written down.
-    Establishing(Epoch),
-    /// It leads, and broadcasts.
-    Leading(Broadcast),
+enum Role {
+    /// There is no leader: nobody is served.
+    Idle,
+    Leading(Leading),
+    Learning(Learning),
 }
 
 #[derive(Debug)]
-struct InFlight {
-    txn: Txn,
-    connection: Option<ConnectionId>,
+struct Incoming {
+    link: LinkId,
+    zxid: Zxid,
+    /// Once it is there.
+    tree: Option<Tree>,
 }
+
+/// What a replica counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplicaCounts {
+    /// Txns applied since the start.
+    pub applied_txns: u64,
+    /// Times that this member began to lead.
+    pub reigns: u64,
+    /// Times that it lost its leader, or its leadership.
+    pub losses: u64,
+    /// Learners brought up by this leader, and times that this member was, by DIFF, TRUNC and SNAP.
+    pub syncs: [u64; 3],
+    /// Txns after which the tree's digest was not the one that the leader had computed.
+    pub digest_mismatches: u64,
+}
+
+/// How long a client that connects may have to wait for a leader, before it is sent elsewhere.
+const HOLD_TIME: Duration = Duration::from_millis(500);
 
 impl Replica {
-    /// A member over what its storage recovered. It first establishes an epoch above all it has seen.
-    pub fn new(settings: ReplicaSettings, tree: Tree, last_epoch: Epoch, now: Now) -> Self {
-        let epoch = last_epoch.max(tree.last_zxid().epoch()).next();
+    /// A member over what its storage recovered. It looks for a leader at once.
+    pub fn new(settings: ReplicaSettings, recovery: Recovery, now: Now) -> Self {
+        let Recovery { tree, tail, accepted_epoch, current_epoch } = recovery;
+        let snapshot = tree.last_zxid();
+        let recovery = zab::Recovery { snapshot, tail, accepted_epoch, current_epoch };
         let mut replica = Self {
-            reign: Reign::Establishing(epoch),
-            preparer: Preparer::default(),
-            in_flight: VecDeque::new(),
-            barriers: VecDeque::new(),
+            peer: Peer::new(settings.peer.clone(), recovery, now.monotonic),
+            tree,
+            role: Role::Idle,
+            syncs: VecDeque::new(),
             connections: BTreeMap::new(),
             by_session: BTreeMap::new(),
             handshakes: BTreeSet::new(),
-            session_ids: SessionIds::new(settings.server_id, now.unix_ms),
-            expiry: ExpiryQueue::new(now.monotonic, settings.tick),
+            session_ids: SessionIds::new(settings.peer.server_id, now.unix_ms),
             watches: Watches::default(),
-            snapshotting: Snapshotting::new(settings.snapshot_txns),
-            applied_txns: 0,
+            snapshotting: Snapshotting::new(settings.snapshot_txns, settings.snapshot_bytes),
+            incoming: None,
+            counts: ReplicaCounts::default(),
             outputs: VecDeque::new(),
             settings,
-            tree,
         };
-        replica.outputs.push_back(Output::SetEpoch(epoch));
+        replica.follow_peer(now);
         replica
     }
 
@@ -124,43 +144,67 @@ impl Replica {
     /// When an invariant is broken: better to stop than to acknowledge a lie.
     pub fn handle(&mut self, now: Now, input: Input) {
         self.look_at(now);
-        match input {
-            Input::Connected(connection) => self.on_connected(connection, now),
-            Input::Frame(connection, frame) => self.on_frame(connection, frame, now),
-            Input::Disconnected(connection) => self.forget(connection),
-            Input::Durable(zxid) => self.on_durable(zxid, now),
-            Input::EpochDurable(epoch) => self.on_epoch_durable(epoch, now),
-            Input::SnapshotSliceWritten => self.snapshotting.on_slice_written(&self.tree, &mut self.outputs),
-        }
-        self.check_invariants();
+        let input = match input {
+            Input::Connected(connection) => {
+                return self.finish(now, |replica| replica.on_connected(connection, now));
+            }
+            Input::Frame(connection, frame) => {
+                return self.finish(now, |replica| replica.on_frame(connection, frame, now));
+            }
+            Input::Disconnected(connection) => return self.finish(now, |replica| replica.forget(connection)),
+            Input::SnapshotSliceWritten => {
+                return self.finish(now, |replica| {
+                    replica.snapshotting.on_slice_written(&replica.tree, &mut replica.outputs);
+                });
+            }
+            Input::Packet(link, packet) => {
+                return self.finish(now, |replica| replica.on_packet(link, packet, now));
+            }
+            Input::SnapshotReceived(link, body) => {
+                return self.finish(now, |replica| replica.on_snapshot_received(link, body, now));
+            }
+            Input::Reloaded(recovery) => {
+                return self.finish(now, |replica| replica.on_reloaded(recovery, now));
+            }
+            Input::Durable(zxid) => zab::Input::Durable(zxid),
+            Input::AcceptedEpochDurable(epoch) => zab::Input::AcceptedEpochDurable(epoch),
+            Input::CurrentEpochDurable(epoch) => zab::Input::CurrentEpochDurable(epoch),
+            Input::LogRead { link, entries } => zab::Input::LogRead { link, entries },
+            Input::Notification(from, message) => zab::Input::Notification(from, message),
+            Input::Reachable(peer, is_reachable) => zab::Input::Reachable(peer, is_reachable),
+            Input::Accepted(link) => zab::Input::Accepted(link),
+            Input::Dialled { attempt, link } => zab::Input::Dialled { attempt, link },
+            Input::LinkClosed(link) => zab::Input::LinkClosed(link),
+        };
+        self.finish(now, |replica| replica.peer.handle(now.monotonic, input));
     }
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Now) {
         self.look_at(now);
-        if !self.is_serving() {
-            return;
-        }
-        for session in self.expiry.take_expired(now.monotonic) {
-            info!(%session, "session expired");
-            self.propose_close(None, session, Xid(0), now);
-        }
+        self.peer.handle_timeout(now.monotonic);
+        self.follow_peer(now);
+        self.expire_sessions(now);
         while let Some((deadline, connection)) = self.handshakes.first().copied()
             && deadline <= now.monotonic
         {
-            self.close(connection, CloseReason::HandshakeTimeout);
+            let is_serving = self.is_serving();
+            self.close(
+                connection,
+                if is_serving { CloseReason::HandshakeTimeout } else { CloseReason::NotServing },
+            );
         }
-        self.check_invariants();
+        self.finish(now, |_| ());
     }
 
-    /// When [`Replica::handle_timeout`] is due. While no epoch is established nothing is: no session expires because
-    /// there was nobody to hear it.
+    /// When [`Replica::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if !self.is_serving() {
-            return None;
-        }
         let handshake = self.handshakes.first().map(|(deadline, _)| *deadline);
-        [handshake, self.expiry.next_look()].into_iter().flatten().min()
+        let expiry = match &self.role {
+            Role::Leading(leading) => leading.expiry.next_look(),
+            Role::Idle | Role::Learning(_) => None,
+        };
+        [handshake, expiry, self.peer.poll_timeout()].into_iter().flatten().min()
     }
 
     /// The next thing to do.
@@ -170,7 +214,12 @@ impl Replica {
 
     /// Whether clients are served.
     pub const fn is_serving(&self) -> bool {
-        matches!(self.reign, Reign::Leading(_))
+        !matches!(self.role, Role::Idle)
+    }
+
+    /// This member's part in the protocol.
+    pub const fn peer(&self) -> &Peer {
+        &self.peer
     }
 
     /// The committed tree.
@@ -178,9 +227,9 @@ impl Replica {
         &self.tree
     }
 
-    /// How many txns were applied since the start.
-    pub const fn applied_txns(&self) -> u64 {
-        self.applied_txns
+    /// What was counted since the start.
+    pub const fn counts(&self) -> ReplicaCounts {
+        self.counts
     }
 
     /// How many paths the clients connected here watch.
@@ -188,8 +237,17 @@ impl Replica {
         self.watches.watched_paths()
     }
 
+    /// Ends every input: what the peer asks for is done, and the invariants hold.
+    fn finish(&mut self, now: Now, act: impl FnOnce(&mut Self)) {
+        act(self);
+        self.follow_peer(now);
+        self.check_invariants();
+    }
+
     fn look_at(&mut self, now: Now) {
-        if let Some(away) = self.expiry.look_at(now.monotonic) {
+        if let Role::Leading(leading) = &mut self.role
+            && let Some(away) = leading.expiry.look_at(now.monotonic)
+        {
             warn!(
                 away_ms = away.as_millis(),
                 "this member was away; every session has its whole timeout again"
@@ -197,236 +255,213 @@ impl Replica {
         }
     }
 
-    fn on_connected(&mut self, connection: ConnectionId, now: Now) {
-        if !self.is_serving() {
-            self.outputs.push_back(Output::Close(connection, CloseReason::NotServing));
-            return;
-        }
-        let deadline = now.monotonic + self.settings.handshake_timeout;
-        self.connections.insert(connection, Connection::new(deadline));
-        self.handshakes.insert((deadline, connection));
-    }
-
-    fn on_frame(&mut self, id: ConnectionId, frame: Bytes, now: Now) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
-        match &mut connection.phase {
-            Phase::Fresh { .. } => self.on_connect_request(id, &frame, now),
-            Phase::Opening { backlog, .. } => backlog.push_back(frame),
-            Phase::Open { session, timeout } => {
-                let (session, timeout) = (*session, *timeout);
-                if self.preparer.is_alive(&self.tree, session) {
-                    self.expiry.touch(session, timeout, now.monotonic);
+    /// Carries out what the peer asks for, in its order.
+    fn follow_peer(&mut self, now: Now) {
+        while let Some(output) = self.peer.poll_output() {
+            let output = match output {
+                zab::Output::Event(event) => {
+                    self.on_event(event, now);
+                    continue;
                 }
-                self.on_request(id, session, &frame, now);
+                zab::Output::SendVote(to, message) => Output::SendVote(to, message),
+                zab::Output::Dial { attempt, server } => Output::Dial { attempt, server },
+                zab::Output::Send(link, packet) => Output::Send(link, packet),
+                zab::Output::CloseLink(link) => Output::CloseLink(link),
+                zab::Output::Append(entry) => Output::Append(entry),
+                zab::Output::SetAcceptedEpoch(epoch) => Output::SetAcceptedEpoch(epoch),
+                zab::Output::SetCurrentEpoch(epoch) => Output::SetCurrentEpoch(epoch),
+                zab::Output::Truncate { zxid, is_reload } => {
+                    if is_reload {
+                        self.snapshotting.cancel();
+                    }
+                    Output::Truncate { zxid, is_reload }
+                }
+                zab::Output::ReadLog { link, after } => Output::ReadLog { link, after },
+            };
+            self.outputs.push_back(output);
+        }
+    }
+
+    fn on_event(&mut self, event: Event, now: Now) {
+        match event {
+            Event::Deliver(entry) => self.on_deliver(&entry, now),
+            Event::Led(epoch) => self.on_led(epoch, now),
+            Event::Followed { .. } => {
+                self.role = Role::Learning(Learning::default());
+                self.serve_those_who_wait(now);
             }
-            Phase::Refusing { .. } => {}
-        }
-    }
-
-    /// Decodes a request and starts on it.
-    fn on_request(&mut self, id: ConnectionId, session: SessionId, frame: &[u8], now: Now) {
-        let mut reader = Reader::new(frame);
-        let header = match RequestHeader::decode(&mut reader) {
-            Ok(header) => header,
-            Err(error) => return self.close(id, error.into()),
-        };
-        let xid = header.xid;
-        let decoded = match OpCode::from_code(header.op_code) {
-            Some(op) => Request::decode(op, &mut reader),
-            None => Ok(None),
-        };
-        let request = match decoded {
-            Ok(Some(request)) => request,
-            Ok(None) => {
-                let reason = CloseReason::UnknownOperation(header.op_code);
-                return self.refuse(id, session, xid, OpError::Unimplemented, reason);
+            Event::Lost => self.on_lost(),
+            Event::Request(link, request) => self.on_forwarded(link, request, now),
+            Event::Revalidate { link, session, timeout_ms } => {
+                self.on_revalidate(link, session, timeout_ms, now);
             }
-            Err(error) => return self.refuse(id, session, xid, OpError::MarshallingError, error.into()),
-        };
-        let write = match request {
-            Request::Create(create) => Write::Create(create),
-            Request::Create2(create) => Write::Create2(create),
-            Request::Delete { path, version } => Write::Delete { path, version },
-            Request::SetData { path, data, version } => Write::SetData { path, data, version },
-            Request::SetAcl { path, acl, version } => Write::SetAcl { path, acl, version },
-            Request::Multi(ops) => Write::Multi(ops),
-            Request::CloseSession => return self.propose_close(Some(id), session, xid, now),
-            Request::Auth { scheme, .. } => {
-                let reason = CloseReason::AuthRefused(scheme);
-                return self.refuse(id, session, xid, OpError::AuthFailed, reason);
+            Event::Touched(sessions) => self.on_touched(&sessions, now),
+            Event::Revalidated { session, is_valid } => self.on_revalidated(session, is_valid, now),
+            Event::Pinged(zxid) => self.on_pinged(zxid),
+            Event::Synced => self.on_synced(),
+            Event::SendSnapshot(link) => self.send_snapshot(link),
+            Event::InstallSnapshot { zxid, body } => self.install_snapshot(zxid, body),
+            Event::Synchronizing { mode, .. } => {
+                self.counts.syncs[match mode {
+                    SyncMode::Diff => 0,
+                    SyncMode::Trunc => 1,
+                    SyncMode::Snap => 2,
+                }] += 1;
             }
-            Request::Sync { path } => return self.on_sync(id, xid, path),
-            Request::Ping
-            | Request::Exists { .. }
-            | Request::GetData { .. }
-            | Request::GetAcl { .. }
-            | Request::GetChildren { .. }
-            | Request::GetChildren2 { .. }
-            | Request::SetWatches(_)
-            | Request::SetWatches2(_)
-            | Request::AddWatch { .. }
-            | Request::CheckWatches { .. }
-            | Request::RemoveWatches { .. } => {
-                return self.enqueue(id, Pending { xid, awaiting: Awaiting::Turn(request) });
-            }
+        }
+    }
+
+    /// A quorum holds this: apply it.
+    fn on_deliver(&mut self, entry: &Entry, now: Now) {
+        let (txn, connection) = match &mut self.role {
+            Role::Leading(leading) => leading.take_in_flight(entry),
+            Role::Learning(learning) => learning.take_received(entry),
+            Role::Idle => (decode(entry), None),
         };
-        self.propose(Some(id), session, xid, write, now);
-    }
-
-    /// Proposes the end of a session, and before it that of the ephemerals that are too many for one txn.
-    fn propose_close(&mut self, connection: Option<ConnectionId>, session: SessionId, cxid: Xid, now: Now) {
-        for paths in self.preparer.surplus_ephemerals(&self.tree, session) {
-            self.propose(None, session, Xid(0), Write::DeleteEphemerals(paths), now);
-        }
-        self.propose(connection, session, cxid, Write::CloseSession, now);
-    }
-
-    /// Proposes a write. Its reply, if a connection waits for one, comes when it is applied.
-    fn propose(
-        &mut self,
-        connection: Option<ConnectionId>,
-        session: SessionId,
-        cxid: Xid,
-        write: Write,
-        now: Now,
-    ) {
-        let Reign::Leading(broadcast) = &mut self.reign else {
-            // Nothing can be promised until the next epoch is on disk; a request without a reply would be worse.
-            if let Some(id) = connection {
-                self.close(id, CloseReason::NotServing);
-            }
-            return;
-        };
-        let Some(zxid) = broadcast.next_zxid() else {
-            // The epoch's counter is used up: a new epoch begins once everything in flight is applied.
-            let connections: Vec<_> = self.connections.keys().copied().collect();
-            connections.into_iter().for_each(|id| self.close(id, CloseReason::NotServing));
-            return self.establish_if_used_up();
-        };
-        let (op, shape) = self.preparer.prepare(&self.tree, zxid, session, write);
-        let txn = Txn { header: TxnHeader { session, cxid, zxid, time_ms: now.unix_ms }, op, digest: None };
-        let entry = Entry { zxid, payload: txn.encode() };
-        broadcast.propose(entry.clone());
-        self.outputs.push_back(Output::Append(entry));
-        self.in_flight.push_back(InFlight { txn, connection });
-        if let Some(id) = connection {
-            self.enqueue(id, Pending { xid: cxid, awaiting: Awaiting::Commit { zxid, shape } });
-        }
-    }
-
-    /// A sync waits for everything proposed before it.
-    fn on_sync(&mut self, id: ConnectionId, xid: Xid, path: String) {
-        let zxid = self.in_flight.back().map_or(self.tree.last_zxid(), |last| last.txn.header.zxid);
-        if zxid > self.tree.last_zxid() {
-            self.barriers.push_back((zxid, id));
-        }
-        self.enqueue(id, Pending { xid, awaiting: Awaiting::Barrier { zxid, path } });
-    }
-
-    fn enqueue(&mut self, id: ConnectionId, pending: Pending) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
-        connection.pending.push_back(pending);
-        if connection.pending.len() == 1 {
-            self.answer_pending(id);
-        }
-    }
-
-    /// Answers a request with an error in its turn, and closes the connection then.
-    fn refuse(
-        &mut self,
-        id: ConnectionId,
-        session: SessionId,
-        xid: Xid,
-        error: OpError,
-        reason: CloseReason,
-    ) {
-        self.enqueue(id, Pending { xid, awaiting: Awaiting::Refusal { error, reason } });
-        self.enter(id, Phase::Refusing { session });
-    }
-
-    fn on_durable(&mut self, zxid: Zxid, now: Now) {
-        let Reign::Leading(broadcast) = &mut self.reign else { return };
-        broadcast.on_ack(self.settings.server_id, zxid);
-        while let Reign::Leading(broadcast) = &mut self.reign
-            && let Some(entry) = broadcast.poll_commit()
-        {
-            let in_flight = self.in_flight.pop_front().expect("every proposal is in flight until applied");
-            assert_eq!(in_flight.txn.header.zxid, entry.zxid, "commits come in the order of proposals");
-            self.apply(&in_flight, now);
-        }
-        self.establish_if_used_up();
+        self.apply(&txn, connection, now);
+        self.snapshotting.on_applied(&self.tree, entry.payload.len(), &mut self.outputs);
     }
 
     /// Applies a committed txn: events first, then the reply to whoever asked for it.
-    fn apply(&mut self, in_flight: &InFlight, now: Now) {
-        let InFlight { txn, connection } = in_flight;
+    fn apply(&mut self, txn: &Txn, connection: Option<ConnectionId>, now: Now) {
         let (zxid, session) = (txn.header.zxid, txn.header.session);
         let applied = self.tree.apply(txn);
-        self.applied_txns += 1;
-        self.preparer.on_applied(zxid);
+        self.counts.applied_txns += 1;
+        self.check_digest(txn);
         for change in &applied.changes {
             for (watcher, event) in self.watches.fire(change) {
                 self.notify(watcher, zxid, &event);
             }
         }
-        let is_close = matches!(txn.op, TxnOp::CloseSession { .. });
-        if is_close {
-            self.preparer.on_session_closed(session);
-            self.expiry.remove(session);
-        } else if matches!(txn.op, TxnOp::CreateSession { .. }) {
-            self.preparer.on_session_created(session);
+        if let Role::Leading(leading) = &mut self.role {
+            leading.on_applied(txn, now);
         }
         if let Some(id) = connection {
-            self.answer_commit(*id, zxid, applied.result, now);
+            self.answer_commit(id, txn, applied.result, now);
         }
-        if is_close && let Some(id) = self.by_session.get(&session).copied() {
-            let asked = *connection == Some(id);
+        if matches!(txn.op, TxnOp::CloseSession { .. })
+            && let Some(id) = self.by_session.get(&session).copied()
+        {
+            let asked = connection == Some(id);
             self.close(id, if asked { CloseReason::SessionClosed } else { CloseReason::SessionExpired });
         }
-        while let Some((until, waiting)) = self.barriers.front().copied()
-            && until <= zxid
-        {
-            self.barriers.pop_front();
-            self.answer_pending(waiting);
-        }
-        self.snapshotting.on_applied(&self.tree, &mut self.outputs);
     }
 
-    fn on_epoch_durable(&mut self, epoch: Epoch, now: Now) {
-        let Reign::Establishing(establishing) = self.reign else { return };
-        assert_eq!(epoch, establishing, "the epoch written is the one asked for");
-        let begin = Zxid::new(epoch, 0);
-        self.tree.set_last_zxid(begin);
-        self.reign = Reign::Leading(Broadcast::new(Quorum::majority_of([self.settings.server_id]), begin));
-        info!(%epoch, "leading");
-
-        // Nobody could be heard while there was no leader: every session gets its whole timeout again.
-        let sessions: Vec<_> = self.tree.sessions().iter().collect();
-        for (session, timeout_ms) in sessions {
-            self.expiry.touch(session, session::timeout(timeout_ms), now.monotonic);
+    /// Compares with what the leader computed, where it did: Apache's do.
+    fn check_digest(&mut self, txn: &Txn) {
+        let Some(expected) = txn.digest else { return };
+        let found = self.tree.digest();
+        if found == expected {
+            return;
         }
-        // A fuzzy snapshot may hold ephemerals of a session that it no longer lists.
-        let orphaned: Vec<_> =
-            self.tree.ephemeral_owners().filter(|owner| !self.tree.sessions().contains(*owner)).collect();
-        for session in orphaned {
-            self.propose_close(None, session, Xid(0), now);
+        self.counts.digest_mismatches += 1;
+        if self.counts.digest_mismatches.is_power_of_two() {
+            error!(zxid = %txn.header.zxid, expected, found, "this member's tree is not its leader's");
         }
     }
 
-    /// Begins the next epoch when this one's counter is used up and nothing is in flight.
-    fn establish_if_used_up(&mut self) {
-        let Reign::Leading(broadcast) = &self.reign else { return };
-        if broadcast.next_zxid().is_none() && broadcast.outstanding() == 0 {
-            let epoch = self.tree.last_zxid().epoch().next();
-            self.reign = Reign::Establishing(epoch);
-            self.outputs.push_back(Output::SetEpoch(epoch));
+    fn on_lost(&mut self) {
+        self.counts.losses += 1;
+        self.role = Role::Idle;
+        self.syncs.clear();
+        let served = self.connections.iter().filter(|(_, connection)| !connection.is_fresh());
+        let served: Vec<_> = served.map(|(id, _)| *id).collect();
+        for id in served {
+            self.close(id, CloseReason::NotServing);
+        }
+    }
+
+    /// A packet of another member; what it carries must be a txn.
+    fn on_packet(&mut self, link: LinkId, packet: Packet, now: Now) {
+        if let Packet::Proposal(entry) | Packet::Inform(entry) = &packet {
+            match Txn::decode(&entry.payload) {
+                Ok(txn) if txn.header.zxid == entry.zxid => {
+                    if let Role::Learning(learning) = &mut self.role {
+                        learning.received.push_back(txn);
+                    }
+                }
+                Ok(_) | Err(_) => {
+                    error!(zxid = %entry.zxid, "a proposal cannot be understood; is the leader of a newer version?");
+                    return self.break_link(link, now);
+                }
+            }
+        }
+        if let Packet::Snap(zxid) = packet {
+            self.incoming = Some(Incoming { link, zxid, tree: None });
+        }
+        self.peer.handle(now.monotonic, zab::Input::Packet(link, packet));
+    }
+
+    /// Ends a connection between members, as if it had broken.
+    fn break_link(&mut self, link: LinkId, now: Now) {
+        self.outputs.push_back(Output::CloseLink(link));
+        self.peer.handle(now.monotonic, zab::Input::LinkClosed(link));
+    }
+
+    fn on_snapshot_received(&mut self, link: LinkId, body: Bytes, now: Now) {
+        let Some(incoming) = self.incoming.as_mut().filter(|incoming| incoming.link == link) else { return };
+        let mut reader = Reader::new(&body);
+        match Tree::decode_snapshot(&mut reader, incoming.zxid) {
+            Ok(tree) => {
+                incoming.tree = Some(tree);
+                self.peer.handle(now.monotonic, zab::Input::SnapshotReceived(link, body));
+            }
+            Err(error) => {
+                error!(%error, "the leader's snapshot cannot be read");
+                self.break_link(link, now);
+            }
+        }
+    }
+
+    /// The leader's snapshot takes the place of all there was.
+    fn install_snapshot(&mut self, zxid: Zxid, body: Bytes) {
+        let incoming = self.incoming.take().and_then(|incoming| incoming.tree);
+        self.tree = incoming.expect("the snapshot was read before the peer heard of it");
+        assert_eq!(self.tree.last_zxid(), zxid, "the snapshot is the one that was announced");
+        self.snapshotting.cancel();
+        info!(%zxid, znodes = self.tree.node_count(), "installing the leader's snapshot");
+        self.outputs.push_back(Output::InstallSnapshot { zxid, body });
+    }
+
+    fn send_snapshot(&mut self, link: LinkId) {
+        let mut body = Vec::new();
+        let mut cursor = self.tree.begin_snapshot(&mut body);
+        while !self.tree.continue_snapshot(&mut cursor, usize::MAX, &mut body) {}
+        let zxid = self.tree.last_zxid();
+        self.outputs.push_back(Output::SendSnapshot { link, zxid, body: body.into() });
+    }
+
+    fn on_reloaded(&mut self, recovery: Recovery, now: Now) {
+        let Recovery { tree, tail, accepted_epoch, current_epoch } = recovery;
+        self.tree = tree;
+        let snapshot = self.tree.last_zxid();
+        let recovery = zab::Recovery { snapshot, tail, accepted_epoch, current_epoch };
+        self.peer.handle(now.monotonic, zab::Input::Reloaded(recovery));
+    }
+
+    fn on_connected(&mut self, connection: ConnectionId, now: Now) {
+        let patience = if self.is_serving() { self.settings.handshake_timeout } else { HOLD_TIME };
+        let deadline = now.monotonic + patience;
+        self.connections.insert(connection, Connection::new(deadline));
+        self.handshakes.insert((deadline, connection));
+    }
+
+    /// There is a leader again: clients that connected meanwhile are looked at.
+    fn serve_those_who_wait(&mut self, now: Now) {
+        let waiting: Vec<_> = self
+            .connections
+            .iter_mut()
+            .filter_map(|(id, connection)| Some((*id, connection.take_held()?)))
+            .collect();
+        for (id, frame) in waiting {
+            self.on_frame(id, frame, now);
         }
     }
 
     /// Moves a connection on to its next phase.
     fn enter(&mut self, id: ConnectionId, phase: Phase) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        if let Phase::Fresh { deadline } = std::mem::replace(&mut connection.phase, phase) {
+        if let Phase::Fresh { deadline, .. } = std::mem::replace(&mut connection.phase, phase) {
             self.handshakes.remove(&(deadline, id));
         }
     }
@@ -442,7 +477,7 @@ impl Replica {
     fn forget(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.remove(&id) else { return };
         self.watches.remove_connection(id);
-        if let Phase::Fresh { deadline } = connection.phase {
+        if let Phase::Fresh { deadline, .. } = connection.phase {
             self.handshakes.remove(&(deadline, id));
         }
         if let Some(session) = connection.session()
@@ -458,14 +493,27 @@ impl Replica {
     ///
     /// When it does not.
     pub fn check_invariants(&self) {
-        if let Reign::Leading(broadcast) = &self.reign {
-            assert_eq!(self.in_flight.len(), broadcast.outstanding(), "what is proposed is in flight");
-            assert_eq!(self.tree.last_zxid(), broadcast.last_committed(), "the tree holds what is committed");
-        }
-        assert!(
-            !self.in_flight.is_empty() || self.preparer.is_idle(),
-            "nothing in flight, nothing tentative"
+        assert_eq!(self.tree.last_zxid(), self.peer.committed(), "the tree holds what is committed");
+        assert_eq!(
+            self.is_serving(),
+            self.peer.leader().is_some(),
+            "clients are served while there is a leader"
         );
+        if let Role::Leading(leading) = &self.role {
+            leading.check_invariants(self.peer.outstanding());
+        }
         assert!(self.by_session.len() <= self.connections.len(), "every session served has a connection");
+    }
+}
+
+/// Reads a txn that was checked when it came, or when it was recovered.
+fn decode(entry: &Entry) -> Txn {
+    Txn::decode(&entry.payload).expect("what is in the history was decoded before")
+}
+
+impl Replica {
+    /// The epochs on disk, accepted and current.
+    pub const fn epochs(&self) -> (Epoch, Epoch) {
+        self.peer.epochs()
     }
 }

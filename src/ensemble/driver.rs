@@ -73,7 +73,8 @@ impl Driver {
     fn on_log_event(&mut self, event: Option<LogEvent>) -> Result<(), MemberError> {
         let input = match event {
             Some(LogEvent::Durable(zxid)) => Input::Durable(zxid),
-            Some(LogEvent::EpochDurable(epoch)) => Input::EpochDurable(epoch),
+            Some(LogEvent::AcceptedEpochDurable(epoch)) => Input::AcceptedEpochDurable(epoch),
+            Some(LogEvent::CurrentEpochDurable(epoch)) => Input::CurrentEpochDurable(epoch),
             Some(LogEvent::SnapshotSliceWritten) => Input::SnapshotSliceWritten,
             Some(LogEvent::Failed(error)) => return Err(MemberError::Storage(error)),
             None => return Err(MemberError::LogEnded),
@@ -103,7 +104,16 @@ impl Driver {
         while let Some(output) = self.replica.poll_output() {
             let command = match output {
                 Output::Append(entry) => LogCommand::Append(entry),
-                Output::SetEpoch(epoch) => LogCommand::SetEpoch(epoch),
+                Output::SetAcceptedEpoch(epoch) => LogCommand::SetAcceptedEpoch(epoch),
+                Output::SetCurrentEpoch(epoch) => LogCommand::SetCurrentEpoch(epoch),
+                Output::Truncate { .. }
+                | Output::InstallSnapshot { .. }
+                | Output::ReadLog { .. }
+                | Output::SendVote(..)
+                | Output::Dial { .. }
+                | Output::Send(..)
+                | Output::SendSnapshot { .. }
+                | Output::CloseLink(_) => continue,
                 Output::BeginSnapshot(zxid) => LogCommand::BeginSnapshot(zxid),
                 Output::SnapshotSlice(slice) => LogCommand::SnapshotSlice(slice),
                 Output::FinishSnapshot { zxid, digest } => LogCommand::FinishSnapshot { zxid, digest },
@@ -125,7 +135,7 @@ impl Driver {
             self.log.send(command).map_err(|_gone| MemberError::LogEnded)?;
         }
         let tree = self.replica.tree();
-        self.stats.commits.store(self.replica.applied_txns(), Ordering::Relaxed);
+        self.stats.commits.store(self.replica.counts().applied_txns, Ordering::Relaxed);
         self.stats.watched_paths.store(self.replica.watched_paths() as u64, Ordering::Relaxed);
         self.stats.zxid.store(tree.last_zxid().raw().cast_unsigned(), Ordering::Relaxed);
         self.stats.znodes.store(tree.node_count() as u64, Ordering::Relaxed);

@@ -17,7 +17,8 @@ use crate::zab::Entry;
 #[derive(Debug)]
 pub(super) enum LogCommand {
     Append(Entry),
-    SetEpoch(Epoch),
+    SetAcceptedEpoch(Epoch),
+    SetCurrentEpoch(Epoch),
     BeginSnapshot(Zxid),
     SnapshotSlice(Vec<u8>),
     FinishSnapshot { zxid: Zxid, digest: u64 },
@@ -28,8 +29,10 @@ pub(super) enum LogCommand {
 pub(super) enum LogEvent {
     /// Everything up to this txn is on disk.
     Durable(Zxid),
-    /// The epoch is on disk.
-    EpochDurable(Epoch),
+    /// The accepted epoch is on disk.
+    AcceptedEpochDurable(Epoch),
+    /// The current epoch is on disk.
+    CurrentEpochDurable(Epoch),
     /// The slice was taken over.
     SnapshotSliceWritten,
     /// The storage failed; nothing more will be durable.
@@ -84,11 +87,14 @@ impl<D: Disk> LogThread<D> {
                     self.storage.append(&entry)?;
                     self.appended = Some(entry.zxid);
                 }
-                LogCommand::SetEpoch(epoch) => {
-                    self.sync()?;
+                LogCommand::SetAcceptedEpoch(epoch) => {
                     self.storage.set_accepted_epoch(epoch)?;
+                    self.tell(LogEvent::AcceptedEpochDurable(epoch));
+                }
+                LogCommand::SetCurrentEpoch(epoch) => {
+                    self.sync()?;
                     self.storage.set_current_epoch(epoch)?;
-                    self.tell(LogEvent::EpochDurable(epoch));
+                    self.tell(LogEvent::CurrentEpochDurable(epoch));
                 }
                 LogCommand::BeginSnapshot(zxid) => {
                     self.sync()?;
@@ -154,8 +160,10 @@ mod tests {
             let mut rng = Rng::with_seed(seed);
             let (storage, _) = Storage::open_with(disk.clone(), SETTINGS).unwrap();
             let (commands, mut events, thread) = spawn(storage, 3, Arc::default()).unwrap();
-            commands.send(LogCommand::SetEpoch(EPOCH)).unwrap();
-            assert!(matches!(events.blocking_recv(), Some(LogEvent::EpochDurable(EPOCH))));
+            commands.send(LogCommand::SetAcceptedEpoch(EPOCH)).unwrap();
+            commands.send(LogCommand::SetCurrentEpoch(EPOCH)).unwrap();
+            assert!(matches!(events.blocking_recv(), Some(LogEvent::AcceptedEpochDurable(EPOCH))));
+            assert!(matches!(events.blocking_recv(), Some(LogEvent::CurrentEpochDurable(EPOCH))));
             disk.fail_power_after(rng.u64(0..60));
 
             let mut durable = Zxid::ZERO;

@@ -18,7 +18,7 @@ use super::log_thread;
 use super::settings::MemberSettings;
 use super::stats::MemberStats;
 use crate::clock;
-use crate::replica::{ConnectionId, Now, Replica};
+use crate::replica::{ConnectionId, Now, Recovery, Replica};
 use crate::storage::{FileDisk, Storage};
 
 /// A running member.
@@ -56,8 +56,13 @@ impl Member {
         let (log, log_events, log_thread) =
             log_thread::spawn(storage, settings.snapshots_kept, stats.clone()).map_err(start_error)?;
         let now = Now { monotonic: clock::now(), unix_ms: clock::unix_ms() };
-        let last_epoch = recovered.accepted_epoch.max(recovered.current_epoch).unwrap_or_default();
-        let replica = Replica::new(settings.replica(), recovered.tree, last_epoch, now);
+        let recovery = Recovery {
+            tree: recovered.tree,
+            tail: Vec::new(),
+            accepted_epoch: recovered.accepted_epoch.unwrap_or_default(),
+            current_epoch: recovered.current_epoch.unwrap_or_default(),
+        };
+        let replica = Replica::new(settings.replica(), recovery, now);
         let (events, connections) = mpsc::channel(EVENTS_MAX);
         let (is_serving, mut serving) = watch::channel(false);
         let driver = Driver {

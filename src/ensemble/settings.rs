@@ -7,6 +7,7 @@ use super::four_letter::FourLetterWord;
 use crate::id::ServerId;
 use crate::replica::ReplicaSettings;
 use crate::wire::FRAME_BYTES_MAX;
+use crate::zab::{PeerSettings, Quorum};
 use crate::znode::SessionTimeouts;
 
 /// Settings of one member. Defaults are Apache ZooKeeper's where it has them.
@@ -50,13 +51,17 @@ impl Default for MemberSettings {
 
 impl MemberSettings {
     /// What the replica needs to know of them.
-    pub(super) const fn replica(&self) -> ReplicaSettings {
+    pub(super) fn replica(&self) -> ReplicaSettings {
+        let quorum = Quorum::majority_of([self.server_id]);
         ReplicaSettings {
-            server_id: self.server_id,
-            tick: self.tick,
+            peer: PeerSettings { tick: self.tick, ..PeerSettings::new(self.server_id, quorum) },
             session_timeouts: SessionTimeouts::from_tick(self.tick),
             handshake_timeout: self.handshake_timeout,
             snapshot_txns: self.snapshot_txns,
+            snapshot_bytes: SNAPSHOT_BYTES,
         }
     }
 }
+
+/// Bytes of txns between two snapshots.
+const SNAPSHOT_BYTES: u64 = 256 << 20;

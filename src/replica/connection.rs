@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::CloseReason;
 use super::prepare::ReplyShape;
-use crate::id::{SessionId, Xid, Zxid};
+use crate::id::{SessionId, Xid};
 use crate::wire::Request;
 use crate::znode::OpError;
 
@@ -25,9 +25,9 @@ pub(super) struct Connection {
 /// How far a connection has come.
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// Nothing was received yet; it may take until the deadline.
-    Fresh { deadline: Instant },
-    /// Its session is being created; what it sent meanwhile waits.
+    /// It has no session yet, and may take until the deadline; a first frame that came while there was no leader waits.
+    Fresh { deadline: Instant, held: Option<Bytes> },
+    /// Its session is being created, or the leader asked about it; what it sent meanwhile waits.
     Opening { session: SessionId, timeout: Duration, read_only: Option<bool>, backlog: VecDeque<Bytes> },
     /// It has a session.
     Open { session: SessionId, timeout: Duration },
@@ -46,18 +46,31 @@ pub(super) struct Pending {
 #[derive(Debug)]
 pub(super) enum Awaiting {
     /// Its own txn.
-    Commit { zxid: Zxid, shape: ReplyShape },
-    /// Everything proposed before it; then the path is echoed.
-    Barrier { zxid: Zxid, path: String },
-    /// Its turn.
-    Turn(Request),
+    Commit { shape: ReplyShape },
+    /// The leader; then the path is echoed.
+    Sync { path: String, is_done: bool },
+    /// Its turn: to be read, or to be told what is wrong.
+    Turn(Result<Request, OpError>),
     /// Its turn to be refused, with which the connection ends.
     Refusal { error: OpError, reason: CloseReason },
 }
 
 impl Connection {
     pub(super) const fn new(deadline: Instant) -> Self {
-        Self { phase: Phase::Fresh { deadline }, pending: VecDeque::new() }
+        Self { phase: Phase::Fresh { deadline, held: None }, pending: VecDeque::new() }
+    }
+
+    /// Whether it has not asked for a session that could be looked at.
+    pub(super) const fn is_fresh(&self) -> bool {
+        matches!(self.phase, Phase::Fresh { .. })
+    }
+
+    /// Takes the first frame, if it waits for a leader.
+    pub(super) fn take_held(&mut self) -> Option<Bytes> {
+        match &mut self.phase {
+            Phase::Fresh { held, .. } => held.take(),
+            Phase::Opening { .. } | Phase::Open { .. } | Phase::Refusing { .. } => None,
+        }
     }
 
     /// The session that the connection speaks for.

@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::codec::CodecError;
 use crate::id::{Epoch, ServerId, Zxid};
-use crate::zab::Entry;
+use crate::tree::Tree;
+use crate::zab::{Entry, LinkId, Notification, Packet, PeerSettings};
 use crate::znode::SessionTimeouts;
 
 /// One socket of a client; never used again after it is gone.
@@ -25,16 +26,29 @@ pub struct Now {
 /// What a member is told once.
 #[derive(Clone, Debug)]
 pub struct ReplicaSettings {
-    /// Who this member is.
-    pub server_id: ServerId,
-    /// The unit of session expiry.
-    pub tick: Duration,
+    /// Who this member is, who the others are, and how long they may take.
+    pub peer: PeerSettings,
     /// The bounds of session timeouts.
     pub session_timeouts: SessionTimeouts,
     /// How long a connection may take to open its session.
     pub handshake_timeout: Duration,
     /// Txns between two snapshots.
     pub snapshot_txns: u64,
+    /// Bytes of txns between two snapshots: a start reads no more than these into memory.
+    pub snapshot_bytes: u64,
+}
+
+/// What the disk held.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    /// The newest snapshot's tree.
+    pub tree: Tree,
+    /// The entries that the log holds after it, which may or may not be committed.
+    pub tail: Vec<Entry>,
+    /// The epoch up to which the member has promised to follow nobody older; 0 when it never did.
+    pub accepted_epoch: Epoch,
+    /// The epoch in which the member was last synchronized; 0 when it never was.
+    pub current_epoch: Epoch,
 }
 
 /// Something that happened.
@@ -46,12 +60,42 @@ pub enum Input {
     Frame(ConnectionId, Bytes),
     /// A client's socket is gone.
     Disconnected(ConnectionId),
-    /// The log holds everything up to this txn durably.
-    Durable(Zxid),
-    /// The epoch asked for by [`Output::SetEpoch`] is on disk.
-    EpochDurable(Epoch),
     /// The last snapshot slice was taken over; the next may come.
     SnapshotSliceWritten,
+    /// The log holds everything up to this txn durably.
+    Durable(Zxid),
+    /// The epoch asked for by [`Output::SetAcceptedEpoch`] is on disk.
+    AcceptedEpochDurable(Epoch),
+    /// The epoch asked for by [`Output::SetCurrentEpoch`] is on disk.
+    CurrentEpochDurable(Epoch),
+    /// What the disk holds after a truncation that asked for it.
+    Reloaded(Recovery),
+    /// What [`Output::ReadLog`] asked for; `None` when the log cannot tell.
+    LogRead {
+        /// For whom.
+        link: LinkId,
+        /// The entries after the zxid asked for.
+        entries: Option<Vec<Entry>>,
+    },
+    /// A member sent a message on the election port.
+    Notification(ServerId, Notification),
+    /// The election port's connection to this member is there, or gone.
+    Reachable(ServerId, bool),
+    /// A learner has connected to the quorum port. Ids of accepted and dialled connections are never used twice.
+    Accepted(LinkId),
+    /// The outcome of [`Output::Dial`]; `None` when it failed.
+    Dialled {
+        /// Which dial.
+        attempt: u64,
+        /// The connection.
+        link: Option<LinkId>,
+    },
+    /// A packet has come on the quorum port, or on a connection that was dialled.
+    Packet(LinkId, Packet),
+    /// The body of a snapshot has come, behind its packet: what stands in a file between header and seal.
+    SnapshotReceived(LinkId, Bytes),
+    /// A connection between members is gone, or what came over it was no packet. Not said after [`Output::CloseLink`].
+    LinkClosed(LinkId),
 }
 
 /// Something to do, in the order given.
@@ -59,8 +103,54 @@ pub enum Input {
 pub enum Output {
     /// Append to the log, sync, then say [`Input::Durable`].
     Append(Entry),
-    /// Write acceptedEpoch, then currentEpoch, durably, then say [`Input::EpochDurable`].
-    SetEpoch(Epoch),
+    /// Write acceptedEpoch durably, then say [`Input::AcceptedEpochDurable`].
+    SetAcceptedEpoch(Epoch),
+    /// Sync the log, then write currentEpoch durably, then say [`Input::CurrentEpochDurable`].
+    SetCurrentEpoch(Epoch),
+    /// Cut everything after this zxid off the log, durably.
+    Truncate {
+        /// The last txn to keep.
+        zxid: Zxid,
+        /// Whether to read the disk again and say [`Input::Reloaded`].
+        is_reload: bool,
+    },
+    /// Replace snapshot and log by this snapshot, durably, and drop one that is being written; then say
+    /// [`Input::Durable`] with its zxid.
+    InstallSnapshot {
+        /// Its last txn.
+        zxid: Zxid,
+        /// What stands in a file between header and seal.
+        body: Bytes,
+    },
+    /// Read the log after this zxid, then say [`Input::LogRead`].
+    ReadLog {
+        /// For whom.
+        link: LinkId,
+        /// The last txn that the learner has.
+        after: Zxid,
+    },
+    /// Send a message over the election port to this member, in place of one that is still waiting there.
+    SendVote(ServerId, Notification),
+    /// Connect to this member's quorum port, then say [`Input::Dialled`].
+    Dial {
+        /// Which dial.
+        attempt: u64,
+        /// Whom.
+        server: ServerId,
+    },
+    /// Send a packet.
+    Send(LinkId, Packet),
+    /// Send SNAP, this body, and [`crate::zab::SNAPSHOT_END`].
+    SendSnapshot {
+        /// To whom.
+        link: LinkId,
+        /// Its last txn.
+        zxid: Zxid,
+        /// What stands in a file between header and seal.
+        body: Bytes,
+    },
+    /// Send what is queued, then close.
+    CloseLink(LinkId),
     /// Start a new log file, and a snapshot named by this zxid.
     BeginSnapshot(Zxid),
     /// Append to the snapshot, then say [`Input::SnapshotSliceWritten`].

@@ -12,7 +12,8 @@ use super::access;
 use super::overlay::{Overlay, ZnodeState};
 use crate::id::{SessionId, Zxid};
 use crate::tree::{CreateTxn, Tree, TxnOp};
-use crate::wire::{CreateRequest, MultiOp, OpResult};
+use crate::wire::{CreateRequest, MultiOp};
+use crate::zab::mutation::{self, Mutation};
 use crate::znode::{Acl, CreateMode, OpError, Owner, Permissions, ZnodePath};
 
 /// Turns requests into txns.
@@ -50,9 +51,11 @@ pub(super) enum Write {
         version: i32,
     },
     Multi(Vec<MultiOp>),
+    /// What cannot be carried out, for this reason, and takes its place in the order all the same.
+    Refused(OpError),
 }
 
-/// What the client is told once the txn is applied.
+/// What the client is told once the txn is applied, should it succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ReplyShape {
     /// The session's connection is told that it has a session.
@@ -63,23 +66,15 @@ pub(super) enum ReplyShape {
     Stat,
     Check,
     Multi(Vec<Self>),
-    Error(OpError),
-    FailedMulti(Vec<OpResult>),
 }
 
-type Prepared = Result<(TxnOp, ReplyShape), OpError>;
+type Prepared = Result<TxnOp, OpError>;
 
 impl Preparer {
     /// Turns a write of `session` into the txn `zxid`.
-    pub(super) fn prepare(
-        &mut self,
-        tree: &Tree,
-        zxid: Zxid,
-        session: SessionId,
-        write: Write,
-    ) -> (TxnOp, ReplyShape) {
+    pub(super) fn prepare(&mut self, tree: &Tree, zxid: Zxid, session: SessionId, write: Write) -> TxnOp {
         let mut step = Step { preparer: self, tree, zxid, session };
-        step.prepare(write).unwrap_or_else(|error| (TxnOp::Error(error), ReplyShape::Error(error)))
+        step.prepare(write).unwrap_or_else(TxnOp::Error)
     }
 
     /// The session's ephemerals beyond those that its closeSession can list, in portions of one txn each. Nobody would read
@@ -139,16 +134,17 @@ impl Step<'_> {
         match write {
             Write::CreateSession(timeout_ms) => {
                 self.preparer.creating.insert(self.session);
-                Ok((TxnOp::CreateSession { timeout_ms }, ReplyShape::Session))
+                Ok(TxnOp::CreateSession { timeout_ms })
             }
             Write::CloseSession => Ok(self.close_session()),
             Write::DeleteEphemerals(paths) => Ok(self.delete_ephemerals(paths)),
-            Write::Create(create) => Ok((TxnOp::Create(self.create(create)?), ReplyShape::Path)),
-            Write::Create2(create) => Ok((TxnOp::Create2(self.create(create)?), ReplyShape::PathStat)),
+            Write::Create(create) => Ok(TxnOp::Create(self.create(create)?)),
+            Write::Create2(create) => Ok(TxnOp::Create2(self.create(create)?)),
             Write::Delete { path, version } => self.delete(&path, version),
             Write::SetData { path, data, version } => self.set_data(&path, data, version),
             Write::SetAcl { path, acl, version } => self.set_acl(&path, acl, version),
-            Write::Multi(ops) => self.multi(ops),
+            Write::Multi(ops) => Ok(self.multi(ops)),
+            Write::Refused(error) => Err(error),
         }
     }
 
@@ -196,7 +192,7 @@ impl Step<'_> {
         }
         let path = ZnodePath::parse(path).map_err(|_not_a_path| OpError::BadArguments)?;
         self.remove(path.clone());
-        Ok((TxnOp::Delete { path }, ReplyShape::Empty))
+        Ok(TxnOp::Delete { path })
     }
 
     fn set_data(&mut self, path: &str, data: Option<bytes::Bytes>, version: i32) -> Prepared {
@@ -208,7 +204,7 @@ impl Step<'_> {
         znode.version = znode.version.wrapping_add(1);
         let version = znode.version;
         self.set(path.clone(), Some(znode));
-        Ok((TxnOp::SetData { path, data, version }, ReplyShape::Stat))
+        Ok(TxnOp::SetData { path, data, version })
     }
 
     fn set_acl(&mut self, path: &str, acl: Vec<Acl>, version: i32) -> Prepared {
@@ -222,7 +218,7 @@ impl Step<'_> {
         znode.acl = Some(acl.clone());
         let version = znode.aversion;
         self.set(path.clone(), Some(znode));
-        Ok((TxnOp::SetAcl { path, acl, version }, ReplyShape::Stat))
+        Ok(TxnOp::SetAcl { path, acl, version })
     }
 
     fn check(&self, path: &str, version: i32) -> Prepared {
@@ -232,52 +228,33 @@ impl Step<'_> {
         Overlay::check_access(self.tree, path.as_str(), &znode, Permissions::READ)?;
         check_version(version, znode.version)?;
         let version = znode.version.wrapping_add(1);
-        Ok((TxnOp::Check { path, version }, ReplyShape::Check))
+        Ok(TxnOp::Check { path, version })
     }
 
     /// All or nothing: each operation sees the ones before it, and the first that fails undoes them.
-    fn multi(&mut self, ops: Vec<MultiOp>) -> Prepared {
+    fn multi(&mut self, ops: Vec<MultiOp>) -> TxnOp {
         self.preparer.overlay.begin_multi();
-        let (mut txns, mut shapes) = (Vec::with_capacity(ops.len()), Vec::with_capacity(ops.len()));
-        let mut failed: Option<(usize, OpError)> = None;
-        for (index, op) in ops.into_iter().enumerate() {
-            if failed.is_some() {
-                txns.push(TxnOp::Error(OpError::RuntimeInconsistency));
-                continue;
-            }
-            match self.multi_op(op) {
-                Ok((txn, shape)) => {
-                    txns.push(txn);
-                    shapes.push(shape);
-                }
-                Err(error) => {
-                    txns.push(TxnOp::Error(error));
-                    failed = Some((index, error));
-                }
-            }
+        let mut txns = Vec::with_capacity(ops.len());
+        let mut has_failed = false;
+        for op in ops {
+            let txn = if has_failed { Err(OpError::RuntimeInconsistency) } else { self.multi_op(op) };
+            has_failed |= txn.is_err();
+            txns.push(txn.unwrap_or_else(TxnOp::Error));
         }
-        let Some((at_fault, error)) = failed else {
+        if has_failed {
+            self.preparer.overlay.roll_back_multi();
+        } else {
             self.preparer.overlay.keep_multi();
-            return Ok((TxnOp::Multi(txns), ReplyShape::Multi(shapes)));
-        };
-        self.preparer.overlay.roll_back_multi();
-        let results = (0..txns.len()).map(|index| {
-            OpResult::Error(match index.cmp(&at_fault) {
-                std::cmp::Ordering::Less => None,
-                std::cmp::Ordering::Equal => Some(error),
-                std::cmp::Ordering::Greater => Some(OpError::RuntimeInconsistency),
-            })
-        });
-        let shape = ReplyShape::FailedMulti(results.collect());
-        Ok((TxnOp::Multi(txns), shape))
+        }
+        TxnOp::Multi(txns)
     }
 
     fn multi_op(&mut self, op: MultiOp) -> Prepared {
         match op {
-            MultiOp::Create(create) => Ok((TxnOp::Create(self.create(create)?), ReplyShape::Path)),
+            MultiOp::Create(create) => Ok(TxnOp::Create(self.create(create)?)),
             // Logged as create: members before 3.7.2 and 3.8.2 skip create2 inside a multi (ZOOKEEPER-4026), and the
             // two txns are the same but for their number.
-            MultiOp::Create2(create) => Ok((TxnOp::Create(self.create(create)?), ReplyShape::PathStat)),
+            MultiOp::Create2(create) => Ok(TxnOp::Create(self.create(create)?)),
             MultiOp::Delete { path, version } => self.delete(&path, version),
             MultiOp::SetData { path, data, version } => self.set_data(&path, data, version),
             MultiOp::Check { path, version } => self.check(&path, version),
@@ -286,21 +263,24 @@ impl Step<'_> {
 
     /// The txn names every ephemeral that goes with the session, those in flight too, so that all members delete
     /// the same ones.
-    fn close_session(&mut self) -> (TxnOp, ReplyShape) {
-        let paths = self.preparer.overlay.ephemerals(self.tree, self.session);
+    fn close_session(&mut self) -> TxnOp {
+        let mut paths = self.preparer.overlay.ephemerals(self.tree, self.session);
+        if mutation::is_on(Mutation::M17) {
+            paths = self.tree.ephemerals(self.session).cloned().collect();
+        }
         self.preparer.closing.insert(self.session);
         for path in &paths {
             self.remove(path.clone());
         }
-        (TxnOp::CloseSession { paths: Some(paths) }, ReplyShape::Empty)
+        TxnOp::CloseSession { paths: Some(paths) }
     }
 
-    fn delete_ephemerals(&mut self, paths: Vec<ZnodePath>) -> (TxnOp, ReplyShape) {
+    fn delete_ephemerals(&mut self, paths: Vec<ZnodePath>) -> TxnOp {
         let deletes = paths.into_iter().map(|path| {
             self.remove(path.clone());
             TxnOp::Delete { path }
         });
-        (TxnOp::Multi(deletes.collect()), ReplyShape::Empty)
+        TxnOp::Multi(deletes.collect())
     }
 
     fn check_session(&self) -> Result<(), OpError> {

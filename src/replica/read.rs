@@ -9,6 +9,7 @@ use super::access;
 use super::watch::{WatchKind, WatcherType, Watches};
 use crate::tree::{NodeRef, Tree};
 use crate::wire::{Request, Response, SetWatches};
+use crate::zab::mutation::{self, Mutation};
 use crate::znode::{EventKind, OpError, Permissions, WatchedEvent};
 
 /// Answers a read of `connection`.
@@ -103,7 +104,9 @@ pub(super) fn set_watches(
     for path in &request.data {
         match tree.node(path) {
             None => miss(EventKind::Deleted, path),
-            Some(node) if node.persisted().mzxid > request.relative_zxid => {
+            Some(node)
+                if node.persisted().mzxid > request.relative_zxid && !mutation::is_on(Mutation::M19) =>
+            {
                 miss(EventKind::DataChanged, path)
             }
             Some(_) => watches.add(connection, path, WatchKind::Data)?,

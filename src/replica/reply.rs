@@ -2,26 +2,31 @@
 
 use super::connection::{Awaiting, Pending};
 use super::prepare::ReplyShape;
-use super::{ConnectionId, Now, Output, Replica, read, session};
+use super::{CloseReason, ConnectionId, Now, Output, Replica, read, session};
 use crate::id::{Xid, Zxid};
-use crate::tree::TxnResult;
+use crate::tree::{Txn, TxnResult};
 use crate::wire::{OpResult, ReplyHeader, Request, Response, write_frame};
 use crate::znode::{OpError, WatchedEvent};
 
 impl Replica {
-    /// The txn that the connection's first pending request waited for is applied.
-    pub(super) fn answer_commit(&mut self, id: ConnectionId, zxid: Zxid, result: TxnResult, now: Now) {
+    /// A txn that a request of this connection waits for is applied.
+    pub(super) fn answer_commit(&mut self, id: ConnectionId, txn: &Txn, result: TxnResult, now: Now) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        let is_next = connection.pending.front().is_some_and(
-            |pending| matches!(&pending.awaiting, Awaiting::Commit { zxid: awaited, .. } if *awaited == zxid),
-        );
+        let is_next = connection.pending.front().is_some_and(|pending| {
+            pending.xid == txn.header.cxid && matches!(pending.awaiting, Awaiting::Commit { .. })
+        });
         assert!(is_next, "a connection waits for its own txns in their order");
         let Some(pending) = connection.pending.pop_front() else { return };
         if session::is_session_opening(&pending) {
             return self.on_session_opened(id, now);
         }
-        let Pending { xid, awaiting: Awaiting::Commit { shape, .. } } = pending else { return };
-        self.reply(id, xid, zxid, response_of(shape, result));
+        let Pending { xid, awaiting: Awaiting::Commit { shape } } = pending else { return };
+        let result = response_of(shape, result);
+        if result == Err(OpError::SessionMoved) {
+            // It has lost its session to another connection, and nothing more to hear (ZOOKEEPER-710).
+            return self.close(id, CloseReason::SessionMoved);
+        }
+        self.reply(id, xid, txn.header.zxid, result);
         self.answer_pending(id);
     }
 
@@ -32,7 +37,7 @@ impl Replica {
             let Some(connection) = self.connections.get_mut(&id) else { return };
             let is_ready = connection.pending.front().is_some_and(|pending| match &pending.awaiting {
                 Awaiting::Commit { .. } => false,
-                Awaiting::Barrier { zxid, .. } => *zxid <= applied,
+                Awaiting::Sync { is_done, .. } => *is_done,
                 Awaiting::Turn(_) | Awaiting::Refusal { .. } => true,
             });
             if !is_ready {
@@ -41,8 +46,9 @@ impl Replica {
             let Some(Pending { xid, awaiting }) = connection.pending.pop_front() else { return };
             match awaiting {
                 Awaiting::Commit { .. } => return,
-                Awaiting::Barrier { path, .. } => self.reply(id, xid, applied, Ok(Response::Path(path))),
-                Awaiting::Turn(request) => self.answer_read(id, xid, applied, &request),
+                Awaiting::Sync { path, .. } => self.reply(id, xid, applied, Ok(Response::Path(path))),
+                Awaiting::Turn(Ok(request)) => self.answer_read(id, xid, applied, &request),
+                Awaiting::Turn(Err(error)) => self.reply(id, xid, applied, Err(error)),
                 Awaiting::Refusal { error, reason } => {
                     let zxid = if error == OpError::Unimplemented { Zxid::NONE } else { applied };
                     self.reply(id, xid, zxid, Err(error));
@@ -90,8 +96,10 @@ impl Replica {
 /// What the client is told of an applied txn.
 fn response_of(shape: ReplyShape, result: TxnResult) -> Result<Response, OpError> {
     match (shape, result) {
-        (ReplyShape::Error(error), _) => Err(error),
-        (ReplyShape::FailedMulti(results), _) => Ok(Response::Multi(results)),
+        (_, TxnResult::Error(error)) => Err(error),
+        (ReplyShape::Multi(_), TxnResult::Multi(results)) if results.iter().any(is_failed) => {
+            Ok(Response::Multi(results.into_iter().map(failed_result_of).collect()))
+        }
         (ReplyShape::Multi(shapes), TxnResult::Multi(results)) => {
             Ok(Response::Multi(shapes.into_iter().zip(results).map(op_result_of).collect()))
         }
@@ -102,6 +110,25 @@ fn response_of(shape: ReplyShape, result: TxnResult) -> Result<Response, OpError
         (ReplyShape::Stat, TxnResult::Stat(stat)) => Ok(Response::Stat(stat)),
         (ReplyShape::Empty, _) => Ok(Response::Empty),
         (shape, result) => unreachable!("a prepared txn applies as it was prepared: {shape:?}, {result:?}"),
+    }
+}
+
+const fn is_failed(result: &TxnResult) -> bool {
+    matches!(result, TxnResult::RolledBack | TxnResult::Error(_))
+}
+
+/// What became of one operation of a multi that failed.
+fn failed_result_of(result: TxnResult) -> OpResult {
+    match result {
+        TxnResult::Error(error) => OpResult::Error(Some(error)),
+        TxnResult::RolledBack
+        | TxnResult::Created { .. }
+        | TxnResult::Deleted
+        | TxnResult::Stat(_)
+        | TxnResult::Checked
+        | TxnResult::Multi(_)
+        | TxnResult::SessionCreated
+        | TxnResult::SessionClosed => OpResult::Error(None),
     }
 }
 

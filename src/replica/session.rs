@@ -8,11 +8,14 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::connection::{Awaiting, Pending, Phase};
+use super::leading::Origin;
+use super::learning::create_session_payload;
 use super::prepare::{ReplyShape, Write};
-use super::{CloseReason, ConnectionId, Now, Output, Replica};
+use super::{CloseReason, ConnectionId, Now, Output, Replica, Role};
 use crate::id::{ServerId, SessionId, Xid};
 use crate::wire::{ConnectRequest, ConnectResponse, write_frame};
-use crate::znode::SessionPassword;
+use crate::zab::ForwardedRequest;
+use crate::znode::{OpCode, SessionPassword};
 
 /// Makes session ids that no other member and no earlier run of this one made.
 ///
@@ -63,41 +66,66 @@ impl Replica {
     fn create_session(&mut self, id: ConnectionId, timeout: Duration, read_only: Option<bool>, now: Now) {
         let session = loop {
             let session = self.session_ids.take();
-            if !self.preparer.is_alive(&self.tree, session) {
+            if !self.is_alive(session) {
                 break session;
             }
         };
         self.enter(id, Phase::Opening { session, timeout, read_only, backlog: VecDeque::new() });
         self.by_session.insert(session, id);
-        self.expiry.touch(session, timeout, now.monotonic);
-        let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        self.propose(Some(id), session, Xid(0), Write::CreateSession(timeout_ms), now);
+        match self.role {
+            Role::Leading(_) => {
+                let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+                let write = Write::CreateSession(timeout_ms);
+                self.propose_from(Origin::Own, Some(id), session, Xid(0), write, now);
+            }
+            Role::Learning(_) => {
+                let request = ForwardedRequest {
+                    session,
+                    cxid: Xid(0),
+                    op_code: OpCode::CreateSession.code(),
+                    payload: create_session_payload(timeout),
+                    is_clients: false,
+                };
+                self.forward(id, request, ReplyShape::Session);
+            }
+            Role::Idle => self.close(id, CloseReason::NotServing),
+        }
     }
 
     fn resume_session(&mut self, id: ConnectionId, request: &ConnectRequest, timeout: Duration, now: Now) {
         let session = request.session;
         let is_owner = request.password == SessionPassword::for_session(session);
-        if !is_owner || !self.preparer.is_alive(&self.tree, session) {
-            let response = ConnectResponse::expired(request.read_only);
-            self.outputs.push_back(Output::Reply(id, encode(&response)));
-            return self.close(id, CloseReason::NoSuchSession);
+        let is_leading = matches!(self.role, Role::Leading(_));
+        // Only the leader knows; a learner may not have heard of it yet.
+        if !is_owner || is_leading && !self.is_alive(session) {
+            return self.refuse_session(id, request.read_only);
         }
         if let Some(old) = self.by_session.get(&session).copied() {
             self.close(old, CloseReason::SessionMoved);
         }
         self.by_session.insert(session, id);
-        self.expiry.touch(session, timeout, now.monotonic);
-        self.open(id, session, timeout, request.read_only);
+        let read_only = request.read_only;
+        self.enter(id, Phase::Opening { session, timeout, read_only, backlog: VecDeque::new() });
+        match self.role {
+            Role::Leading(_) => {
+                self.own_session(session, Origin::Own);
+                self.touch(session, timeout, now);
+                self.on_session_opened(id, now);
+            }
+            Role::Learning(_) => self.revalidate(id, session, timeout),
+            Role::Idle => self.close(id, CloseReason::NotServing),
+        }
+    }
+
+    /// Tells a client that its session is gone, or not its own.
+    pub(super) fn refuse_session(&mut self, id: ConnectionId, read_only: Option<bool>) {
+        let response = ConnectResponse::expired(read_only);
+        self.outputs.push_back(Output::Reply(id, encode(&response)));
+        self.close(id, CloseReason::NoSuchSession);
     }
 
     /// Tells a connection that it has its session.
-    pub(super) fn open(
-        &mut self,
-        id: ConnectionId,
-        session: SessionId,
-        timeout: Duration,
-        read_only: Option<bool>,
-    ) {
+    fn open(&mut self, id: ConnectionId, session: SessionId, timeout: Duration, read_only: Option<bool>) {
         self.enter(id, Phase::Open { session, timeout });
         let response = ConnectResponse {
             timeout_ms: i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX),
@@ -108,7 +136,7 @@ impl Replica {
         self.outputs.push_back(Output::Reply(id, encode(&response)));
     }
 
-    /// The session of a connection was created: it is open, and what it sent meanwhile is looked at.
+    /// The session of a connection was created, or may go on: it is open, and what it sent meanwhile is looked at.
     pub(super) fn on_session_opened(&mut self, id: ConnectionId, now: Now) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let Phase::Opening { session, timeout, read_only, backlog } = &mut connection.phase else { return };
@@ -123,7 +151,7 @@ impl Replica {
 
 /// Whether a pending entry is the creation of the connection's own session.
 pub(super) const fn is_session_opening(pending: &Pending) -> bool {
-    matches!(pending.awaiting, Awaiting::Commit { shape: ReplyShape::Session, .. })
+    matches!(pending.awaiting, Awaiting::Commit { shape: ReplyShape::Session })
 }
 
 fn encode(response: &ConnectResponse) -> Vec<u8> {

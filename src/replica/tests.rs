@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{CloseReason, ConnectionId, Input, Now, Output, Replica, ReplicaSettings};
+use super::{CloseReason, ConnectionId, Input, Now, Output, Recovery, Replica, ReplicaSettings};
 use crate::codec::{Reader, WriteJute};
 use crate::id::{Epoch, ServerId, SessionId, Xid, Zxid};
 use crate::tree::Tree;
@@ -15,6 +15,7 @@ use crate::wire::{
     ConnectRequest, ConnectResponse, CreateRequest, MultiOp, OpResult, ReplyHeader, Request, Response,
     SetWatches,
 };
+use crate::zab::{PeerSettings, Quorum};
 use crate::znode::{
     AddWatchMode, CreateMode, EventKind, OpCode, OpError, SessionPassword, SessionTimeouts, WatchedEvent,
 };
@@ -46,14 +47,16 @@ enum Message {
 impl Bench {
     fn start() -> Self {
         let now = crate::clock::now();
+        let quorum = Quorum::majority_of([ServerId::STANDALONE]);
         let settings = ReplicaSettings {
-            server_id: ServerId::STANDALONE,
-            tick: TICK,
+            peer: PeerSettings { tick: TICK, ..PeerSettings::new(ServerId::STANDALONE, quorum) },
             session_timeouts: SessionTimeouts::from_tick(TICK),
             handshake_timeout: Duration::from_secs(1),
             snapshot_txns: 1_000_000,
+            snapshot_bytes: 1 << 40,
         };
-        let replica = Replica::new(settings, Tree::new(), Epoch(0), Now { monotonic: now, unix_ms: 1000 });
+        let recovery = Recovery::default();
+        let replica = Replica::new(settings, recovery, Now { monotonic: now, unix_ms: 1000 });
         let mut bench = Self {
             replica,
             now,
@@ -86,10 +89,13 @@ impl Bench {
                     self.longest_txn = self.longest_txn.max(entry.payload.len());
                     self.appended.push(entry.zxid);
                 }
-                Output::SetEpoch(epoch) if self.is_epoch_fast => {
-                    self.replica.handle(self.now(), Input::EpochDurable(epoch));
+                Output::SetAcceptedEpoch(epoch) => {
+                    self.replica.handle(self.now(), Input::AcceptedEpochDurable(epoch));
                 }
-                Output::SetEpoch(_) => {}
+                Output::SetCurrentEpoch(epoch) if self.is_epoch_fast => {
+                    self.replica.handle(self.now(), Input::CurrentEpochDurable(epoch));
+                }
+                Output::SetCurrentEpoch(_) => {}
                 Output::BeginSnapshot(_) | Output::FinishSnapshot { .. } => {}
                 Output::SnapshotSlice(_) => self.replica.handle(self.now(), Input::SnapshotSliceWritten),
                 Output::Reply(id, frame) | Output::Notify(id, frame) => {
@@ -97,6 +103,7 @@ impl Bench {
                     self.sent.push((id, message));
                 }
                 Output::Close(id, reason) => self.closed.push((id, reason)),
+                other => panic!("a member alone has nobody to say this to: {other:?}"),
             }
             if self.is_log_fast
                 && let Some(zxid) = self.appended.pop()

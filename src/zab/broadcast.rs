@@ -1,134 +1,304 @@
-//! Phase 3 of Zab at the leader: proposals go out in order and are committed in order.
+//! Phase 3 at the leader: proposals go out in order and are committed in order.
+//!
+//! Besides: pings, by which leader and learners know of one another that they are there, and by whose answers a sync knows
+//! that a quorum still follows this leader, so that nobody else can have committed anything.
+//!
+//! Source: `Leader.java` (`propose`, `processAck`, `tryToCommit`, `processSync`, the loop of `lead`) of Apache ZooKeeper. There a
+//! sync asks nobody (ZOOKEEPER-1675); a round of pings is the same on the wire.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
+use std::time::Instant;
 
-use super::{Entry, Quorum};
+use tracing::warn;
+
+use super::discovery::{LeaderStage, LearnerLink, LinkStage};
+use super::mutation::{self, Mutation};
+use super::peer::{Peer, Phase};
+use super::timer::Timer;
+use super::{Entry, Event, LinkId, Output, Packet};
 use crate::id::{ServerId, Zxid};
 
-/// The leader's proposals that are not committed yet, and who holds each of them durably.
-///
-/// Invariants, checked after every input: zxids grow by one within an epoch; what is committed lies before
-/// everything outstanding; nothing is committed that a quorum does not hold.
+/// A leader's proposals and syncs.
 #[derive(Debug)]
-pub struct Broadcast {
-    quorum: Quorum,
-    outstanding: VecDeque<Proposal>,
+pub(super) struct Broadcast {
     last_proposed: Zxid,
-    last_committed: Zxid,
+    /// Up to where this leader's own log is durable.
+    acked: Zxid,
+    /// The last round of pings.
+    round: u64,
+    syncs: VecDeque<Sync>,
 }
 
+/// Whose sync it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SyncOrigin {
+    /// A client of this member.
+    Own,
+    /// A client of a learner.
+    Learner(LinkId),
+}
+
+/// A sync that waits.
 #[derive(Debug)]
-struct Proposal {
-    entry: Entry,
-    acked_by: BTreeSet<ServerId>,
+struct Sync {
+    origin: SyncOrigin,
+    /// For this to be committed.
+    after: Zxid,
+    /// For a quorum to answer this round of pings, once it is begun.
+    round: Option<u64>,
 }
 
 impl Broadcast {
-    /// Starts a reign whose history ends at `last_committed`, the beginning of the leader's epoch.
-    pub const fn new(quorum: Quorum, last_committed: Zxid) -> Self {
-        Self { quorum, outstanding: VecDeque::new(), last_proposed: last_committed, last_committed }
+    pub(super) const fn new(committed: Zxid) -> Self {
+        Self { last_proposed: committed, acked: Zxid::ZERO, round: 0, syncs: VecDeque::new() }
     }
 
-    /// The zxid that the next proposal must have; `None` when the epoch is used up and a new one is due.
-    pub const fn next_zxid(&self) -> Option<Zxid> {
-        self.last_proposed.next()
-    }
-
-    /// The newest txn that is committed.
-    pub const fn last_committed(&self) -> Zxid {
-        self.last_committed
-    }
-
-    /// How many proposals wait for their quorum.
-    pub fn outstanding(&self) -> usize {
-        self.outstanding.len()
-    }
-
-    /// Adds a proposal.
-    ///
-    /// # Panics
-    ///
-    /// When its zxid is not the next one.
-    pub fn propose(&mut self, entry: Entry) {
-        assert_eq!(Some(entry.zxid), self.next_zxid(), "a leader proposes without gaps");
-        self.last_proposed = entry.zxid;
-        self.outstanding.push_back(Proposal { entry, acked_by: BTreeSet::new() });
-        self.check_invariants();
-    }
-
-    /// Notes that `server` holds everything up to `zxid` durably; repeated and late acks change nothing.
-    pub fn on_ack(&mut self, server: ServerId, zxid: Zxid) {
-        for proposal in self.outstanding.iter_mut().take_while(|proposal| proposal.entry.zxid <= zxid) {
-            proposal.acked_by.insert(server);
-        }
-    }
-
-    /// Takes the next proposal that a quorum holds; later ones wait for it.
-    pub fn poll_commit(&mut self) -> Option<Entry> {
-        let first = self.outstanding.front()?;
-        if !self.quorum.is_reached_by(&first.acked_by) {
-            return None;
-        }
-        let entry = self.outstanding.pop_front()?.entry;
-        self.last_committed = entry.zxid;
-        self.check_invariants();
-        Some(entry)
-    }
-
-    fn check_invariants(&self) {
-        assert!(self.last_committed <= self.last_proposed, "nothing is committed before it is proposed");
-        if let (Some(first), Some(last)) = (self.outstanding.front(), self.outstanding.back()) {
-            assert!(first.entry.zxid > self.last_committed, "what is committed is not outstanding");
-            assert!(last.entry.zxid == self.last_proposed, "the newest proposal is outstanding");
-        }
+    /// A reign begins, whose first proposal comes after `beginning`.
+    pub(super) const fn begin(&mut self, beginning: Zxid) {
+        self.last_proposed = beginning;
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::id::Epoch;
-    use bytes::Bytes;
-
-    fn server(id: u8) -> ServerId {
-        ServerId::new(id).unwrap()
+impl Peer {
+    /// The zxid that the next proposal must have; `None` when this member does not lead, or its epoch is used up.
+    pub fn next_zxid(&self) -> Option<Zxid> {
+        match &self.phase {
+            Phase::Leading(leader) if leader.stage == LeaderStage::Broadcasting => {
+                leader.broadcast.last_proposed.next()
+            }
+            Phase::Leading(_) | Phase::Learning(_) | Phase::Looking(_) | Phase::Draining => None,
+        }
     }
 
-    fn zxid(counter: u32) -> Zxid {
-        Zxid::new(Epoch(1), counter)
+    /// Proposes an entry.
+    ///
+    /// # Panics
+    ///
+    /// When this member does not lead, or the zxid is not the next one.
+    pub fn propose(&mut self, entry: Entry) {
+        assert_eq!(Some(entry.zxid), self.next_zxid(), "a leader proposes without gaps");
+        let Phase::Leading(leader) = &mut self.phase else { return };
+        leader.broadcast.last_proposed = entry.zxid;
+        for (id, link) in &leader.links {
+            if link.is_forwarding() && !link.is_observer {
+                self.out.push_back(Output::Send(*id, Packet::Proposal(entry.clone())));
+            }
+        }
+        self.history.append(entry.clone());
+        self.out.push_back(Output::Append(entry.clone()));
+        if mutation::is_on(Mutation::M3) {
+            leader.broadcast.acked = entry.zxid;
+            self.commit_what_is_acked();
+        }
     }
 
-    fn leader_of(voters: u8) -> Broadcast {
-        let mut broadcast = Broadcast::new(Quorum::majority_of((1..=voters).map(server)), zxid(0));
-        (1..=3).for_each(|counter| broadcast.propose(Entry { zxid: zxid(counter), payload: Bytes::new() }));
-        broadcast
+    /// A follower holds everything up to `zxid` durably.
+    pub(super) fn on_ack(&mut self, id: LinkId, zxid: Zxid, now: Instant) {
+        let Phase::Leading(leader) = &mut self.phase else { return };
+        if zxid.counter() == 0 {
+            if zxid == Zxid::new(leader.epoch, 0) {
+                self.on_new_leader_acked(id, now);
+            }
+            return;
+        }
+        let last_proposed = leader.broadcast.last_proposed;
+        let Some(link) = leader.links.get_mut(&id) else { return };
+        // Acks of what belongs to its history only say what NEWLEADER's will say.
+        if zxid.epoch() != leader.epoch && !mutation::is_on(Mutation::M25) {
+            return;
+        }
+        if zxid > last_proposed || link.is_observer {
+            warn!(server = ?link.server, %zxid, %last_proposed, "dropping a learner that acknowledges what it cannot have");
+            return self.drop_link(id);
+        }
+        link.acked = link.acked.max(zxid);
+        self.commit_what_is_acked();
     }
 
-    #[test]
-    fn nothing_commits_before_a_quorum_holds_it() {
-        let mut broadcast = leader_of(3);
-        broadcast.on_ack(server(1), zxid(3));
-        assert_eq!(broadcast.poll_commit(), None);
-        broadcast.on_ack(server(1), zxid(3));
-        assert_eq!(broadcast.poll_commit(), None, "one voter counts once");
-        broadcast.on_ack(server(2), zxid(1));
-        assert_eq!(broadcast.poll_commit().map(|entry| entry.zxid), Some(zxid(1)));
-        assert_eq!(broadcast.poll_commit(), None);
+    /// This leader's own log is durable up to `zxid`.
+    pub(super) fn on_own_ack(&mut self, zxid: Zxid) {
+        let Phase::Leading(leader) = &mut self.phase else { return };
+        if zxid.epoch() == leader.epoch || mutation::is_on(Mutation::M25) {
+            leader.broadcast.acked = zxid;
+        }
+        self.commit_what_is_acked();
     }
 
-    #[test]
-    fn a_leader_alone_commits_what_is_durable_in_order() {
-        let mut broadcast = leader_of(1);
-        broadcast.on_ack(server(1), zxid(2));
-        let committed: Vec<_> =
-            std::iter::from_fn(|| broadcast.poll_commit()).map(|entry| entry.zxid).collect();
-        assert_eq!(committed, [zxid(1), zxid(2)]);
-        assert_eq!(broadcast.outstanding(), 1);
+    /// Commits, in order, what a quorum holds.
+    pub(super) fn commit_what_is_acked(&mut self) {
+        let me = self.settings.server_id;
+        let Phase::Leading(leader) = &self.phase else { return };
+        if leader.stage != LeaderStage::Broadcasting {
+            return;
+        }
+        let acked_by = |server: ServerId| {
+            if server == me {
+                return Some(leader.broadcast.acked);
+            }
+            // Only who has accepted this leader holds what comes before, too.
+            let is_accepted = |link: &&LearnerLink| {
+                link.server == Some(server) && matches!(link.stage, LinkStage::Accepted | LinkStage::UpToDate)
+            };
+            leader.links.values().filter(is_accepted).map(|link| link.acked).max()
+        };
+        let agreed = if mutation::is_on(Mutation::M2) {
+            self.settings.quorum.voters().filter_map(acked_by).max()
+        } else {
+            self.settings.quorum.agreed(acked_by)
+        };
+        let Some(agreed) = agreed.filter(|agreed| *agreed > self.history.committed()) else { return };
+        self.deliver_up_to(agreed);
+        self.answer_syncs();
     }
 
-    #[test]
-    #[should_panic(expected = "without gaps")]
-    fn a_gap_is_a_bug() {
-        leader_of(1).propose(Entry { zxid: zxid(5), payload: Bytes::new() });
+    /// Delivers what is committed, and tells the learners.
+    pub(super) fn deliver_up_to(&mut self, zxid: Zxid) {
+        while let Some(entry) = self.history.commit_next(zxid) {
+            if let Phase::Leading(leader) = &self.phase
+                && leader.stage == LeaderStage::Broadcasting
+            {
+                for (id, link) in leader.links.iter().filter(|(_, link)| link.is_forwarding()) {
+                    let packet = if link.is_observer {
+                        Packet::Inform(entry.clone())
+                    } else {
+                        Packet::Commit(entry.zxid)
+                    };
+                    self.out.push_back(Output::Send(*id, packet));
+                }
+            }
+            self.out.push_back(Output::Event(Event::Deliver(entry)));
+        }
+    }
+
+    /// Waits until everything proposed so far is committed and a quorum has said that it still follows.
+    pub(super) fn sync(&mut self, origin: SyncOrigin) {
+        let Phase::Leading(leader) = &mut self.phase else { return };
+        let after = leader.broadcast.last_proposed;
+        leader.broadcast.syncs.push_back(Sync { origin, after, round: None });
+        self.answer_syncs();
+    }
+
+    /// Begins a round for the syncs that wait, unless one is under way, whose followers share the next.
+    fn begin_sync_round(&mut self) -> bool {
+        let Phase::Leading(leader) = &self.phase else { return false };
+        let syncs = &leader.broadcast.syncs;
+        if syncs.is_empty() || syncs.iter().any(|sync| sync.round.is_some()) {
+            return false;
+        }
+        let round = self.ping();
+        let Phase::Leading(leader) = &mut self.phase else { return false };
+        for sync in &mut leader.broadcast.syncs {
+            sync.round = Some(round);
+        }
+        true
+    }
+
+    /// Pings every learner; returns the number of the round.
+    fn ping(&mut self) -> u64 {
+        let Phase::Leading(leader) = &mut self.phase else { return 0 };
+        leader.broadcast.round += 1;
+        let (round, zxid) = (leader.broadcast.round, leader.broadcast.last_proposed);
+        for (id, link) in leader.links.iter_mut().filter(|(_, link)| link.stage == LinkStage::UpToDate) {
+            link.pings.push_back(round);
+            self.out.push_back(Output::Send(*id, Packet::Ping(zxid)));
+        }
+        round
+    }
+
+    /// A learner has answered its oldest ping.
+    pub(super) fn on_pong(&mut self, id: LinkId) {
+        let Phase::Leading(leader) = &mut self.phase else { return };
+        let Some(link) = leader.links.get_mut(&id) else { return };
+        let Some(round) = link.pings.pop_front() else { return };
+        link.answered = round;
+        self.answer_syncs();
+    }
+
+    /// Answers the syncs that have waited long enough, in their order, and sees to the others.
+    fn answer_syncs(&mut self) {
+        self.answer_confirmed_syncs();
+        while self.begin_sync_round() {
+            self.answer_confirmed_syncs();
+        }
+    }
+
+    fn answer_confirmed_syncs(&mut self) {
+        let me = self.settings.server_id;
+        let committed = self.history.committed();
+        let Phase::Leading(leader) = &mut self.phase else { return };
+        let own_round = leader.broadcast.round;
+        let links = &leader.links;
+        let confirmed = self.settings.quorum.agreed(|server| {
+            if server == me {
+                return Some(own_round);
+            }
+            links.values().filter(|link| link.server == Some(server)).map(|link| link.answered).max()
+        });
+        while let Some(sync) = leader.broadcast.syncs.front()
+            && (sync.after <= committed || sync.after.counter() == 0)
+            && sync.round.is_some_and(|round| confirmed.is_some_and(|confirmed| round <= confirmed))
+        {
+            match sync.origin {
+                SyncOrigin::Own => self.out.push_back(Output::Event(Event::Synced)),
+                SyncOrigin::Learner(link) if links.contains_key(&link) => {
+                    self.out.push_back(Output::Send(link, Packet::Sync));
+                }
+                SyncOrigin::Learner(_) => {}
+            }
+            leader.broadcast.syncs.pop_front();
+        }
+    }
+
+    /// Half a tick is over: pings go out; after a whole one, a quorum must have been heard of lately.
+    pub(super) fn on_half_tick(&mut self, now: Instant) {
+        self.timers.set(Timer::HalfTick, now + self.settings.tick / 2);
+        let me = self.settings.server_id;
+        let limit = self.settings.tick * self.settings.sync_limit;
+        let init_limit = self.settings.tick * self.settings.init_limit;
+        let Phase::Leading(leader) = &mut self.phase else { return };
+        let last_proposed = leader.broadcast.last_proposed;
+        let mut silent = Vec::new();
+        for (id, link) in &mut leader.links {
+            let patience = if link.stage == LinkStage::UpToDate { limit } else { init_limit + limit };
+            let is_silent = now.saturating_duration_since(link.heard) > patience;
+            if is_silent || link.is_behind(last_proposed, now, limit) {
+                silent.push(*id);
+            }
+        }
+        for id in silent {
+            warn!(link = id.0, "dropping a learner that is silent, or too slow to log what is proposed");
+            self.drop_link(id);
+        }
+        let Phase::Leading(leader) = &mut self.phase else { return };
+        if leader.stage != LeaderStage::Broadcasting {
+            return;
+        }
+        leader.half_ticks += 1;
+        let heard = leader
+            .links
+            .values()
+            .filter(|link| link.is_forwarding() && now.saturating_duration_since(link.heard) <= limit);
+        let heard = heard.filter_map(|link| link.server).chain([me]);
+        let has_quorum = self.settings.quorum.is_reached_by(heard) || mutation::is_on(Mutation::M23);
+        if !has_quorum && leader.half_ticks.is_multiple_of(2) {
+            return self.lose("no quorum follows any more", now);
+        }
+        self.ping();
+    }
+}
+
+impl LearnerLink {
+    /// Whether a follower has not logged for longer than `limit` what was proposed then.
+    fn is_behind(&mut self, last_proposed: Zxid, now: Instant, limit: std::time::Duration) -> bool {
+        if self.is_observer || !self.is_forwarding() || last_proposed.counter() == 0 {
+            return false;
+        }
+        match self.oldest_unacked {
+            Some((zxid, since)) if self.acked < zxid => now.saturating_duration_since(since) > limit,
+            Some(_) | None => {
+                self.oldest_unacked = (self.acked < last_proposed).then_some((last_proposed, now));
+                false
+            }
+        }
     }
 }

@@ -1,0 +1,313 @@
+//! Phase 1 at the leader: a new epoch, that a quorum accepts.
+//!
+//! ```text
+//! a quorum's FOLLOWERINFO ─► epoch above all accepted ones ─► acceptedEpoch to disk ─► LEADERINFO
+//! a quorum's ACKEPOCH, none of them with a better history ─► currentEpoch to disk, phase 2
+//! ```
+//!
+//! A follower that has accepted this very epoch before does not count again, so that no two leaders share an epoch. One
+//! without any history does not count either, unless nobody has one: it may have forgotten what it promised.
+//!
+//! Source: `Leader.java` (`lead`, `getEpochToPropose`, `waitForEpochAck`) of Apache ZooKeeper.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Instant;
+
+use tracing::{info, warn};
+
+use super::broadcast::Broadcast;
+use super::mutation::{self, Mutation};
+use super::peer::{Peer, Phase};
+use super::timer::Timer;
+use super::{LearnerInfo, LinkId, Output, Packet};
+use crate::id::{Epoch, ServerId, Zxid};
+
+/// A leader, from its election until it gives up.
+#[derive(Debug)]
+pub(super) struct Leader {
+    pub(super) stage: LeaderStage,
+    /// The epoch it leads, or will; 0 while none is proposed.
+    pub(super) epoch: Epoch,
+    pub(super) links: BTreeMap<LinkId, LearnerLink>,
+    /// Who has accepted the epoch.
+    epoch_acks: BTreeSet<ServerId>,
+    /// Who has accepted the leader.
+    pub(super) leader_acks: BTreeSet<ServerId>,
+    pub(super) broadcast: Broadcast,
+    /// Half ticks since a quorum was last looked for.
+    pub(super) half_ticks: u32,
+}
+
+/// How far a leader has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LeaderStage {
+    /// It waits for a quorum to say which epochs were accepted.
+    ProposingEpoch,
+    /// It writes the new one down.
+    AcceptingEpoch,
+    /// It waits for a quorum to accept it.
+    AwaitingEpochAcks,
+    /// It waits for a quorum to have its history.
+    AwaitingLeaderAcks,
+    /// It leads.
+    Broadcasting,
+}
+
+/// One learner's connection.
+#[derive(Debug)]
+pub(super) struct LearnerLink {
+    pub(super) server: Option<ServerId>,
+    pub(super) is_observer: bool,
+    pub(super) stage: LinkStage,
+    /// When it was last heard of.
+    pub(super) heard: Instant,
+    /// Up to where it holds the leader's proposals durably.
+    pub(super) acked: Zxid,
+    /// A proposal that was outstanding at some time, and that time.
+    pub(super) oldest_unacked: Option<(Zxid, Instant)>,
+    /// The rounds of pings that it has not answered.
+    pub(super) pings: VecDeque<u64>,
+    /// The last round that it has answered.
+    pub(super) answered: u64,
+}
+
+/// How far a learner has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LinkStage {
+    /// It has not said who it is.
+    New,
+    /// It has.
+    Introduced(LearnerInfo),
+    /// It was told the epoch.
+    EpochProposed,
+    /// It has accepted it; its history ends here.
+    EpochAcked(Zxid),
+    /// What it lacks is being read from the log.
+    ReadingLog(Zxid),
+    /// It was sent everything, and gets what is proposed.
+    Synchronizing,
+    /// It has accepted the leader.
+    Accepted,
+    /// It serves.
+    UpToDate,
+}
+
+impl Leader {
+    pub(super) fn new(committed: Zxid) -> Self {
+        Self {
+            stage: LeaderStage::ProposingEpoch,
+            epoch: Epoch(0),
+            links: BTreeMap::new(),
+            epoch_acks: BTreeSet::new(),
+            leader_acks: BTreeSet::new(),
+            broadcast: Broadcast::new(committed),
+            half_ticks: 0,
+        }
+    }
+}
+
+impl LearnerLink {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self {
+            server: None,
+            is_observer: false,
+            stage: LinkStage::New,
+            heard: now,
+            acked: Zxid::ZERO,
+            oldest_unacked: None,
+            pings: VecDeque::new(),
+            answered: 0,
+        }
+    }
+
+    /// Whether it gets what is proposed.
+    pub(super) const fn is_forwarding(&self) -> bool {
+        matches!(self.stage, LinkStage::Synchronizing | LinkStage::Accepted | LinkStage::UpToDate)
+    }
+}
+
+impl Peer {
+    /// Starts to lead, as far as the others let it.
+    pub(super) fn lead(&mut self, now: Instant) {
+        self.phase = Phase::Leading(Leader::new(self.history.committed()));
+        self.timers.set(Timer::Patience, now + self.settings.tick * self.settings.init_limit);
+        self.timers.set(Timer::HalfTick, now + self.settings.tick / 2);
+        for (link, packet) in std::mem::take(&mut self.parked) {
+            self.on_accepted(link, now);
+            if let Some(packet) = packet {
+                self.on_learner_packet(link, packet, now);
+            }
+        }
+        self.propose_epoch_if_quorum(now);
+    }
+
+    /// A learner has connected.
+    pub(super) fn on_accepted(&mut self, link: LinkId, now: Instant) {
+        match &mut self.phase {
+            Phase::Leading(leader) => {
+                leader.links.insert(link, LearnerLink::new(now));
+            }
+            // It may have heard who leads before this member has.
+            Phase::Looking(_) | Phase::Draining if self.parked.len() < PARKED_MAX => {
+                self.parked.insert(link, None);
+                let patience = self.settings.tick * self.settings.init_limit;
+                self.timers.set_if_unset(Timer::Parked, now, patience);
+            }
+            Phase::Looking(_) | Phase::Draining | Phase::Learning(_) => {
+                self.out.push_back(Output::CloseLink(link));
+            }
+        }
+    }
+
+    /// A learner's first packet.
+    pub(super) fn on_learner_info(&mut self, id: LinkId, info: LearnerInfo, is_observer: bool, now: Instant) {
+        let settings = &self.settings;
+        let Phase::Leading(leader) = &mut self.phase else { return };
+        let Some(link) = leader.links.get_mut(&id) else { return };
+        let Some(server) = info.server.filter(|server| settings.is_configured(*server, is_observer)) else {
+            warn!(server = ?info.server, is_observer, "refusing a learner that is not configured");
+            return self.drop_link(id);
+        };
+        if link.stage != LinkStage::New || server == settings.server_id {
+            return self.drop_link(id);
+        }
+        link.server = Some(server);
+        link.is_observer = is_observer;
+        link.stage = LinkStage::Introduced(info);
+        // A learner that comes back has given up its earlier connection.
+        let earlier = leader.links.iter().find(|(other, link)| **other != id && link.server == Some(server));
+        if let Some(earlier) = earlier.map(|(earlier, _)| *earlier) {
+            self.drop_link(earlier);
+        }
+        self.propose_epoch_if_quorum(now);
+        self.tell_epoch(id);
+    }
+
+    /// Once a quorum has said which epochs it has accepted, the next one is proposed.
+    fn propose_epoch_if_quorum(&mut self, now: Instant) {
+        let counts_blank = self.is_blank() || self.accepted_epoch == Epoch(0);
+        let Phase::Leading(leader) = &mut self.phase else { return };
+        if leader.stage != LeaderStage::ProposingEpoch {
+            return;
+        }
+        let infos = leader.links.values().filter_map(|link| match link.stage {
+            // Without a history it does not know what it has promised.
+            LinkStage::Introduced(info) if counts_blank || info.accepted_epoch > Epoch(0) => Some(info),
+            LinkStage::New
+            | LinkStage::Introduced(_)
+            | LinkStage::EpochProposed
+            | LinkStage::EpochAcked(_)
+            | LinkStage::ReadingLog(_)
+            | LinkStage::Synchronizing
+            | LinkStage::Accepted
+            | LinkStage::UpToDate => None,
+        });
+        let mut highest = self.accepted_epoch.max(self.history.last().epoch());
+        let mut servers = BTreeSet::from([self.settings.server_id]);
+        for info in infos {
+            highest = highest.max(info.accepted_epoch);
+            servers.extend(info.server);
+        }
+        if !self.settings.quorum.is_reached_by(servers) {
+            return;
+        }
+        leader.epoch = highest.next();
+        leader.stage = LeaderStage::AcceptingEpoch;
+        let epoch = leader.epoch;
+        self.timers.set(Timer::Patience, now + self.settings.tick * self.settings.init_limit);
+        self.write_accepted_epoch(epoch);
+    }
+
+    /// The epoch that this leader proposes is on disk.
+    pub(super) fn on_own_epoch_accepted(&mut self, now: Instant) {
+        let me = self.settings.server_id;
+        let Phase::Leading(leader) = &mut self.phase else { return };
+        if leader.stage != LeaderStage::AcceptingEpoch {
+            return;
+        }
+        leader.stage = LeaderStage::AwaitingEpochAcks;
+        leader.epoch_acks.insert(me);
+        let links: Vec<_> = leader.links.keys().copied().collect();
+        for link in links {
+            self.tell_epoch(link);
+        }
+        self.synchronize_if_epoch_accepted(now);
+    }
+
+    fn tell_epoch(&mut self, id: LinkId) {
+        let Phase::Leading(leader) = &mut self.phase else { return };
+        if matches!(leader.stage, LeaderStage::ProposingEpoch | LeaderStage::AcceptingEpoch) {
+            return;
+        }
+        let Some(link) = leader.links.get_mut(&id) else { return };
+        if matches!(link.stage, LinkStage::Introduced(_)) {
+            link.stage = LinkStage::EpochProposed;
+            self.out.push_back(Output::Send(id, Packet::LeaderInfo(leader.epoch)));
+        }
+    }
+
+    /// A learner has accepted the epoch, or had before.
+    pub(super) fn on_ack_epoch(
+        &mut self,
+        id: LinkId,
+        last_zxid: Zxid,
+        current_epoch: Option<Epoch>,
+        now: Instant,
+    ) {
+        let own = (self.current_epoch, self.history.last());
+        let Phase::Leading(leader) = &mut self.phase else { return };
+        let Some(link) = leader.links.get_mut(&id) else { return };
+        if link.stage != LinkStage::EpochProposed {
+            return self.drop_link(id);
+        }
+        link.stage = LinkStage::EpochAcked(last_zxid);
+        let (server, is_observer) = (link.server, link.is_observer);
+        if leader.stage != LeaderStage::AwaitingEpochAcks {
+            return self.synchronize_learner(id, now);
+        }
+        if let Some(current_epoch) = current_epoch
+            && !is_observer
+        {
+            let is_better = (current_epoch, last_zxid) > own;
+            if is_better && !mutation::is_on(Mutation::M10) {
+                warn!(server = ?server, %current_epoch, %last_zxid, "a follower has more than its leader; letting it go");
+                return self.drop_link(id);
+            }
+            leader.epoch_acks.extend(server);
+        }
+        self.synchronize_if_epoch_accepted(now);
+    }
+
+    /// Once a quorum has accepted the epoch, everyone is brought up to the leader's history.
+    fn synchronize_if_epoch_accepted(&mut self, now: Instant) {
+        let Phase::Leading(leader) = &mut self.phase else { return };
+        if leader.stage != LeaderStage::AwaitingEpochAcks
+            || !self.settings.quorum.is_reached_by(leader.epoch_acks.iter().copied())
+        {
+            return;
+        }
+        leader.stage = LeaderStage::AwaitingLeaderAcks;
+        let epoch = leader.epoch;
+        info!(%epoch, zxid = %self.history.last(), "a quorum accepts the epoch");
+        let links: Vec<_> = leader.links.keys().copied().collect();
+        self.timers.set(Timer::Patience, now + self.settings.tick * self.settings.init_limit);
+        self.write_current_epoch(epoch);
+        for link in links {
+            self.synchronize_learner(link, now);
+        }
+        if mutation::is_on(Mutation::M5) {
+            self.establish(now);
+        }
+    }
+
+    /// Closes a learner's connection and forgets it.
+    pub(super) fn drop_link(&mut self, id: LinkId) {
+        let Phase::Leading(leader) = &mut self.phase else { return };
+        if leader.links.remove(&id).is_some() {
+            self.out.push_back(Output::CloseLink(id));
+        }
+    }
+}
+
+/// Learners that may wait while nobody leads here.
+const PARKED_MAX: usize = 256;
