@@ -61,7 +61,9 @@ pub(super) struct LearnerLink {
     pub(super) stage: LinkStage,
     /// When it was last heard of.
     pub(super) heard: Instant,
-    /// Up to where it holds the leader's proposals durably.
+    /// Up to where it was sent the history as committed, before NEWLEADER.
+    pub(super) synced_to: Zxid,
+    /// Up to where it holds the leader's history durably.
     pub(super) acked: Zxid,
     /// A proposal that was outstanding at some time, and that time.
     pub(super) oldest_unacked: Option<(Zxid, Instant)>,
@@ -113,6 +115,7 @@ impl LearnerLink {
             is_observer: false,
             stage: LinkStage::New,
             heard: now,
+            synced_to: Zxid::ZERO,
             acked: Zxid::ZERO,
             oldest_unacked: None,
             pings: VecDeque::new(),

@@ -147,8 +147,8 @@ impl History {
 
     /// Compares with a learner whose history ends at `theirs`; of ours, what lies after `end` does not count.
     ///
-    /// Source: `LearnerHandler.syncFollower`, `queueCommittedProposals` of Apache ZooKeeper. A zxid with counter 0 is the
-    /// beginning of an epoch, of which no log has a record.
+    /// Source: `LearnerHandler.syncFollower`, `queueCommittedProposals` of Apache ZooKeeper, which sends the tree where a tail
+    /// that nobody else has ends its epoch. A zxid with counter 0 is the beginning of an epoch, of which no log has a record.
     pub(super) fn fit(&self, theirs: Zxid, end: Zxid) -> Fit {
         let is_epoch_beginning = theirs.counter() == 0;
         if theirs == end {
@@ -163,12 +163,13 @@ impl History {
         let mut before = self.start;
         for entry in self.window.iter().chain(&self.tail) {
             if entry.zxid > theirs {
-                let is_of_one_epoch = entry.zxid.epoch() == theirs.epoch();
-                return match before {
-                    _ if before == theirs || is_epoch_beginning => Fit::Behind(before),
-                    // Never across an epoch: what came between is not known.
-                    _ if is_of_one_epoch => Fit::Diverges(before),
-                    _ => Fit::Unknown,
+                return if before == theirs || is_epoch_beginning {
+                    Fit::Behind(before)
+                } else if before.epoch() == theirs.epoch() {
+                    // Of one epoch all have the same beginning.
+                    Fit::Diverges(before)
+                } else {
+                    Fit::Unknown
                 };
             }
             before = entry.zxid;
@@ -233,7 +234,7 @@ mod tests {
             (zxid(1, 5), Fit::Behind(zxid(1, 5))),
             (zxid(3, 0), Fit::Behind(zxid(1, 5))),
             (zxid(2, 0), Fit::Behind(zxid(1, 5))),
-            (zxid(1, 6), Fit::Unknown),
+            (zxid(1, 6), Fit::Diverges(zxid(1, 5))),
             (zxid(2, 1), Fit::Unknown),
             (zxid(3, 3), Fit::Diverges(end)),
             (zxid(4, 7), Fit::Diverges(end)),

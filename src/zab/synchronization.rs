@@ -103,6 +103,7 @@ impl Peer {
         }
         link.stage = LinkStage::Synchronizing;
         link.heard = now;
+        link.synced_to = end;
         let zxid = Zxid::new(leader.epoch, 0);
         let peer = link.server;
         info!(server = ?peer, sync = mode.as_str(), from = %from, to = %end, "synchronizing a learner");
@@ -125,6 +126,8 @@ impl Peer {
             return;
         }
         link.stage = LinkStage::Accepted;
+        // What it was sent as committed is durable there; it will not be acknowledged one by one.
+        link.acked = link.acked.max(link.synced_to);
         if !link.is_observer {
             leader.leader_acks.extend(link.server);
         }

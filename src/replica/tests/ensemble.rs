@@ -1,0 +1,497 @@
+//! Three members on a network without delays, whose disks are done at once.
+
+use std::collections::VecDeque;
+
+use super::*;
+use crate::zab::{Entry, LinkId, ServerState};
+
+/// Members by id; `None` while one is down.
+struct Ensemble {
+    members: BTreeMap<u8, Option<Member>>,
+    disks: BTreeMap<u8, DiskState>,
+    /// Both ends of each connection, the one that dialled first.
+    links: BTreeMap<LinkId, (u8, u8)>,
+    next_link: u64,
+    queue: VecDeque<(u8, Input)>,
+    now: Instant,
+    window_entries: usize,
+    voters: u8,
+    /// Members whose packets and votes do not get through.
+    cut_off: Vec<u8>,
+}
+
+struct Member {
+    replica: Replica,
+    sent: Vec<(ConnectionId, Vec<u8>)>,
+    closed: Vec<(ConnectionId, CloseReason)>,
+}
+
+#[derive(Default)]
+struct DiskState {
+    accepted: Epoch,
+    current: Epoch,
+    snapshot: Option<(Zxid, Bytes)>,
+    log: Vec<Entry>,
+}
+
+impl DiskState {
+    fn recovery(&self) -> Recovery {
+        let (base, tree) = match &self.snapshot {
+            Some((zxid, body)) => {
+                (*zxid, Tree::decode_snapshot(&mut Reader::new(body), *zxid).expect("it was decoded before"))
+            }
+            None => (Zxid::ZERO, Tree::new()),
+        };
+        let tail = self.log.iter().filter(|entry| entry.zxid > base).cloned().collect();
+        Recovery { tree, tail, accepted_epoch: self.accepted, current_epoch: self.current }
+    }
+}
+
+impl Ensemble {
+    fn of(voters: u8) -> Self {
+        Self::with_window(voters, 100)
+    }
+
+    fn with_window(voters: u8, window_entries: usize) -> Self {
+        let mut ensemble = Self {
+            members: (1..=voters).map(|id| (id, None)).collect(),
+            disks: (1..=voters).map(|id| (id, DiskState::default())).collect(),
+            links: BTreeMap::new(),
+            next_link: 0,
+            queue: VecDeque::new(),
+            now: crate::clock::now(),
+            window_entries,
+            voters,
+            cut_off: Vec::new(),
+        };
+        (1..=voters).for_each(|id| ensemble.start(id));
+        ensemble
+    }
+
+    fn now(&self) -> Now {
+        Now { monotonic: self.now, unix_ms: 1000 }
+    }
+
+    fn start(&mut self, id: u8) {
+        let server = |id| ServerId::new(id).unwrap();
+        let quorum = Quorum::majority_of((1..=self.voters).map(server));
+        let peer = PeerSettings {
+            tick: TICK,
+            window_entries: self.window_entries,
+            observers: (self.voters + 1..=self.voters + 2).map(server).collect(),
+            ..PeerSettings::new(server(id), quorum)
+        };
+        let settings = ReplicaSettings {
+            peer,
+            session_timeouts: SessionTimeouts::from_tick(TICK),
+            handshake_timeout: Duration::from_secs(1),
+            snapshot_txns: 1_000_000,
+            snapshot_bytes: 1 << 40,
+        };
+        let replica = Replica::new(settings, self.disks[&id].recovery(), self.now());
+        self.members.insert(id, Some(Member { replica, sent: Vec::new(), closed: Vec::new() }));
+        self.carry_out(id);
+        for other in self.up() {
+            if other != id {
+                self.queue.push_back((id, Input::Reachable(server(other), true)));
+                self.queue.push_back((other, Input::Reachable(server(id), true)));
+            }
+        }
+        self.settle();
+    }
+
+    /// As kill -9 would: everything but the disk is gone.
+    fn kill(&mut self, id: u8) {
+        self.members.insert(id, None);
+        self.queue.retain(|(to, _)| *to != id);
+        let broken: Vec<_> = self.links.iter().filter(|(_, (a, b))| *a == id || *b == id).collect();
+        let broken: Vec<_> =
+            broken.into_iter().map(|(link, (a, b))| (*link, if *a == id { *b } else { *a })).collect();
+        for (link, survivor) in broken {
+            self.links.remove(&link);
+            self.queue.push_back((survivor, Input::LinkClosed(link)));
+        }
+        for other in self.up() {
+            self.queue.push_back((other, Input::Reachable(ServerId::new(id).unwrap(), false)));
+        }
+        self.settle();
+    }
+
+    fn up(&self) -> Vec<u8> {
+        self.members.iter().filter(|(_, member)| member.is_some()).map(|(id, _)| *id).collect()
+    }
+
+    fn member(&mut self, id: u8) -> &mut Member {
+        self.members.get_mut(&id).unwrap().as_mut().expect("it is up")
+    }
+
+    fn give(&mut self, id: u8, input: Input) {
+        let now = self.now();
+        if let Some(Some(member)) = self.members.get_mut(&id) {
+            member.replica.handle(now, input);
+            self.carry_out(id);
+        }
+    }
+
+    fn settle(&mut self) {
+        while let Some((to, input)) = self.queue.pop_front() {
+            self.give(to, input);
+        }
+    }
+
+    fn advance(&mut self, by: Duration) {
+        let end = self.now + by;
+        loop {
+            let due = self.up().into_iter().filter_map(|id| {
+                let deadline = self.members[&id].as_ref()?.replica.poll_timeout()?;
+                (deadline <= end).then_some((deadline, id))
+            });
+            let Some((deadline, id)) = due.min() else { break };
+            self.now = self.now.max(deadline);
+            let now = self.now();
+            self.member(id).replica.handle_timeout(now);
+            self.carry_out(id);
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    fn carry_out(&mut self, id: u8) {
+        let mut durable = None;
+        while let Some(output) =
+            self.members.get_mut(&id).and_then(Option::as_mut).and_then(|member| member.replica.poll_output())
+        {
+            let disk = self.disks.get_mut(&id).unwrap();
+            match output {
+                Output::Append(entry) => {
+                    durable = Some(entry.zxid);
+                    disk.log.push(entry);
+                }
+                Output::SetAcceptedEpoch(epoch) => {
+                    disk.accepted = epoch;
+                    self.queue.push_back((id, Input::AcceptedEpochDurable(epoch)));
+                }
+                Output::SetCurrentEpoch(epoch) => {
+                    disk.current = epoch;
+                    self.queue.extend(durable.take().map(|zxid| (id, Input::Durable(zxid))));
+                    self.queue.push_back((id, Input::CurrentEpochDurable(epoch)));
+                }
+                Output::Truncate { zxid, is_reload } => {
+                    disk.log.retain(|entry| entry.zxid <= zxid);
+                    if is_reload {
+                        self.queue.push_back((id, Input::Reloaded(disk.recovery())));
+                    }
+                }
+                Output::InstallSnapshot { zxid, body } => {
+                    disk.log.clear();
+                    disk.snapshot = Some((zxid, body));
+                    self.queue.push_back((id, Input::Durable(zxid)));
+                }
+                Output::ReadLog { link, after } => {
+                    let is_known = after == Zxid::ZERO && disk.snapshot.is_none()
+                        || disk.log.iter().any(|entry| entry.zxid == after);
+                    let entries = disk.log.iter().filter(|entry| entry.zxid > after).cloned().collect();
+                    self.queue.push_back((id, Input::LogRead { link, entries: is_known.then_some(entries) }));
+                }
+                Output::SendVote(to, message) if !self.is_cut(id, to.get()) => {
+                    self.queue
+                        .push_back((to.get(), Input::Notification(ServerId::new(id).unwrap(), message)));
+                }
+                Output::SendVote(..) => {}
+                Output::Dial { attempt, server } => self.dial(id, attempt, server.get()),
+                Output::Send(link, packet) => self.send(id, link, Input::Packet(link, packet)),
+                Output::SendSnapshot { link, zxid, body } => {
+                    self.send(id, link, Input::Packet(link, crate::zab::Packet::Snap(zxid)));
+                    self.send(id, link, Input::SnapshotReceived(link, body));
+                }
+                Output::CloseLink(link) => {
+                    if let Some((a, b)) = self.links.remove(&link) {
+                        let other = if a == id { b } else { a };
+                        self.queue.push_back((other, Input::LinkClosed(link)));
+                    }
+                }
+                Output::Reply(connection, frame) | Output::Notify(connection, frame) => {
+                    self.member(id).sent.push((connection, frame));
+                }
+                Output::Close(connection, reason) => self.member(id).closed.push((connection, reason)),
+                Output::BeginSnapshot(_) | Output::SnapshotSlice(_) | Output::FinishSnapshot { .. } => {}
+            }
+        }
+        self.queue.extend(durable.map(|zxid| (id, Input::Durable(zxid))));
+    }
+
+    fn is_cut(&self, one: u8, other: u8) -> bool {
+        self.cut_off.contains(&one) || self.cut_off.contains(&other)
+    }
+
+    fn dial(&mut self, from: u8, attempt: u64, to: u8) {
+        if self.is_cut(from, to) || self.members[&to].is_none() {
+            return self.queue.push_back((from, Input::Dialled { attempt, link: None }));
+        }
+        self.next_link += 1;
+        let link = LinkId(self.next_link);
+        self.links.insert(link, (from, to));
+        self.queue.push_back((to, Input::Accepted(link)));
+        self.queue.push_back((from, Input::Dialled { attempt, link: Some(link) }));
+    }
+
+    fn send(&mut self, from: u8, link: LinkId, input: Input) {
+        let Some((a, b)) = self.links.get(&link).copied() else { return };
+        let to = if a == from { b } else { a };
+        if !self.is_cut(a, b) {
+            self.queue.push_back((to, input));
+        }
+    }
+
+    fn leader(&self) -> u8 {
+        let leads =
+            |id: &u8| self.members[id].as_ref().is_some_and(|member| member.replica.peer().is_leading());
+        let leaders: Vec<_> = self.up().into_iter().filter(leads).collect();
+        assert_eq!(leaders.len(), 1, "one leads: {leaders:?}");
+        leaders[0]
+    }
+
+    fn followers(&self) -> Vec<u8> {
+        let leader = self.leader();
+        self.up().into_iter().filter(|id| *id != leader).collect()
+    }
+
+    /// Opens a session at a member, over its connection 1.
+    fn open(&mut self, id: u8) -> SessionId {
+        self.open_as(id, SessionId::NONE)
+    }
+
+    fn open_as(&mut self, id: u8, session: SessionId) -> SessionId {
+        self.give(id, Input::Disconnected(ConnectionId(1)));
+        self.give(id, Input::Connected(ConnectionId(1)));
+        let request = ConnectRequest {
+            last_zxid_seen: Zxid::ZERO,
+            timeout_ms: 500,
+            session,
+            password: SessionPassword::for_session(session),
+            read_only: Some(false),
+        };
+        let mut frame = Vec::new();
+        request.encode(&mut frame);
+        self.member(id).sent.clear();
+        self.give(id, Input::Frame(ConnectionId(1), frame.into()));
+        self.settle();
+        let (_, reply) = self.member(id).sent.pop().expect("an answer");
+        ConnectResponse::decode(&reply[4..]).unwrap().session
+    }
+
+    fn send_request(&mut self, id: u8, request: &Request) {
+        let mut frame = Vec::new();
+        request.encode(Xid(7), &mut frame);
+        self.member(id).sent.clear();
+        self.give(id, Input::Frame(ConnectionId(1), frame.into()));
+    }
+
+    fn ask(&mut self, id: u8, request: &Request) -> Result<Response, OpError> {
+        self.send_request(id, request);
+        self.settle();
+        self.answer(id, request)
+    }
+
+    fn answer(&mut self, id: u8, request: &Request) -> Result<Response, OpError> {
+        let (_, reply) = self.member(id).sent.pop().expect("an answer");
+        let mut reader = Reader::new(&reply[4..]);
+        let header = ReplyHeader::decode(&mut reader).unwrap();
+        match header.error {
+            Some(error) => Err(error),
+            None => Ok(Response::decode(request.op_code(), &mut reader).unwrap()),
+        }
+    }
+
+    fn create(&mut self, id: u8, path: &str) {
+        let create = Request::Create(CreateRequest::open(path, "x", CreateMode::Persistent));
+        self.ask(id, &create).unwrap();
+    }
+
+    fn all_agree(&mut self) {
+        self.advance(TICK * 20);
+        let trees: Vec<_> = self
+            .members
+            .values()
+            .flatten()
+            .map(|member| (member.replica.is_serving(), member.replica.tree().clone()))
+            .collect();
+        assert!(trees.iter().all(|(is_serving, tree)| *is_serving && *tree == trees[0].1));
+    }
+
+    fn syncs_of(&mut self, id: u8) -> [u64; 3] {
+        self.member(id).replica.counts().syncs
+    }
+}
+
+#[test]
+fn three_members_without_a_history_elect_and_write_at_each() {
+    let mut ensemble = Ensemble::of(3);
+    ensemble.advance(TICK);
+    let leader = ensemble.leader();
+    for id in 1..=3 {
+        ensemble.open(id);
+        ensemble.create(id, &format!("/from-{id}"));
+        ensemble.ask(id, &Request::Sync { path: "/".into() }).unwrap();
+        ensemble.ask(id, &exists("/from-1", false)).unwrap();
+    }
+    ensemble.all_agree();
+    assert_eq!(ensemble.leader(), leader, "nothing that could unseat it happened");
+    assert_eq!(ensemble.member(1).replica.epochs(), (Epoch(1), Epoch(1)));
+}
+
+#[test]
+fn a_failed_write_at_a_follower_gets_its_error_and_a_multi_its_results() {
+    let mut ensemble = Ensemble::of(3);
+    ensemble.advance(TICK);
+    let follower = ensemble.followers()[0];
+    ensemble.open(follower);
+    assert_eq!(ensemble.ask(follower, &delete("/none")), Err(OpError::NoNode));
+    let ops = vec![
+        MultiOp::Create2(CreateRequest::open("/a", "", CreateMode::Persistent)),
+        MultiOp::Delete { path: "/none".into(), version: -1 },
+        MultiOp::Check { path: "/".into(), version: -1 },
+    ];
+    let Ok(Response::Multi(results)) = ensemble.ask(follower, &Request::Multi(ops)) else { panic!() };
+    let errors = [None, Some(OpError::NoNode), Some(OpError::RuntimeInconsistency)];
+    assert_eq!(results, errors.map(OpResult::Error));
+}
+
+#[test]
+fn the_leader_dies_and_nothing_is_lost_and_sessions_move() {
+    let mut ensemble = Ensemble::of(3);
+    ensemble.advance(TICK);
+    let leader = ensemble.leader();
+    let session = ensemble.open(leader);
+    ensemble.create(leader, "/kept");
+    ensemble.kill(leader);
+    let next = ensemble.leader();
+    assert_eq!(ensemble.open_as(next, session), session);
+    let follower = ensemble.followers()[0];
+    assert_eq!(ensemble.open_as(follower, session), session, "the leader is asked");
+    ensemble.ask(follower, &exists("/kept", false)).unwrap();
+    ensemble.create(follower, "/more");
+    ensemble.start(leader);
+    ensemble.all_agree();
+    assert_eq!(ensemble.syncs_of(leader), [1, 0, 0], "it was brought up by what it lacked");
+}
+
+#[test]
+fn what_only_a_dead_leader_had_logged_is_undone() {
+    let mut ensemble = Ensemble::of(3);
+    ensemble.advance(TICK);
+    let leader = ensemble.leader();
+    ensemble.open(leader);
+    ensemble.create(leader, "/kept");
+    ensemble.cut_off.push(leader);
+    let lost = Request::Create(CreateRequest::open("/lost", "", CreateMode::Persistent));
+    ensemble.send_request(leader, &lost);
+    ensemble.settle();
+    assert_eq!(ensemble.member(leader).sent.len(), 0, "nobody else holds it");
+    ensemble.kill(leader);
+    ensemble.cut_off.clear();
+    let next = ensemble.leader();
+    ensemble.open(next);
+    ensemble.create(next, "/after");
+    ensemble.start(leader);
+    ensemble.all_agree();
+    assert_eq!(ensemble.syncs_of(leader), [0, 1, 0]);
+    assert!(ensemble.member(leader).replica.tree().node("/lost").is_none());
+}
+
+#[test]
+fn who_lacks_more_than_the_window_gets_the_log_or_the_tree() {
+    let mut ensemble = Ensemble::with_window(3, 5);
+    ensemble.advance(TICK);
+    let (leader, follower) = (ensemble.leader(), ensemble.followers()[0]);
+    ensemble.kill(follower);
+    ensemble.open(leader);
+    (0..20).for_each(|number| ensemble.create(leader, &format!("/{number}")));
+    ensemble.start(follower);
+    ensemble.all_agree();
+    assert_eq!(ensemble.syncs_of(follower), [1, 0, 0], "from the log");
+
+    ensemble.kill(follower);
+    ensemble.disks.insert(follower, DiskState::default());
+    let first = ensemble.disks[&leader].log[0].clone();
+    ensemble.disks.get_mut(&leader).unwrap().log.retain(|entry| *entry != first);
+    ensemble.disks.get_mut(&leader).unwrap().snapshot = Some((Zxid::ZERO, Bytes::new()));
+    ensemble.open(leader);
+    (20..40).for_each(|number| ensemble.create(leader, &format!("/{number}")));
+    ensemble.start(follower);
+    ensemble.all_agree();
+    assert_eq!(ensemble.syncs_of(follower), [0, 0, 1], "the log does not reach back");
+    assert!(ensemble.disks[&follower].snapshot.is_some());
+}
+
+#[test]
+fn a_member_that_lost_everything_cannot_make_a_quorum() {
+    let mut ensemble = Ensemble::of(3);
+    ensemble.advance(TICK);
+    let leader = ensemble.leader();
+    ensemble.open(leader);
+    ensemble.create(leader, "/kept");
+    let followers = ensemble.followers();
+    ensemble.kill(followers[0]);
+    ensemble.disks.insert(followers[0], DiskState::default());
+    ensemble.kill(leader);
+    ensemble.start(followers[0]);
+    ensemble.advance(TICK * 50);
+    assert!(ensemble.up().iter().all(|id| !ensemble.members[id].as_ref().unwrap().replica.is_serving()));
+    ensemble.start(leader);
+    ensemble.all_agree();
+    assert!(ensemble.member(followers[0]).replica.tree().node("/kept").is_some());
+}
+
+#[test]
+fn a_leader_without_a_quorum_steps_down_and_answers_no_sync() {
+    let mut ensemble = Ensemble::of(3);
+    ensemble.advance(TICK);
+    let leader = ensemble.leader();
+    ensemble.open(leader);
+    ensemble.cut_off.push(leader);
+    let sync = Request::Sync { path: "/".into() };
+    ensemble.send_request(leader, &sync);
+    ensemble.settle();
+    assert_eq!(ensemble.member(leader).sent.len(), 0, "it does not know whether it still leads");
+    ensemble.advance(TICK * 10);
+    assert_eq!(ensemble.member(leader).replica.peer().state(), ServerState::Looking);
+    assert_eq!(ensemble.member(leader).closed, [(ConnectionId(1), CloseReason::NotServing)]);
+    ensemble.cut_off.clear();
+    ensemble.all_agree();
+}
+
+#[test]
+fn sessions_at_followers_are_kept_alive_by_their_pings_and_expire_without() {
+    let mut ensemble = Ensemble::of(3);
+    ensemble.advance(TICK);
+    let follower = ensemble.followers()[0];
+    let session = ensemble.open(follower);
+    let create = CreateRequest::open("/mine", "", CreateMode::Ephemeral);
+    ensemble.ask(follower, &Request::Create(create)).unwrap();
+    for _ in 0..20 {
+        ensemble.advance(Duration::from_millis(250));
+        ensemble.ask(follower, &Request::Ping).unwrap();
+    }
+    let leader = ensemble.leader();
+    assert!(ensemble.member(leader).replica.tree().sessions().contains(session));
+    ensemble.advance(Duration::from_millis(500) + TICK * 3);
+    assert!(!ensemble.member(leader).replica.tree().sessions().contains(session));
+    assert_eq!(ensemble.member(follower).closed, [(ConnectionId(1), CloseReason::SessionExpired)]);
+    assert!(ensemble.member(follower).replica.tree().node("/mine").is_none());
+}
+
+#[test]
+fn a_session_that_moved_is_served_at_its_new_place_only() {
+    let mut ensemble = Ensemble::of(3);
+    ensemble.advance(TICK);
+    let (leader, followers) = (ensemble.leader(), ensemble.followers());
+    let session = ensemble.open(followers[0]);
+    assert_eq!(ensemble.open_as(followers[1], session), session);
+    let create = Request::Create(CreateRequest::open("/late", "", CreateMode::Persistent));
+    ensemble.send_request(followers[0], &create);
+    ensemble.settle();
+    assert_eq!(ensemble.member(followers[0]).closed, [(ConnectionId(1), CloseReason::SessionMoved)]);
+    assert!(ensemble.member(leader).replica.tree().node("/late").is_none());
+    ensemble.create(followers[1], "/in-time");
+}
