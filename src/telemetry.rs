@@ -144,6 +144,50 @@ pub const ENSEMBLE_WATCHED_PATHS: Metric =
     metric("rollcall_ensemble_watched_paths", "Paths watched by the clients connected to this member.");
 /// Znodes.
 pub const ENSEMBLE_ZNODES: Metric = metric("rollcall_ensemble_znodes", "Znodes in the tree.");
+/// What the member is doing.
+pub const ENSEMBLE_STATE: Metric = metric(
+    "rollcall_ensemble_server_state",
+    "What this member is doing: 0 looking for a leader, 1 following, 2 leading, 3 observing.",
+);
+/// The leader's epoch.
+pub const ENSEMBLE_EPOCH: Metric =
+    metric("rollcall_ensemble_epoch", "The epoch that this member's history belongs to.");
+/// Elections won.
+pub const ENSEMBLE_REIGNS: Metric =
+    metric("rollcall_ensemble_reigns_total", "Times that this member began to lead.");
+/// Leaders lost.
+pub const ENSEMBLE_LOSSES: Metric =
+    metric("rollcall_ensemble_losses_total", "Times that this member lost its leader, or its leadership.");
+/// Learners.
+pub const ENSEMBLE_LEARNERS: Metric = metric(
+    "rollcall_ensemble_synced_learners",
+    "Followers and observers that are up to date with this leader.",
+);
+/// Proposals in flight.
+pub const ENSEMBLE_OUTSTANDING: Metric = metric(
+    "rollcall_ensemble_outstanding_proposals",
+    "Proposals that this member has logged and that are not known to be committed.",
+);
+/// DIFF.
+pub const ENSEMBLE_DIFFS: Metric = metric(
+    "rollcall_ensemble_diffs_total",
+    "Times that a learner was brought up by what it lacked (DIFF): by this leader, or this member itself.",
+);
+/// TRUNC.
+pub const ENSEMBLE_TRUNCS: Metric = metric(
+    "rollcall_ensemble_truncs_total",
+    "Times that a learner gave up what nobody else had (TRUNC): of this leader, or this member itself.",
+);
+/// SNAP.
+pub const ENSEMBLE_SNAPS: Metric = metric(
+    "rollcall_ensemble_snaps_total",
+    "Times that a learner was sent the whole tree (SNAP): by this leader, or this member itself.",
+);
+/// Digests that differ.
+pub const ENSEMBLE_DIGEST_MISMATCHES: Metric = metric(
+    "rollcall_ensemble_digest_mismatches_total",
+    "Txns after which this member's tree was not the one that its leader had computed: it must be 0.",
+);
 /// CPU time of the process.
 pub const PROCESS_CPU: Metric =
     metric("rollcall_process_cpu_seconds_total", "CPU time used by the process, user and system.");
@@ -157,7 +201,7 @@ pub const PROCESS_FDS: Metric =
 pub const PROCESS_THREADS: Metric = metric("rollcall_process_threads", "Threads of the process.");
 
 /// All of the above.
-pub const ALL: [Metric; 39] = [
+pub const ALL: [Metric; 49] = [
     DNS_QUERIES,
     DNS_DROPPED,
     DNS_TRUNCATED,
@@ -193,6 +237,16 @@ pub const ALL: [Metric; 39] = [
     ENSEMBLE_SESSIONS,
     ENSEMBLE_WATCHED_PATHS,
     ENSEMBLE_ZNODES,
+    ENSEMBLE_STATE,
+    ENSEMBLE_EPOCH,
+    ENSEMBLE_REIGNS,
+    ENSEMBLE_LOSSES,
+    ENSEMBLE_LEARNERS,
+    ENSEMBLE_OUTSTANDING,
+    ENSEMBLE_DIFFS,
+    ENSEMBLE_TRUNCS,
+    ENSEMBLE_SNAPS,
+    ENSEMBLE_DIGEST_MISMATCHES,
     PROCESS_CPU,
     PROCESS_MEMORY,
     PROCESS_FDS,

@@ -134,12 +134,7 @@ impl Driver {
             };
             self.log.send(command).map_err(|_gone| MemberError::LogEnded)?;
         }
-        let tree = self.replica.tree();
-        self.stats.commits.store(self.replica.counts().applied_txns, Ordering::Relaxed);
-        self.stats.watched_paths.store(self.replica.watched_paths() as u64, Ordering::Relaxed);
-        self.stats.zxid.store(tree.last_zxid().raw().cast_unsigned(), Ordering::Relaxed);
-        self.stats.znodes.store(tree.node_count() as u64, Ordering::Relaxed);
-        self.stats.sessions.store(tree.sessions().len() as u64, Ordering::Relaxed);
+        self.stats.observe(&self.replica);
         self.stats.connections.store(self.outboxes.len() as u64, Ordering::Relaxed);
         Ok(())
     }

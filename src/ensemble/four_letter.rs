@@ -10,7 +10,7 @@ use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::stats::MemberStats;
-use crate::id::Zxid;
+use crate::zab::ServerState;
 
 /// A word that this member can answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,6 +60,9 @@ pub(super) fn answer(first: &[u8; 4], allowed: &[FourLetterWord], stats: &Member
     Some(match word {
         FourLetterWord::Isro => "rw".to_owned(),
         FourLetterWord::Ruok => "imok".to_owned(),
+        FourLetterWord::Srvr | FourLetterWord::Mntr if !stats.is_serving.load(Relaxed) => {
+            NOT_SERVING.to_owned()
+        }
         FourLetterWord::Srvr => srvr(stats),
         FourLetterWord::Mntr => mntr(stats),
     })
@@ -67,6 +70,12 @@ pub(super) fn answer(first: &[u8; 4], allowed: &[FourLetterWord], stats: &Member
 
 /// The version of Apache ZooKeeper whose protocol and files these are, which is what clients want to know, and our own.
 const VERSION: &str = concat!("3.8.0-rollcall-", env!("CARGO_PKG_VERSION"));
+
+const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests\n";
+
+fn mode(stats: &MemberStats) -> &'static str {
+    if stats.is_alone.load(Relaxed) { "standalone" } else { stats.state().as_str() }
+}
 
 fn srvr(stats: &MemberStats) -> String {
     let latency = stats.latency();
@@ -78,7 +87,7 @@ fn srvr(stats: &MemberStats) -> String {
          Connections: {}\n\
          Outstanding: {}\n\
          Zxid: {}\n\
-         Mode: standalone\n\
+         Mode: {}\n\
          Node count: {}\n",
         latency.min_ms,
         latency.average_ms,
@@ -87,14 +96,15 @@ fn srvr(stats: &MemberStats) -> String {
         stats.sent.load(Relaxed),
         stats.connections.load(Relaxed),
         stats.outstanding.load(Relaxed),
-        Zxid::from_raw(stats.zxid.load(Relaxed).cast_signed()),
+        stats.last_zxid(),
+        mode(stats),
         stats.znodes.load(Relaxed),
     )
 }
 
 fn mntr(stats: &MemberStats) -> String {
     let latency = stats.latency();
-    let counts: [(&str, u64); 12] = [
+    let counts: [(&str, u64); 16] = [
         ("max_latency", latency.max_ms),
         ("min_latency", latency.min_ms),
         ("packets_received", stats.received.load(Relaxed)),
@@ -105,13 +115,31 @@ fn mntr(stats: &MemberStats) -> String {
         ("watch_count", stats.watched_paths.load(Relaxed)),
         ("global_sessions", stats.sessions.load(Relaxed)),
         ("commit_count", stats.commits.load(Relaxed)),
-        ("quorum_size", 1),
         ("local_sessions", 0),
+        ("outstanding_changes_queued", stats.proposals.load(Relaxed)),
+        ("looking_count", stats.losses.load(Relaxed)),
+        ("digest_mismatches_count", stats.digest_mismatches.load(Relaxed)),
+        ("diff_count", stats.syncs_by_mode[0].load(Relaxed)),
+        ("snap_count", stats.syncs_by_mode[2].load(Relaxed)),
     ];
     let mut text = format!(
-        "zk_version\t{VERSION}\nzk_server_state\tstandalone\nzk_avg_latency\t{:?}\n",
+        "zk_version\t{VERSION}\nzk_server_state\t{}\nzk_avg_latency\t{:?}\n",
+        mode(stats),
         latency.average_ms
     );
+    if stats.state() == ServerState::Leading && !stats.is_alone.load(Relaxed) {
+        let (learners, followers) = (stats.learners.load(Relaxed), stats.followers.load(Relaxed));
+        let counts = [
+            ("learners", learners),
+            ("synced_followers", followers),
+            ("synced_non_voting_followers", 0),
+            ("synced_observers", learners - followers),
+            ("pending_syncs", 0),
+        ];
+        for (name, count) in counts {
+            writeln!(text, "zk_{name}\t{count}").expect("a String takes whatever is written");
+        }
+    }
     for (name, count) in counts {
         writeln!(text, "zk_{name}\t{count}").expect("a String takes whatever is written");
     }
@@ -137,7 +165,8 @@ mod tests {
 
     #[test]
     fn srvr_has_apaches_lines() {
-        let stats = MemberStats::default();
+        let stats = serving();
+        stats.is_alone.store(true, Relaxed);
         stats.zxid.store(0x1_0000_0007, Relaxed);
         stats.received.store(3, Relaxed);
         stats.outstanding.store(3, Relaxed);
@@ -162,8 +191,30 @@ mod tests {
 
     #[test]
     fn mntr_is_names_and_values_with_tabs() {
-        let text = answer(b"mntr", &FourLetterWord::ALL, &MemberStats::default()).unwrap();
+        let stats = serving();
+        stats.state.store(ServerState::Leading as u8, Relaxed);
+        stats.learners.store(3, Relaxed);
+        stats.followers.store(2, Relaxed);
+        let text = answer(b"mntr", &FourLetterWord::ALL, &stats).unwrap();
         assert!(text.lines().all(|line| line.starts_with("zk_") && line.split('\t').count() == 2), "{text}");
-        assert!(text.contains("\nzk_server_state\tstandalone\nzk_avg_latency\t0.0\n"), "{text}");
+        assert!(text.contains("\nzk_server_state\tleader\nzk_avg_latency\t0.0\n"), "{text}");
+        assert!(
+            text.contains("\nzk_synced_followers\t2\n") && text.contains("\nzk_synced_observers\t1\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_member_without_a_leader_says_that_it_serves_nobody() {
+        for word in [b"srvr", b"mntr"] {
+            let text = answer(word, &FourLetterWord::ALL, &MemberStats::default());
+            assert_eq!(text.as_deref(), Some("This ZooKeeper instance is not currently serving requests\n"));
+        }
+    }
+
+    fn serving() -> MemberStats {
+        let stats = MemberStats::default();
+        stats.is_serving.store(true, Relaxed);
+        stats
     }
 }

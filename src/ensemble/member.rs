@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -53,6 +54,7 @@ impl Member {
         let (storage, recovered) = opened.await.map_err(|_panicked| MemberError::Broken)??;
 
         let stats = Arc::new(MemberStats::default());
+        stats.is_alone.store(true, Ordering::Relaxed);
         let (log, log_events, log_thread) =
             log_thread::spawn(storage, settings.snapshots_kept, stats.clone()).map_err(start_error)?;
         let now = Now { monotonic: clock::now(), unix_ms: clock::unix_ms() };

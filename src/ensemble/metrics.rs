@@ -12,7 +12,7 @@ use crate::telemetry::{self, Count, Metrics, MetricsError};
 ///
 /// When it was done before.
 pub fn observe_member(metrics: &Metrics, member: &Arc<MemberStats>) -> Result<(), MetricsError> {
-    let counts: [Count<MemberStats>; 7] = [
+    let counts: [Count<MemberStats>; 17] = [
         (telemetry::ENSEMBLE_COMMITS, |stats| stats.commits.load(Relaxed)),
         (telemetry::ENSEMBLE_SYNCS, |stats| stats.syncs.load(Relaxed)),
         (telemetry::ENSEMBLE_CONNECTIONS, |stats| stats.connections.load(Relaxed)),
@@ -20,6 +20,16 @@ pub fn observe_member(metrics: &Metrics, member: &Arc<MemberStats>) -> Result<()
         (telemetry::ENSEMBLE_SESSIONS, |stats| stats.sessions.load(Relaxed)),
         (telemetry::ENSEMBLE_WATCHED_PATHS, |stats| stats.watched_paths.load(Relaxed)),
         (telemetry::ENSEMBLE_ZNODES, |stats| stats.znodes.load(Relaxed)),
+        (telemetry::ENSEMBLE_STATE, |stats| stats.state() as u64),
+        (telemetry::ENSEMBLE_EPOCH, |stats| stats.epoch.load(Relaxed)),
+        (telemetry::ENSEMBLE_REIGNS, |stats| stats.reigns.load(Relaxed)),
+        (telemetry::ENSEMBLE_LOSSES, |stats| stats.losses.load(Relaxed)),
+        (telemetry::ENSEMBLE_LEARNERS, |stats| stats.learners.load(Relaxed)),
+        (telemetry::ENSEMBLE_OUTSTANDING, |stats| stats.proposals.load(Relaxed)),
+        (telemetry::ENSEMBLE_DIFFS, |stats| stats.syncs_by_mode[0].load(Relaxed)),
+        (telemetry::ENSEMBLE_TRUNCS, |stats| stats.syncs_by_mode[1].load(Relaxed)),
+        (telemetry::ENSEMBLE_SNAPS, |stats| stats.syncs_by_mode[2].load(Relaxed)),
+        (telemetry::ENSEMBLE_DIGEST_MISMATCHES, |stats| stats.digest_mismatches.load(Relaxed)),
     ];
     metrics.sample_counts(member, &counts)?;
     let times: [Count<MemberStats>; 2] = [

@@ -1,8 +1,12 @@
 //! What a member counts, read by metrics without asking the driver.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::time::Duration;
+
+use crate::id::Zxid;
+use crate::replica::Replica;
+use crate::zab::ServerState;
 
 /// Counters and gauges of one member.
 #[derive(Debug, Default)]
@@ -41,6 +45,30 @@ pub struct MemberStats {
     pub znodes: AtomicU64,
     /// The last zxid applied.
     pub zxid: AtomicU64,
+    /// Whether this member is an ensemble of its own.
+    pub is_alone: AtomicBool,
+    /// Whether clients are served.
+    pub is_serving: AtomicBool,
+    /// What the member is doing, see [`MemberStats::state`].
+    pub state: AtomicU8,
+    /// The leader's server id, 0 while there is none.
+    pub leader: AtomicU64,
+    /// The epoch that the member's history belongs to.
+    pub epoch: AtomicU64,
+    /// Times that this member began to lead.
+    pub reigns: AtomicU64,
+    /// Times that it lost its leader, or its leadership.
+    pub losses: AtomicU64,
+    /// Learners that are up to date with this leader.
+    pub learners: AtomicU64,
+    /// Those of them that vote.
+    pub followers: AtomicU64,
+    /// Proposals logged and not known to be committed.
+    pub proposals: AtomicU64,
+    /// Learners brought up by this leader, and times that this member was, by DIFF, TRUNC and SNAP.
+    pub syncs_by_mode: [AtomicU64; 3],
+    /// Txns after which the tree's digest was not the leader's.
+    pub digest_mismatches: AtomicU64,
 }
 
 /// How long clients waited for replies, in ms as ZooKeeper tells it.
@@ -52,6 +80,45 @@ pub(super) struct Latency {
 }
 
 impl MemberStats {
+    /// What the member is doing.
+    pub fn state(&self) -> ServerState {
+        match self.state.load(Relaxed) {
+            1 => ServerState::Following,
+            2 => ServerState::Leading,
+            3 => ServerState::Observing,
+            _ => ServerState::Looking,
+        }
+    }
+
+    /// Takes over what the replica counts.
+    pub(super) fn observe(&self, replica: &Replica) {
+        let (tree, peer, counts) = (replica.tree(), replica.peer(), replica.counts());
+        self.commits.store(counts.applied_txns, Relaxed);
+        self.watched_paths.store(replica.watched_paths() as u64, Relaxed);
+        self.zxid.store(tree.last_zxid().raw().cast_unsigned(), Relaxed);
+        self.znodes.store(tree.node_count() as u64, Relaxed);
+        self.sessions.store(tree.sessions().len() as u64, Relaxed);
+        self.is_serving.store(replica.is_serving(), Relaxed);
+        self.state.store(peer.state() as u8, Relaxed);
+        self.leader.store(peer.leader().map_or(0, |(leader, _)| leader.get().into()), Relaxed);
+        self.epoch.store(peer.epochs().1.0.into(), Relaxed);
+        self.reigns.store(counts.reigns, Relaxed);
+        self.losses.store(counts.losses, Relaxed);
+        let (learners, followers) = peer.learners();
+        self.learners.store(learners as u64, Relaxed);
+        self.followers.store(followers as u64, Relaxed);
+        self.proposals.store(peer.outstanding() as u64, Relaxed);
+        for (stat, count) in self.syncs_by_mode.iter().zip(counts.syncs) {
+            stat.store(count, Relaxed);
+        }
+        self.digest_mismatches.store(counts.digest_mismatches, Relaxed);
+    }
+
+    /// The last txn applied.
+    pub(super) fn last_zxid(&self) -> Zxid {
+        Zxid::from_raw(self.zxid.load(Relaxed).cast_signed())
+    }
+
     pub(super) fn count_sync(&self, took: Duration) {
         let us = micros(took);
         self.syncs.fetch_add(1, Relaxed);

@@ -14,15 +14,16 @@ use crate::id::{Epoch, ServerId, Zxid};
 
 /// What a member is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
 pub enum ServerState {
     /// It looks for a leader.
-    Looking,
+    Looking = 0,
     /// It follows one.
-    Following,
+    Following = 1,
     /// It is one.
-    Leading,
+    Leading = 2,
     /// It follows one, without a vote.
-    Observing,
+    Observing = 3,
 }
 
 /// Whom a member wants to lead, and why.
@@ -109,12 +110,7 @@ impl Notification {
 
 impl ServerState {
     const fn code(self) -> i32 {
-        match self {
-            Self::Looking => 0,
-            Self::Following => 1,
-            Self::Leading => 2,
-            Self::Observing => 3,
-        }
+        self as i32
     }
 
     const fn from_code(code: i32) -> Option<Self> {
