@@ -5,6 +5,7 @@
 //! stdout that goes away ends a command quietly.
 
 mod arguments;
+mod bench;
 mod check_config;
 mod dev;
 mod ensemble;
@@ -48,6 +49,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Services(arguments) => on_one_thread(lookup::services(arguments)),
         Command::Watch(arguments) => on_one_thread(watch::run(arguments)),
         Command::Zk(arguments) => on_one_thread(zk::run(arguments)),
+        Command::Bench(arguments) => on_one_thread(bench::run(arguments)),
         Command::CheckConfig(arguments) => check_config::run(&arguments),
     }
 }

@@ -15,6 +15,7 @@ mod process;
 
 pub use logging::{LogFormat, LogSettings, LoggingError, init_logging};
 pub use metrics::{Count, DnsKind, DnsRcode, HttpRoute, Metrics, MetricsError};
+pub(crate) use process::ProcessUsage;
 
 /// A metric's name and what it means, for `/metrics` and the README.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

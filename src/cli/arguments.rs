@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::bench::BenchArguments;
 use super::name::{NameArgument, ServiceArgument};
 use super::output::Format;
 use crate::sidecar::SidecarSettings;
@@ -42,6 +43,8 @@ pub(super) enum Command {
     Watch(WatchArguments),
     /// Read and change znodes of any ZooKeeper-protocol ensemble
     Zk(ZkArguments),
+    /// Measure any ZooKeeper-protocol ensemble: throughput, latencies, stalls, CPU time
+    Bench(BenchArguments),
     /// Check a settings file and report every mistake in it
     CheckConfig(CheckConfigArguments),
 }
@@ -256,6 +259,7 @@ mod tests {
             "rollcall zk get /a --server a:1",
             "rollcall zk create /a data --ephemeral --sequential",
             "rollcall zk delete /a --version 3",
+            "rollcall bench ensemble --servers a:1,b:2 --pids 1,2 --workload set,idle --count 5 -o json",
             "rollcall check-config f",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));

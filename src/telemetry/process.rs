@@ -1,6 +1,9 @@
-//! What the process itself uses, read from `/proc/self` (proc(5)) when metrics are printed.
+//! What a process uses, read from `/proc` (proc(5)): this one's when metrics are printed, any one's for measurements.
 //!
 //! The `process` feature of the `prometheus` crate would do it with a second copy of several crates.
+
+use std::io;
+use std::time::Duration;
 
 use prometheus::Gauge;
 use prometheus::core::{Collector, Desc};
@@ -8,6 +11,43 @@ use prometheus::proto::MetricFamily;
 
 use super::metrics::{into_counter, opts};
 use super::{Metric, PROCESS_CPU, PROCESS_FDS, PROCESS_MEMORY, PROCESS_THREADS};
+
+/// What a process has used and holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProcessUsage {
+    /// User and system time of all its threads since its start, in steps of 10 ms.
+    pub(crate) cpu: Duration,
+    /// Resident memory.
+    pub(crate) resident_bytes: u64,
+}
+
+impl ProcessUsage {
+    /// Reads what the process with this id uses.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such process, or no `/proc`.
+    pub(crate) fn of(pid: u32) -> io::Result<Self> {
+        Self::below(&format!("/proc/{pid}"))
+    }
+
+    /// Reads what this process uses.
+    ///
+    /// # Errors
+    ///
+    /// When there is no `/proc`.
+    pub(crate) fn of_this_process() -> io::Result<Self> {
+        Self::below("/proc/self")
+    }
+
+    fn below(folder: &str) -> io::Result<Self> {
+        let read = |file: &str| fs_err::read_to_string(format!("{folder}/{file}"));
+        let unreadable = || io::Error::other(format!("{folder} has another form than proc(5) describes"));
+        let ticks = cpu_ticks(&read("stat")?).ok_or_else(unreadable)?;
+        let resident_kib = status_value(&read("status")?, "VmRSS:").ok_or_else(unreadable)?;
+        Ok(Self { cpu: Duration::from_millis(ticks * MS_PER_TICK), resident_bytes: resident_kib * 1024 })
+    }
+}
 
 /// Reads `stat` and `status` and counts `fd`. Where there is no `/proc`, it collects nothing.
 pub(super) struct ProcessCollector {
@@ -38,7 +78,7 @@ impl Collector for ProcessCollector {
     fn collect(&self) -> Vec<MetricFamily> {
         let mut families = Vec::with_capacity(4);
         if let Some(ticks) = read("stat").as_deref().and_then(cpu_ticks) {
-            self.cpu.set(ticks as f64 / USER_HZ);
+            self.cpu.set((ticks * MS_PER_TICK) as f64 / 1000.0);
             let mut cpu = self.cpu.collect();
             cpu.iter_mut().for_each(into_counter);
             families.extend(cpu);
@@ -79,8 +119,8 @@ fn status_value(status: &str, key: &str) -> Option<u64> {
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// Ticks per second in `/proc`, the same on every architecture that we build for.
-const USER_HZ: f64 = 100.0;
+/// The length of a tick in `/proc`, the same on every architecture that we build for.
+const MS_PER_TICK: u64 = 10;
 
 #[cfg(test)]
 mod tests {
@@ -99,6 +139,15 @@ mod tests {
         assert_eq!(status_value(status, "VmRSS:"), Some(5124));
         assert_eq!(status_value(status, "Threads:"), Some(3));
         assert_eq!(status_value(status, "VmHWM:"), None);
+    }
+
+    #[test]
+    fn a_process_is_read_by_its_id_and_a_missing_one_is_an_error() {
+        let usage = ProcessUsage::of(std::process::id()).unwrap();
+        assert!(usage.resident_bytes > 1 << 20, "{usage:?}");
+        assert!(ProcessUsage::of_this_process().unwrap().cpu >= usage.cpu);
+        // Ids end at 2^22.
+        assert_eq!(ProcessUsage::of(u32::MAX).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

@@ -1,0 +1,186 @@
+//! What the machine itself allows: the same disk and loopback with nothing of ours but blocking sockets and threads.
+//!
+//! ```text
+//! write  client ─ request ─► leader ─ proposal ─► follower      the leader appends and syncs while the follower does;
+//!               ◄─ reply ───        ◄─ ack ──────               it replies when both are done: one sync, two hops
+//! echo   client ─ 80 bytes ─► server
+//!               ◄─ 100 bytes ─
+//! ```
+//!
+//! One line each. With one connection, a write of an ensemble of three on this machine cannot be much faster than the
+//! first, nor a read than the second. `cargo bench --bench floor -- --seconds 10 --dir DATA_DIR` measures; without
+//! `--bench`, which cargo passes, each runs a few times, to see that it works.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use clap::Parser;
+use rollcall::clock;
+
+/// What stands in the log for a write: a setData of 100 bytes with its header and checksum comes to that.
+const LOG_BYTES: usize = 150;
+/// A setData of 100 bytes, and a getData; their replies carry a stat.
+const WRITE_REQUEST_BYTES: usize = 160;
+const WRITE_REPLY_BYTES: usize = 88;
+const ACK_BYTES: usize = 20;
+const READ_REQUEST_BYTES: usize = 80;
+const READ_REPLY_BYTES: usize = 100;
+/// When only the working is of interest.
+const TRIAL_OPS: u32 = 5;
+const PEER_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// How long each is measured, in seconds
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Folder for the two logs; should be on the disk of the servers' data [default: a temporary one]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Passed by `cargo bench`: measure, instead of trying
+    #[arg(long)]
+    bench: bool,
+}
+
+fn main() -> io::Result<()> {
+    let arguments = Arguments::parse();
+    let limit = if arguments.bench {
+        Limit::Time(Duration::from_secs_f64(arguments.seconds))
+    } else {
+        Limit::Ops(TRIAL_OPS)
+    };
+    let folder = match &arguments.dir {
+        Some(folder) => tempfile::tempdir_in(folder)?,
+        None => tempfile::tempdir()?,
+    };
+    let written = write_floor(folder.path(), limit)?;
+    let echoed = echo_floor(limit)?;
+    report("write, one sync and two hops", written);
+    report("echo", echoed);
+    Ok(())
+}
+
+/// When to stop.
+#[derive(Clone, Copy, Debug)]
+enum Limit {
+    Ops(u32),
+    Time(Duration),
+}
+
+fn write_floor(folder: &Path, limit: Limit) -> io::Result<Vec<Duration>> {
+    let (leader_end, follower_end) = connected()?;
+    let (client_end, serving_end) = connected()?;
+    let (leader_log, follower_log) =
+        (File::create_new(folder.join("leader"))?, File::create_new(folder.join("follower"))?);
+    thread::scope(|scope| {
+        let follower = scope.spawn(|| follow(follower_end, follower_log));
+        let leader = scope.spawn(|| lead(serving_end, leader_end, leader_log));
+        let latencies = ask::<WRITE_REQUEST_BYTES, WRITE_REPLY_BYTES>(client_end, limit);
+        leader.join().expect("the leader does not panic")?;
+        follower.join().expect("the follower does not panic")?;
+        latencies
+    })
+}
+
+fn lead(mut client: TcpStream, mut follower: TcpStream, mut log: File) -> io::Result<()> {
+    let (mut request, mut ack) = ([0; WRITE_REQUEST_BYTES], [0; ACK_BYTES]);
+    while receive(&mut client, &mut request)? {
+        follower.write_all(&request)?;
+        log.write_all(&[1; LOG_BYTES])?;
+        log.sync_data()?;
+        follower.read_exact(&mut ack)?;
+        client.write_all(&[2; WRITE_REPLY_BYTES])?;
+    }
+    Ok(())
+}
+
+fn follow(mut leader: TcpStream, mut log: File) -> io::Result<()> {
+    let mut proposal = [0; WRITE_REQUEST_BYTES];
+    while receive(&mut leader, &mut proposal)? {
+        log.write_all(&[1; LOG_BYTES])?;
+        log.sync_data()?;
+        leader.write_all(&[3; ACK_BYTES])?;
+    }
+    Ok(())
+}
+
+fn echo_floor(limit: Limit) -> io::Result<Vec<Duration>> {
+    let (client_end, mut serving_end) = connected()?;
+    thread::scope(|scope| {
+        let server = scope.spawn(move || -> io::Result<()> {
+            let mut request = [0; READ_REQUEST_BYTES];
+            while receive(&mut serving_end, &mut request)? {
+                serving_end.write_all(&[4; READ_REPLY_BYTES])?;
+            }
+            Ok(())
+        });
+        let latencies = ask::<READ_REQUEST_BYTES, READ_REPLY_BYTES>(client_end, limit);
+        server.join().expect("the server does not panic")?;
+        latencies
+    })
+}
+
+/// Asks one thing after the other; the connection's end tells the server that it was the last.
+fn ask<const REQUEST_BYTES: usize, const REPLY_BYTES: usize>(
+    mut server: TcpStream,
+    limit: Limit,
+) -> io::Result<Vec<Duration>> {
+    let mut reply = [0; REPLY_BYTES];
+    let mut latencies = Vec::new();
+    let began = clock::now();
+    let mut sent = began;
+    loop {
+        server.write_all(&[5; REQUEST_BYTES])?;
+        server.read_exact(&mut reply)?;
+        let now = clock::now();
+        latencies.push(now - sent);
+        let is_over = match limit {
+            Limit::Ops(ops) => latencies.len() >= ops as usize,
+            Limit::Time(time) => now - began >= time,
+        };
+        if is_over {
+            return Ok(latencies);
+        }
+        sent = now;
+    }
+}
+
+/// Reads a message; `false` when there is none any more.
+fn receive(peer: &mut TcpStream, message: &mut [u8]) -> io::Result<bool> {
+    if peer.read(&mut message[..1])? == 0 {
+        return Ok(false);
+    }
+    peer.read_exact(&mut message[1..])?;
+    Ok(true)
+}
+
+/// The two ends of a connection over loopback.
+fn connected() -> io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let near = TcpStream::connect(listener.local_addr()?)?;
+    let (far, _) = listener.accept()?;
+    for end in [&near, &far] {
+        end.set_nodelay(true)?;
+        end.set_read_timeout(Some(PEER_TIMEOUT))?;
+    }
+    Ok((near, far))
+}
+
+#[expect(clippy::print_stdout, reason = "its result")]
+fn report(name: &str, mut latencies: Vec<Duration>) {
+    latencies.sort_unstable();
+    let us = |time: Duration| time.as_secs_f64() * 1e6;
+    let percentile = |percent: usize| latencies[(latencies.len() * percent).div_ceil(100) - 1];
+    let total: Duration = latencies.iter().sum();
+    let ops_per_second = latencies.len() as f64 / total.as_secs_f64();
+    println!(
+        "floor of a {name}: {} ops, {ops_per_second:.0} ops/s, p50 {:.1} us, p99 {:.1} us",
+        latencies.len(),
+        us(percentile(50)),
+        us(percentile(99))
+    );
+}
