@@ -28,7 +28,7 @@ pub(super) enum BenchCommand {
 
 const EXAMPLES: &str = "\
 Examples:
-  rollcall bench ensemble --servers 127.0.0.1:2181 --pids \"$(pgrep -f 'rollcall ensemble')\"
+  rollcall bench ensemble --servers 127.0.0.1:2181 --pids \"$(pgrep -d, -f 'rollcall ensemble')\"
   rollcall bench ensemble --workload set --count 1000000 --data-bytes 1024 --connections 64
   rollcall bench ensemble --servers a:2181,b:2181,c:2181 --compare d:2181,e:2181,f:2181 --rounds 5 -o json";
 
@@ -136,7 +136,7 @@ fn server(text: &str) -> Result<String, String> {
     }
 }
 
-/// A process id; blanks and line breaks around it are those of `pgrep`.
+/// A process id; blanks around it are those of other programs' lists.
 fn pid(text: &str) -> Result<u32, String> {
     match text.trim().parse() {
         Ok(pid) if pid > 0 => Ok(pid),

@@ -274,7 +274,7 @@ const fn ensemble_name(place: usize) -> &'static str {
 }
 
 fn us(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e6
+    u64::try_from(time.as_nanos()).map_or(f64::INFINITY, as_f64) / 1e3
 }
 
 fn ms(time: Duration) -> u64 {
