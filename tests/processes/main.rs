@@ -10,6 +10,7 @@ mod support;
 mod apache_command_line;
 mod bad_frames;
 mod bad_questions;
+mod bench;
 mod data_directories;
 mod dev;
 mod kazoo;

@@ -76,8 +76,8 @@ impl Measurement<'_> {
         let mut connections = JoinSet::new();
         let wanted =
             workload::start(self.workload, scale, &run, self.ensemble.root.layout(), &mut connections);
-        let mut watch = Watch { label: &self.label, run: &run, stop, progress };
-        let measured = self.measure(&mut watch, wanted).await;
+        let mut overseer = Overseer { label: &self.label, run: &run, stop, progress };
+        let measured = self.measure(&mut overseer, wanted).await;
         run.stop();
         end(connections).await;
         measured.unwrap_or(Ok(Measured::Interrupted))
@@ -85,24 +85,24 @@ impl Measurement<'_> {
 
     async fn measure(
         &self,
-        watch: &mut Watch<'_>,
+        overseer: &mut Overseer<'_>,
         wanted: usize,
     ) -> Result<Result<Measured, Failure>, Interrupted> {
-        let (arguments, run) = (self.arguments, watch.run);
+        let (arguments, run) = (self.arguments, overseer.run);
         let open_all = OPEN_ALL_TIMEOUT + OPEN_EACH_TIMEOUT * arguments.connections;
-        watch.until("opening", clock::now() + open_all, |run| run.opened() >= wanted).await?;
+        overseer.until("opening", clock::now() + open_all, |run| run.opened() >= wanted).await?;
         if run.opened() < wanted {
             return Ok(Err(self.not_all_open(run, wanted, open_all)));
         }
-        watch.until("warming up", clock::now() + arguments.warmup, |_| false).await?;
+        overseer.until("warming up", clock::now() + arguments.warmup, |_| false).await?;
 
         let (servers_before, client_before) = (self.ensemble.usage(), ProcessUsage::of_this_process().ok());
         let began = clock::now();
         run.tally().borrow_mut().begin(began);
         match arguments.count {
-            None => watch.until("", began + arguments.duration, |_| false).await?,
+            None => overseer.until("", began + arguments.duration, |_| false).await?,
             Some(count) => {
-                if let Err(stalled) = self.count_to(watch, count).await? {
+                if let Err(stalled) = self.count_to(overseer, count).await? {
                     return Ok(Err(stalled));
                 }
             }
@@ -120,11 +120,15 @@ impl Measurement<'_> {
         Ok(Ok(Measured::Whole(run.tally().borrow().figures(), resources)))
     }
 
-    async fn count_to(&self, watch: &mut Watch<'_>, count: u64) -> Result<Result<(), Failure>, Interrupted> {
+    async fn count_to(
+        &self,
+        overseer: &mut Overseer<'_>,
+        count: u64,
+    ) -> Result<Result<(), Failure>, Interrupted> {
         loop {
-            let before = watch.run.tally().borrow().measured();
-            watch.until_counted(count, clock::now() + STALL_MAX).await?;
-            let tally = watch.run.tally().borrow();
+            let before = overseer.run.tally().borrow().measured();
+            overseer.until_counted(count, clock::now() + STALL_MAX).await?;
+            let tally = overseer.run.tally().borrow();
             if tally.is_ended() {
                 return Ok(Ok(()));
             }
@@ -156,14 +160,14 @@ impl Measurement<'_> {
 }
 
 /// Who waits for a run, and shows how far it is.
-struct Watch<'run> {
+struct Overseer<'run> {
     label: &'run str,
     run: &'run Run,
     stop: &'run CancellationToken,
     progress: &'run mut Progress,
 }
 
-impl Watch<'_> {
+impl Overseer<'_> {
     /// Waits until `deadline`, or until `is_over`.
     async fn until(
         &mut self,

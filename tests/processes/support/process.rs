@@ -125,6 +125,11 @@ impl Process {
         });
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a child has an id");
         kill_process(id, signal).unwrap_or_else(|error| panic!("cannot signal {}: {error}", self.name));
