@@ -80,7 +80,12 @@ pub struct Replica {
 #[derive(Debug)]
 enum Role {
     /// There is no leader: nobody is served.
-    Idle,
+    Idle {
+        /// From when on clients may read all the same.
+        read_only_at: Option<Instant>,
+    },
+    /// There has been no leader for a while: clients that are content with it may read.
+    ReadOnly,
     Leading(Leading),
     Learning(Learning),
 }
@@ -108,6 +113,15 @@ pub struct ReplicaCounts {
     pub digest_mismatches: u64,
 }
 
+/// The role of a member that has lost its leader.
+fn idle(settings: &ReplicaSettings, now: Now) -> Role {
+    let patience = READ_ONLY_AFTER.max(settings.peer.tick);
+    Role::Idle { read_only_at: settings.read_only_mode.then(|| now.monotonic + patience) }
+}
+
+/// How long to look for a leader before reads are served without one, at the least; as in Apache ZooKeeper.
+const READ_ONLY_AFTER: Duration = Duration::from_secs(2);
+
 /// How long a client that connects may have to wait for a leader, before it is sent elsewhere.
 const HOLD_TIME: Duration = Duration::from_millis(500);
 
@@ -120,7 +134,7 @@ impl Replica {
         let mut replica = Self {
             peer: Peer::new(settings.peer.clone(), recovery, now.monotonic),
             tree,
-            role: Role::Idle,
+            role: idle(&settings, now),
             syncs: VecDeque::new(),
             connections: BTreeMap::new(),
             by_session: BTreeMap::new(),
@@ -185,14 +199,19 @@ impl Replica {
         self.peer.handle_timeout(now.monotonic);
         self.follow_peer(now);
         self.expire_sessions(now);
+        if let Role::Idle { read_only_at: Some(at) } = self.role
+            && at <= now.monotonic
+        {
+            info!(zxid = %self.tree.last_zxid(), "no leader was found; serving reads of what is here");
+            self.role = Role::ReadOnly;
+            self.serve_those_who_wait(now);
+        }
         while let Some((deadline, connection)) = self.handshakes.first().copied()
             && deadline <= now.monotonic
         {
             let is_serving = self.is_serving();
-            self.close(
-                connection,
-                if is_serving { CloseReason::HandshakeTimeout } else { CloseReason::NotServing },
-            );
+            let reason = if is_serving { CloseReason::HandshakeTimeout } else { CloseReason::NotServing };
+            self.close(connection, reason);
         }
         self.finish(now, |_| ());
     }
@@ -202,7 +221,8 @@ impl Replica {
         let handshake = self.handshakes.first().map(|(deadline, _)| *deadline);
         let expiry = match &self.role {
             Role::Leading(leading) => leading.expiry.next_look(),
-            Role::Idle | Role::Learning(_) => None,
+            Role::Idle { read_only_at } => *read_only_at,
+            Role::ReadOnly | Role::Learning(_) => None,
         };
         [handshake, expiry, self.peer.poll_timeout()].into_iter().flatten().min()
     }
@@ -214,7 +234,12 @@ impl Replica {
 
     /// Whether clients are served.
     pub const fn is_serving(&self) -> bool {
-        !matches!(self.role, Role::Idle)
+        matches!(self.role, Role::Leading(_) | Role::Learning(_))
+    }
+
+    /// Whether clients may read though there is no leader.
+    pub const fn is_read_only(&self) -> bool {
+        matches!(self.role, Role::ReadOnly)
     }
 
     /// This member's part in the protocol.
@@ -287,10 +312,16 @@ impl Replica {
             Event::Deliver(entry) => self.on_deliver(&entry, now),
             Event::Led(epoch) => self.on_led(epoch, now),
             Event::Followed { .. } => {
+                self.close_served();
                 self.role = Role::Learning(Learning::default());
                 self.serve_those_who_wait(now);
             }
-            Event::Lost => self.on_lost(),
+            Event::Lost => {
+                self.counts.losses += 1;
+                self.role = idle(&self.settings, now);
+                self.syncs.clear();
+                self.close_served();
+            }
             Event::Request(link, request) => self.on_forwarded(link, request, now),
             Event::Revalidate { link, session, timeout_ms } => {
                 self.on_revalidate(link, session, timeout_ms, now);
@@ -316,7 +347,7 @@ impl Replica {
         let (txn, connection) = match &mut self.role {
             Role::Leading(leading) => leading.take_in_flight(entry),
             Role::Learning(learning) => learning.take_received(entry),
-            Role::Idle => (decode(entry), None),
+            Role::Idle { .. } | Role::ReadOnly => (decode(entry), None),
         };
         self.apply(&txn, connection, now);
         self.snapshotting.on_applied(&self.tree, entry.payload.len(), &mut self.outputs);
@@ -360,10 +391,8 @@ impl Replica {
         }
     }
 
-    fn on_lost(&mut self) {
-        self.counts.losses += 1;
-        self.role = Role::Idle;
-        self.syncs.clear();
+    /// Closes the connections that have a session here: what they wait for will not come.
+    fn close_served(&mut self) {
         let served = self.connections.iter().filter(|(_, connection)| !connection.is_fresh());
         let served: Vec<_> = served.map(|(id, _)| *id).collect();
         for id in served {

@@ -59,6 +59,7 @@ impl MemberSettings {
             handshake_timeout: self.handshake_timeout,
             snapshot_txns: self.snapshot_txns,
             snapshot_bytes: SNAPSHOT_BYTES,
+            read_only_mode: false,
         }
     }
 }

@@ -93,6 +93,7 @@ impl Replica {
             let is_short = mutation::is_on(Mutation::M16);
             expiry.touch(session, if is_short { Duration::ZERO } else { timeout }, now.monotonic);
         }
+        self.close_served();
         self.role = Role::Leading(Leading {
             preparer: Preparer::default(),
             in_flight: VecDeque::new(),
@@ -120,7 +121,7 @@ impl Replica {
     pub(super) fn is_alive(&self, session: SessionId) -> bool {
         match &self.role {
             Role::Leading(leading) => leading.preparer.is_alive(&self.tree, session),
-            Role::Learning(_) | Role::Idle => self.tree.sessions().contains(session),
+            Role::Learning(_) | Role::Idle { .. } | Role::ReadOnly => self.tree.sessions().contains(session),
         }
     }
 
@@ -133,7 +134,7 @@ impl Replica {
                 }
             }
             Role::Learning(learning) => learning.touch(session, timeout),
-            Role::Idle => {}
+            Role::Idle { .. } | Role::ReadOnly => {}
         }
     }
 

@@ -34,6 +34,8 @@ pub struct ReplicaSettings {
     pub handshake_timeout: Duration,
     /// Txns between two snapshots.
     pub snapshot_txns: u64,
+    /// Whether clients that are content with it may read what this member has while it finds no leader.
+    pub read_only_mode: bool,
     /// Bytes of txns between two snapshots: a start reads no more than these into memory.
     pub snapshot_bytes: u64,
 }

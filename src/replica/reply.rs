@@ -71,6 +71,11 @@ impl Replica {
         self.reply(id, xid, applied, result);
     }
 
+    /// Says that something was done, and no more.
+    pub(super) fn reply_empty(&mut self, id: ConnectionId, xid: Xid) {
+        self.reply(id, xid, self.tree.last_zxid(), Ok(Response::Empty));
+    }
+
     fn reply(&mut self, id: ConnectionId, xid: Xid, zxid: Zxid, result: Result<Response, OpError>) {
         let mut frame = Vec::new();
         write_frame(&mut frame, |out| {

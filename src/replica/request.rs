@@ -84,10 +84,10 @@ pub(super) fn shape_of(write: &Write) -> ReplyShape {
 
 impl Replica {
     pub(super) fn on_frame(&mut self, id: ConnectionId, frame: Bytes, now: Now) {
-        let is_serving = self.is_serving();
+        let must_wait = matches!(self.role, Role::Idle { .. });
         let Some(connection) = self.connections.get_mut(&id) else { return };
         match &mut connection.phase {
-            Phase::Fresh { held, .. } if !is_serving => {
+            Phase::Fresh { held, .. } if must_wait => {
                 if held.is_some() {
                     return self.close(id, CloseReason::NotServing);
                 }
@@ -122,6 +122,14 @@ impl Replica {
             None => Ok(Kind::Unknown),
         };
         match kind {
+            Ok(Kind::Write(Write::CloseSession)) if self.is_read_only() => {
+                self.reply_empty(id, xid);
+                self.close(id, CloseReason::SessionClosed);
+            }
+            Ok(Kind::Write(_) | Kind::Sync(_)) if self.is_read_only() => {
+                let awaiting = Awaiting::Turn(Err(OpError::NotReadOnly));
+                self.enqueue(id, Pending { xid, awaiting });
+            }
             Ok(Kind::Write(write)) => match self.role {
                 Role::Leading(_) => self.propose_from(Origin::Own, Some(id), session, xid, write, now),
                 Role::Learning(_) => {
@@ -130,7 +138,7 @@ impl Replica {
                     let request = ForwardedRequest { session, cxid: xid, op_code, payload, is_clients };
                     self.forward(id, request, shape);
                 }
-                Role::Idle => self.close(id, CloseReason::NotServing),
+                Role::Idle { .. } | Role::ReadOnly => self.close(id, CloseReason::NotServing),
             },
             Ok(Kind::Read(request)) => {
                 self.enqueue(id, Pending { xid, awaiting: Awaiting::Turn(Ok(request)) });
@@ -160,7 +168,7 @@ impl Replica {
                 let is_clients = true;
                 self.peer.forward(ForwardedRequest { session, cxid: xid, op_code, payload, is_clients });
             }
-            Role::Idle => self.close(id, CloseReason::NotServing),
+            Role::Idle { .. } | Role::ReadOnly => self.close(id, CloseReason::NotServing),
         }
     }
 

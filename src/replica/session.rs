@@ -55,6 +55,9 @@ impl Replica {
         if request.last_zxid_seen > applied {
             return self.close(id, CloseReason::ClientAhead { seen: request.last_zxid_seen, applied });
         }
+        if self.is_read_only() && request.read_only != Some(true) {
+            return self.close(id, CloseReason::NotServing);
+        }
         let timeout = self.settings.session_timeouts.negotiate(request.timeout_ms);
         if request.session == SessionId::NONE {
             self.create_session(id, timeout, request.read_only, now);
@@ -88,7 +91,9 @@ impl Replica {
                 };
                 self.forward(id, request, ReplyShape::Session);
             }
-            Role::Idle => self.close(id, CloseReason::NotServing),
+            // Nobody else hears of it: it goes with its connection.
+            Role::ReadOnly => self.on_session_opened(id, now),
+            Role::Idle { .. } => self.close(id, CloseReason::NotServing),
         }
     }
 
@@ -113,7 +118,9 @@ impl Replica {
                 self.on_session_opened(id, now);
             }
             Role::Learning(_) => self.revalidate(id, session, timeout),
-            Role::Idle => self.close(id, CloseReason::NotServing),
+            // Nobody else hears of it: it goes with its connection.
+            Role::ReadOnly => self.on_session_opened(id, now),
+            Role::Idle { .. } => self.close(id, CloseReason::NotServing),
         }
     }
 
@@ -131,7 +138,7 @@ impl Replica {
             timeout_ms: i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX),
             session,
             password: SessionPassword::for_session(session),
-            read_only: read_only.map(|_accepts_read_only| false),
+            read_only: read_only.map(|_accepts_read_only| self.is_read_only()),
         };
         self.outputs.push_back(Output::Reply(id, encode(&response)));
     }

@@ -56,6 +56,7 @@ impl Bench {
             handshake_timeout: Duration::from_secs(1),
             snapshot_txns: 1_000_000,
             snapshot_bytes: 1 << 40,
+            read_only_mode: false,
         };
         let recovery = Recovery::default();
         let replica = Replica::new(settings, recovery, Now { monotonic: now, unix_ms: 1000 });

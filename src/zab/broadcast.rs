@@ -154,16 +154,18 @@ impl Peer {
     /// Delivers what is committed, and tells the learners.
     pub(super) fn deliver_up_to(&mut self, zxid: Zxid) {
         while let Some(entry) = self.history.commit_next(zxid) {
-            if let Phase::Leading(leader) = &self.phase
+            if let Phase::Leading(leader) = &mut self.phase
                 && leader.stage == LeaderStage::Broadcasting
             {
-                for (id, link) in leader.links.iter().filter(|(_, link)| link.is_forwarding()) {
-                    let packet = if link.is_observer {
-                        Packet::Inform(entry.clone())
+                for (id, link) in leader.links.iter_mut().filter(|(_, link)| link.is_forwarding()) {
+                    if link.is_observer {
+                        self.out.push_back(Output::Send(*id, Packet::Inform(entry.clone())));
+                    } else if link.stage == LinkStage::UpToDate {
+                        self.out.push_back(Output::Send(*id, Packet::Commit(entry.zxid)));
                     } else {
-                        Packet::Commit(entry.zxid)
-                    };
-                    self.out.push_back(Output::Send(*id, packet));
+                        // Between NEWLEADER and UPTODATE it would throw Apache's followers off (ZOOKEEPER-4394).
+                        link.held_commits.push(entry.zxid);
+                    }
                 }
             }
             self.out.push_back(Output::Event(Event::Deliver(entry)));

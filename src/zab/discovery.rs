@@ -67,6 +67,8 @@ pub(super) struct LearnerLink {
     pub(super) acked: Zxid,
     /// A proposal that was outstanding at some time, and that time.
     pub(super) oldest_unacked: Option<(Zxid, Instant)>,
+    /// Commits that it will be told of behind UPTODATE.
+    pub(super) held_commits: Vec<Zxid>,
     /// The rounds of pings that it has not answered.
     pub(super) pings: VecDeque<u64>,
     /// The last round that it has answered.
@@ -118,6 +120,7 @@ impl LearnerLink {
             synced_to: Zxid::ZERO,
             acked: Zxid::ZERO,
             oldest_unacked: None,
+            held_commits: Vec::new(),
             pings: VecDeque::new(),
             answered: 0,
         }

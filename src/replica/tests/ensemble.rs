@@ -16,6 +16,7 @@ struct Ensemble {
     now: Instant,
     window_entries: usize,
     voters: u8,
+    read_only_mode: bool,
     /// Members whose packets and votes do not get through.
     cut_off: Vec<u8>,
 }
@@ -62,6 +63,7 @@ impl Ensemble {
             now: crate::clock::now(),
             window_entries,
             voters,
+            read_only_mode: false,
             cut_off: Vec::new(),
         };
         (1..=voters).for_each(|id| ensemble.start(id));
@@ -87,6 +89,7 @@ impl Ensemble {
             handshake_timeout: Duration::from_secs(1),
             snapshot_txns: 1_000_000,
             snapshot_bytes: 1 << 40,
+            read_only_mode: self.read_only_mode,
         };
         let replica = Replica::new(settings, self.disks[&id].recovery(), self.now());
         self.members.insert(id, Some(Member { replica, sent: Vec::new(), closed: Vec::new() }));
@@ -262,6 +265,10 @@ impl Ensemble {
     }
 
     fn open_as(&mut self, id: u8, session: SessionId) -> SessionId {
+        self.connect(id, session, false).expect("it is served").session
+    }
+
+    fn connect(&mut self, id: u8, session: SessionId, is_read_only_enough: bool) -> Option<ConnectResponse> {
         self.give(id, Input::Disconnected(ConnectionId(1)));
         self.give(id, Input::Connected(ConnectionId(1)));
         let request = ConnectRequest {
@@ -269,15 +276,15 @@ impl Ensemble {
             timeout_ms: 500,
             session,
             password: SessionPassword::for_session(session),
-            read_only: Some(false),
+            read_only: Some(is_read_only_enough),
         };
         let mut frame = Vec::new();
         request.encode(&mut frame);
         self.member(id).sent.clear();
         self.give(id, Input::Frame(ConnectionId(1), frame.into()));
         self.settle();
-        let (_, reply) = self.member(id).sent.pop().expect("an answer");
-        ConnectResponse::decode(&reply[4..]).unwrap().session
+        let (_, reply) = self.member(id).sent.pop()?;
+        Some(ConnectResponse::decode(&reply[4..]).unwrap())
     }
 
     fn send_request(&mut self, id: u8, request: &Request) {
@@ -494,4 +501,35 @@ fn a_session_that_moved_is_served_at_its_new_place_only() {
     assert_eq!(ensemble.member(followers[0]).closed, [(ConnectionId(1), CloseReason::SessionMoved)]);
     assert!(ensemble.member(leader).replica.tree().node("/late").is_none());
     ensemble.create(followers[1], "/in-time");
+}
+
+#[test]
+fn a_member_without_a_quorum_serves_reads_to_those_who_ask_for_no_more() {
+    let mut ensemble = Ensemble::of(3);
+    ensemble.advance(TICK);
+    let (leader, followers) = (ensemble.leader(), ensemble.followers());
+    let session = ensemble.open(leader);
+    ensemble.create(leader, "/kept");
+    ensemble.all_agree();
+    ensemble.kill(leader);
+    ensemble.kill(followers[0]);
+    ensemble.kill(followers[1]);
+    ensemble.read_only_mode = true;
+    ensemble.start(followers[0]);
+    assert_eq!(ensemble.connect(followers[0], session, true), None, "it looks for a leader first");
+    ensemble.advance(Duration::from_secs(3));
+    assert_eq!(ensemble.connect(followers[0], session, false), None);
+    let response = ensemble.connect(followers[0], session, true).unwrap();
+    assert_eq!((response.session, response.read_only), (session, Some(true)));
+    let response = ensemble.connect(followers[0], SessionId::NONE, true).unwrap();
+    assert_eq!(response.read_only, Some(true));
+    // What was committed before it stopped is not known to be; the snapshot is all that is.
+    ensemble.ask(followers[0], &exists("/zookeeper", false)).unwrap();
+    for request in [set("/", "x", -1), Request::Sync { path: "/".into() }] {
+        assert_eq!(ensemble.ask(followers[0], &request), Err(OpError::NotReadOnly));
+    }
+    ensemble.member(followers[0]).closed.clear();
+    ensemble.start(leader);
+    assert_eq!(ensemble.member(followers[0]).closed, [(ConnectionId(1), CloseReason::NotServing)]);
+    ensemble.all_agree();
 }
