@@ -14,12 +14,18 @@
 
 mod config;
 mod connection;
+mod dial;
 mod driver;
+mod election_port;
 mod error;
 mod four_letter;
+mod links;
 mod log_thread;
 mod member;
+mod members;
+mod members_config;
 mod metrics;
+mod peers;
 mod settings;
 mod stats;
 
@@ -27,6 +33,9 @@ pub use config::{ClientPort, EnsembleConfig, EnsemblePlan, MemberKeys};
 pub use error::MemberError;
 pub use four_letter::FourLetterWord;
 pub use member::Member;
+pub use members::{HostPort, MemberAddress, MemberRole, Members, MembersError};
+pub use members_config::{MemberEntry, QuorumKeys, RoleKey};
 pub use metrics::observe_member;
-pub use settings::MemberSettings;
+pub use peers::PeerListeners;
+pub use settings::{MemberSettings, PeersSettings};
 pub use stats::MemberStats;

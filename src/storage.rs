@@ -5,6 +5,7 @@
 //!            append · sync · roll ──────────────► log.<zxid>
 //! Storage ── begin, write, finish_snapshot ─────► snapshot.<zxid>          Disk ── files, or simulated
 //!            set_accepted_epoch, set_current… ──► acceptedEpoch, currentEpoch
+//!            truncate, install_snapshot ────────► what a leader makes a learner do
 //! open ◄──── newest snapshot + log ────────────── all of them
 //! ```
 //!
@@ -26,12 +27,15 @@ mod epoch;
 mod error;
 mod file_disk;
 mod file_name;
+mod learner;
 mod log;
 mod log_reader;
 mod purge;
+mod read_back;
 mod recovery;
 pub mod sim_disk;
 mod snapshot;
+mod voters;
 
 pub use disk::{Disk, DiskFile};
 pub use error::{LogDamage, StorageError};
@@ -42,7 +46,7 @@ use self::file_name::{ACCEPTED_EPOCH, CURRENT_EPOCH};
 use self::log::{LogWriter, zxid_of};
 use self::snapshot::SnapshotWriter;
 use crate::id::{Epoch, Zxid};
-use crate::zab::Entry;
+use crate::zab::{Entry, continues};
 
 /// How storage is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +95,7 @@ impl<D: Disk> Storage<D> {
     /// As [`Storage::open`].
     pub fn open_with(mut disk: D, settings: StorageSettings) -> Result<(Self, Recovered), StorageError> {
         let (recovered, good_snapshot) = recovery::recover(&mut disk)?;
-        let last = recovered.tree.last_zxid();
+        let last = recovered.last_zxid();
         let storage = Self { disk, settings, log: None, snapshot: None, last, good_snapshot, failure: None };
         Ok((storage, recovered))
     }
@@ -249,11 +253,6 @@ impl<D: Disk> Storage<D> {
     }
 }
 
-/// Whether `next` may come directly after `last`: the next counter, or the first of a later epoch.
-fn continues(last: Zxid, next: Zxid) -> bool {
-    last.next() == Some(next) || (next.epoch() > last.epoch() && next.counter() == 1)
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -302,7 +301,7 @@ mod tests {
         assert!(error.to_string().contains("no space"), "{error}");
         drop(storage);
         let (_, recovered) = Storage::open(disk.power_on()).unwrap();
-        assert_eq!(recovered.tree.last_zxid(), zxid(1));
+        assert_eq!(recovered.last_zxid(), zxid(1));
     }
 
     #[test]
@@ -330,7 +329,7 @@ mod tests {
             let later = append_to(&mut storage, &tree, 2);
             try_snapshot(&mut storage, &later, zxid(1)).unwrap();
             let recovered = Storage::open(disk.power_on()).unwrap().1;
-            assert_eq!(recovered.tree.last_zxid(), zxid(2), "seed {seed}");
+            assert_eq!(recovered.last_zxid(), zxid(2), "seed {seed}");
 
             let disk = SimDisk::new(seed);
             let mut storage = open(&disk);
@@ -338,7 +337,7 @@ mod tests {
             storage.append(&entry(1)).unwrap();
             storage.set_current_epoch(Epoch(1)).unwrap();
             let recovered = Storage::open(disk.power_on()).unwrap().1;
-            assert_eq!(recovered.tree.last_zxid(), zxid(1), "seed {seed}");
+            assert_eq!(recovered.last_zxid(), zxid(1), "seed {seed}");
         }
     }
 
@@ -364,14 +363,14 @@ mod tests {
 
             let disk = disk.power_on();
             let recovered = Storage::open(disk.clone()).unwrap().1;
-            assert_eq!(recovered.tree, tree, "step {step} seed {seed}");
+            assert_eq!(recovered.whole_tree(), tree, "step {step} seed {seed}");
             assert!(recovered.unreadable_snapshots.is_empty());
             // The one before it must do as well.
             let mut snapshots = recovery::Files::list(&disk).unwrap().snapshots;
             let (_, _, newest) = snapshots.pop().unwrap();
             disk.put(&newest, b"rotten");
             let recovered = Storage::open(disk).unwrap().1;
-            assert_eq!(recovered.tree, tree, "step {step} seed {seed}");
+            assert_eq!(recovered.whole_tree(), tree, "step {step} seed {seed}");
         }
     }
 
@@ -390,7 +389,7 @@ mod tests {
         assert_eq!(names, ["log.100000004", "log.100000005", "log.100000006"]);
         for newest_left in [6, 5, 4] {
             let (_, recovered) = Storage::open(disk.clone()).unwrap();
-            assert_eq!(recovered.tree, tree);
+            assert_eq!(recovered.whole_tree(), tree);
             assert_eq!(recovered.unreadable_snapshots.len(), 6 - newest_left as usize);
             disk.put(&file_name::snapshot_name(zxid(newest_left)), b"rotten");
         }

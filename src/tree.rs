@@ -20,6 +20,7 @@ mod digest;
 mod node;
 mod session;
 mod snapshot;
+mod snapshot_scanner;
 mod txn;
 #[cfg(test)]
 mod workload;
@@ -36,6 +37,7 @@ pub use apply::{Applied, Change, TxnResult};
 pub use node::NodeRef;
 pub use session::SessionTable;
 pub use snapshot::{SnapshotCursor, SnapshotError};
+pub use snapshot_scanner::SnapshotScanner;
 pub use txn::{CreateTxn, Txn, TxnHeader, TxnOp};
 
 /// All znodes and sessions as of one zxid.

@@ -23,13 +23,13 @@ fn every_znode_apache_has_shown_is_recovered_with_its_stat() {
 
     assert_shows(&recovered, expected().unwrap());
     assert_eq!((recovered.accepted_epoch, recovered.current_epoch), (None, None), "standalone has no epochs");
+    let tree = recovered.whole_tree();
     assert_eq!((recovered.torn_tail, recovered.is_new), (None, false));
-    let sessions: Vec<_> = recovered.tree.sessions().iter().collect();
+    let sessions: Vec<_> = tree.sessions().iter().collect();
     assert_eq!(sessions, [(SessionId(0x0100_001e_ead3_0000), 10_000)], "one was closed, one was not");
-    let ephemerals: Vec<_> =
-        recovered.tree.ephemerals(sessions[0].0).map(AsRef::as_ref).collect::<Vec<&str>>();
+    let ephemerals: Vec<_> = tree.ephemerals(sessions[0].0).map(AsRef::as_ref).collect::<Vec<&str>>();
     assert_eq!(ephemerals, ["/app/ephemeral"]);
-    let secret = recovered.tree.node("/app/secret").unwrap();
+    let secret = tree.node("/app/secret").unwrap();
     assert_eq!(secret.acl()[0].principal.scheme, "digest");
     assert_ne!(secret.acl(), [Acl::open()]);
 }
@@ -41,7 +41,7 @@ fn the_digest_apache_put_into_its_last_txn_is_that_of_the_tree() {
     let log = fs::read(file(folder.path(), "log.1a")).unwrap();
     let end = log.iter().rposition(|byte| *byte == b'B').unwrap();
     let digest = u64::from_be_bytes(log[end - 8..end].try_into().unwrap());
-    assert_eq!(recovered.tree.digest(), digest);
+    assert_eq!(recovered.whole_tree().digest(), digest);
 }
 
 #[test]
@@ -90,10 +90,10 @@ fn what_is_written_on_top_is_there_the_next_time() {
     storage.sync().unwrap();
     drop(storage);
 
-    let mut expected = recovered.tree;
+    let mut expected = recovered.whole_tree();
     expected.apply(&txn);
     let (_, recovered) = open(folder.path()).unwrap();
-    assert_eq!(recovered.tree, expected);
+    assert_eq!(recovered.whole_tree(), expected);
     assert_eq!(recovered.current_epoch, Some(Epoch(1)));
 }
 
@@ -103,7 +103,7 @@ fn expected() -> io::Result<BTreeMap<String, Vec<Value>>> {
 }
 
 fn assert_shows(recovered: &Recovered, expected: BTreeMap<String, Vec<Value>>) {
-    let tree = &recovered.tree;
+    let tree = &recovered.whole_tree();
     assert_eq!(tree.last_zxid(), Zxid::from_raw(0x23));
     assert_eq!(tree.node_count(), expected.len());
     for (path, fields) in expected {

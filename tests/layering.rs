@@ -29,7 +29,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("zab", WORDS),
     // Member.
     ("replica", &["id", "codec", "znode", "wire", "tree", "zab"]),
-    ("storage", &["id", "codec", "znode", "tree", "zab::history", "zab::epoch"]),
+    ("storage", &["id", "codec", "znode", "tree", "zab::history", "zab::mutation"]),
     // Domain.
     ("client", &["id", "codec", "znode", "clock", "telemetry", "shutdown", "tls", "config", "wire"]),
     ("registry", &["id", "codec", "znode", "clock", "telemetry", "shutdown", "tls", "config", "client"]),

@@ -77,6 +77,17 @@ pub(super) struct EnsembleArguments {
     /// Settings file; see config/ensemble.yaml for every key
     #[arg(short, long, value_name = "FILE", env = "ROLLCALL_CONFIG")]
     pub(super) config: PathBuf,
+    /// Let this member vote though it has no data, when others may have some
+    ///
+    /// A member whose data were lost has no say until it has learnt from the others. With this it counts as one that never had
+    /// any: what only it and members that are gone had acknowledged is lost.
+    #[arg(long)]
+    pub(super) force_bootstrap: bool,
+    /// Take over the voters of the settings, though the data were written with others
+    ///
+    /// Start every member with it once, and none without: two sets of voters at a time may lose what was acknowledged.
+    #[arg(long)]
+    pub(super) accept_members: bool,
 }
 
 #[derive(Debug, Args)]

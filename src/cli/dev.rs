@@ -55,8 +55,9 @@ pub(super) async fn run(arguments: DevArguments) -> Result<(), Failure> {
         Failure::failed(format!("{error}; name a folder that can be written with --data-dir"))
     })?;
     let settings = MemberSettings { data_dir: data.path(), ..plan.member };
-    let mut member =
-        Member::start(settings, client_listener).await.map_err(|error| Failure::failed(chain(&error)))?;
+    let mut member = Member::start(settings, client_listener, None)
+        .await
+        .map_err(|error| Failure::failed(chain(&error)))?;
 
     // 4. The sidecar.
     plan.sidecar.client.servers = vec![member.client_addr().to_string()];

@@ -10,7 +10,7 @@ use super::arguments::EnsembleArguments;
 use super::failure::{Failure, chain};
 use super::file_limit;
 use crate::config::{Environment, load};
-use crate::ensemble::{EnsembleConfig, Member, observe_member};
+use crate::ensemble::{EnsembleConfig, Member, PeerListeners, observe_member};
 use crate::http::{self, ListenerSettings, StatusRouter};
 use crate::shutdown;
 use crate::sidecar::reason;
@@ -21,7 +21,11 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(7);
 
 /// Runs one member until a signal comes or it fails.
 pub(super) async fn run(arguments: EnsembleArguments) -> Result<(), Failure> {
-    let plan = load(&arguments.config, &Environment::of_process(), EnsembleConfig::plan)?;
+    let mut plan = load(&arguments.config, &Environment::of_process(), EnsembleConfig::plan)?;
+    if let Some(peers) = &mut plan.member.peers {
+        peers.force_bootstrap = arguments.force_bootstrap;
+        peers.accept_members = arguments.accept_members;
+    }
     init_logging(&plan.log).map_err(|error| Failure::usage(error.to_string()))?;
     file_limit::raise();
     let stop = shutdown::on_signals().map_err(|error| Failure::failed(error.to_string()))?;
@@ -35,9 +39,21 @@ pub(super) async fn run(arguments: EnsembleArguments) -> Result<(), Failure> {
     };
     let client_listener = bind(plan.client_addr, "ZooKeeper clients", "client.address")?;
     let status_listener = bind(plan.status_addr, "status", "status_address")?;
+    let peer_listeners = match &plan.member.peers {
+        None => None,
+        Some(peers) => Some(PeerListeners::bind(plan.member.server_id, peers).await.map_err(|(place, error)| {
+            let file = arguments.config.display();
+            Failure::failed(format!(
+                "cannot listen on {place} for other members: {}; stop what listens there, change members in {file}, or \
+                 set quorum.listen_host to an address of this machine",
+                reason(&error)
+            ))
+        })?),
+    };
 
-    let mut member =
-        Member::start(plan.member, client_listener).await.map_err(|error| Failure::failed(chain(&error)))?;
+    let mut member = Member::start(plan.member, client_listener, peer_listeners)
+        .await
+        .map_err(|error| Failure::failed(chain(&error)))?;
     let metrics = Arc::new(Metrics::new());
     observe_member(&metrics, &member.stats()).map_err(|error| Failure::failed(chain(&error)))?;
     let serving = member.serving();

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::members_config::{MemberEntry, QuorumKeys, plan_peers};
 use super::{FourLetterWord, MemberSettings};
 use crate::config::{Mistake, Scalar, socket_addr};
 use crate::id::ServerId;
@@ -26,6 +27,10 @@ pub struct EnsembleConfig {
     pub client: ClientPort,
     /// Where `/livez`, `/readyz` and `/metrics` are served. Default `127.0.0.1:8501`.
     pub status_address: Option<String>,
+    /// Every member of the ensemble, this one too. Default: this one alone.
+    pub members: Vec<MemberEntry>,
+    /// What members are told about one another.
+    pub quorum: QuorumKeys,
     /// Sessions and snapshots.
     #[serde(rename = "member")]
     pub keys: MemberKeys,
@@ -59,6 +64,8 @@ pub struct MemberKeys {
     pub snapshot_txns: Option<u64>,
     /// Snapshots that are kept. Default 3.
     pub snapshots_kept: Option<usize>,
+    /// Whether clients that are content with it may read while there is no leader. Default false.
+    pub read_only_mode: Option<bool>,
 }
 
 /// Everything decided.
@@ -98,6 +105,7 @@ impl EnsembleConfig {
             Some(server_id) => member.server_id = server_id,
             None => mistakes.push(Mistake::new("server_id", "0 and 255 are no server ids", "use 1 to 254")),
         }
+        member.peers = plan_peers(member.server_id, &self.members, &self.quorum, &mut mistakes);
         match self.data_dir {
             Some(data_dir) if !data_dir.as_os_str().is_empty() => member.data_dir = data_dir,
             Some(_) | None => mistakes.push(Mistake::new(
@@ -190,6 +198,7 @@ impl MemberKeys {
             mistakes.push(Mistake::new(format!("{at}.snapshots_kept"), message, "keep 1 or more"));
         }
         member.snapshot_txns = self.snapshot_txns.unwrap_or(member.snapshot_txns);
+        member.read_only_mode = self.read_only_mode.unwrap_or(member.read_only_mode);
         member.snapshots_kept = self.snapshots_kept.unwrap_or(member.snapshots_kept);
     }
 }

@@ -12,9 +12,11 @@ use tracing::warn;
 use super::connection::{ConnectionEvent, Outbox};
 use super::error::MemberError;
 use super::log_thread::{LogCommand, LogEvent};
+use super::peers::Peers;
 use super::stats::MemberStats;
 use crate::clock;
-use crate::replica::{CloseReason, ConnectionId, Input, Now, Output, Replica};
+use crate::replica::{CloseReason, ConnectionId, Input, Now, Output, Recovery, Replica};
+use crate::storage::Recovered;
 
 /// Inputs handled between two looks at the timer.
 const INPUTS_MAX: usize = 256;
@@ -26,6 +28,7 @@ pub(super) struct Driver {
     pub(super) log_events: mpsc::Receiver<LogEvent>,
     pub(super) log: Sender<LogCommand>,
     pub(super) outboxes: FxHashMap<ConnectionId, Outbox>,
+    pub(super) peers: Peers,
     pub(super) is_serving: watch::Sender<bool>,
     pub(super) stats: Arc<MemberStats>,
 }
@@ -41,22 +44,38 @@ impl Driver {
     ///
     /// When an invariant of the replica is broken.
     pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), MemberError> {
+        let ended = self.serve(&stop).await;
+        // Whoever waits for this member's sockets to close waits no longer.
+        stop.cancel();
+        self.peers.ended().await;
+        ended
+    }
+
+    async fn serve(&mut self, stop: &CancellationToken) -> Result<(), MemberError> {
         let mut events = Vec::with_capacity(INPUTS_MAX);
+        let mut peer_events = Vec::with_capacity(INPUTS_MAX);
         loop {
             // 1. Outputs, until there are none.
             self.carry_out()?;
             // 2. The timer.
-            let now = now();
+            let now = clock_now();
             let deadline = self.replica.poll_timeout();
             if deadline.is_some_and(|deadline| deadline <= now.monotonic) {
                 self.replica.handle_timeout(now);
                 continue;
             }
-            // 3. Inputs: what is durable before what clients ask.
+            // 3. Inputs: what is durable before what other members say before what clients ask.
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 event = self.log_events.recv() => self.on_log_event(event)?,
+                _count = self.peers.recv_many(&mut peer_events, INPUTS_MAX) => {
+                    for event in peer_events.drain(..) {
+                        if let Some(input) = self.peers.input_of(event) {
+                            self.replica.handle(clock_now(), input);
+                        }
+                    }
+                }
                 count = self.connections.recv_many(&mut events, INPUTS_MAX) => {
                     if count == 0 {
                         return Ok(());
@@ -75,13 +94,13 @@ impl Driver {
             Some(LogEvent::Durable(zxid)) => Input::Durable(zxid),
             Some(LogEvent::AcceptedEpochDurable(epoch)) => Input::AcceptedEpochDurable(epoch),
             Some(LogEvent::CurrentEpochDurable(epoch)) => Input::CurrentEpochDurable(epoch),
+            Some(LogEvent::Reloaded(recovered)) => Input::Reloaded(recovery_of(*recovered)),
+            Some(LogEvent::LogRead(link, entries)) => Input::LogRead { link, entries },
             Some(LogEvent::SnapshotSliceWritten) => Input::SnapshotSliceWritten,
             Some(LogEvent::Failed(error)) => return Err(MemberError::Storage(error)),
             None => return Err(MemberError::LogEnded),
         };
-        self.replica.handle(now(), input);
-        let is_serving = self.replica.is_serving();
-        self.is_serving.send_if_modified(|was| std::mem::replace(was, is_serving) != is_serving);
+        self.replica.handle(clock_now(), input);
         Ok(())
     }
 
@@ -97,7 +116,7 @@ impl Driver {
                 Input::Disconnected(id)
             }
         };
-        self.replica.handle(now(), input);
+        self.replica.handle(clock_now(), input);
     }
 
     fn carry_out(&mut self) -> Result<(), MemberError> {
@@ -106,14 +125,31 @@ impl Driver {
                 Output::Append(entry) => LogCommand::Append(entry),
                 Output::SetAcceptedEpoch(epoch) => LogCommand::SetAcceptedEpoch(epoch),
                 Output::SetCurrentEpoch(epoch) => LogCommand::SetCurrentEpoch(epoch),
-                Output::Truncate { .. }
-                | Output::InstallSnapshot { .. }
-                | Output::ReadLog { .. }
-                | Output::SendVote(..)
-                | Output::Dial { .. }
-                | Output::Send(..)
-                | Output::SendSnapshot { .. }
-                | Output::CloseLink(_) => continue,
+                Output::Truncate { zxid, is_reload } => LogCommand::Truncate { zxid, is_reload },
+                Output::InstallSnapshot { zxid, body } => LogCommand::InstallSnapshot { zxid, body },
+                Output::ReadLog { link, after } => LogCommand::ReadLog { link, after },
+                Output::SendVote(to, message) => {
+                    self.peers.send_vote(to, &message);
+                    continue;
+                }
+                Output::Dial { attempt, server } => {
+                    self.peers.dial(attempt, server);
+                    continue;
+                }
+                Output::Send(link, packet) => {
+                    if !self.peers.send(link, packet) {
+                        self.replica.handle(clock_now(), Input::LinkClosed(link));
+                    }
+                    continue;
+                }
+                Output::SendSnapshot { link, zxid, body } => {
+                    self.peers.send_snapshot(link, zxid, body);
+                    continue;
+                }
+                Output::CloseLink(link) => {
+                    self.peers.close(link);
+                    continue;
+                }
                 Output::BeginSnapshot(zxid) => LogCommand::BeginSnapshot(zxid),
                 Output::SnapshotSlice(slice) => LogCommand::SnapshotSlice(slice),
                 Output::FinishSnapshot { zxid, digest } => LogCommand::FinishSnapshot { zxid, digest },
@@ -134,6 +170,8 @@ impl Driver {
             };
             self.log.send(command).map_err(|_gone| MemberError::LogEnded)?;
         }
+        let is_serving = self.replica.is_serving();
+        self.is_serving.send_if_modified(|was| std::mem::replace(was, is_serving) != is_serving);
         self.stats.observe(&self.replica);
         self.stats.connections.store(self.outboxes.len() as u64, Ordering::Relaxed);
         Ok(())
@@ -145,7 +183,7 @@ impl Driver {
             let peer = outbox.peer();
             warn!(connection = id.0, %peer, "closing a connection that does not read what it is sent");
             self.outboxes.remove(&id);
-            self.replica.handle(now(), Input::Disconnected(id));
+            self.replica.handle(clock_now(), Input::Disconnected(id));
         }
     }
 
@@ -172,8 +210,19 @@ impl Driver {
 }
 
 /// Reads both clocks, once per input.
-fn now() -> Now {
+fn clock_now() -> Now {
     Now { monotonic: clock::now(), unix_ms: clock::unix_ms() }
+}
+
+/// What storage recovered, as the replica takes it.
+pub(super) fn recovery_of(recovered: Recovered) -> Recovery {
+    let Recovered { tree, tail, accepted_epoch, current_epoch, .. } = recovered;
+    Recovery {
+        tree,
+        tail,
+        accepted_epoch: accepted_epoch.unwrap_or_default(),
+        current_epoch: current_epoch.unwrap_or_default(),
+    }
 }
 
 async fn sleep_until(deadline: Option<std::time::Instant>) {

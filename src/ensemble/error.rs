@@ -1,8 +1,10 @@
 //! Why a member ends.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 
+use crate::id::ServerId;
 use crate::storage::StorageError;
 
 /// Why a member cannot start, or had to stop.
@@ -17,6 +19,18 @@ pub enum MemberError {
     /// The driver panicked: an invariant is broken.
     #[error("a broken invariant stopped the member")]
     Broken,
+    /// The data belong to an ensemble with other voters.
+    #[error(
+        "the data belong to an ensemble whose voters are {}, and the settings name {}; bring the settings back, or, when every \
+         member is to have the new ones, start each once with --accept-members",
+        listed(.recorded), listed(.configured)
+    )]
+    OtherVoters {
+        /// Those recorded with the data.
+        recorded: BTreeSet<ServerId>,
+        /// Those in the settings.
+        configured: BTreeSet<ServerId>,
+    },
     /// A socket or thread could not be set up.
     #[error("cannot start the member on {data_dir}")]
     Start {
@@ -26,4 +40,8 @@ pub enum MemberError {
         #[source]
         source: io::Error,
     },
+}
+
+fn listed(servers: &BTreeSet<ServerId>) -> String {
+    servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::stats::MemberStats;
 use crate::clock;
 use crate::id::{Epoch, Zxid};
-use crate::storage::{Disk, Storage, StorageError};
-use crate::zab::Entry;
+use crate::storage::{Disk, Recovered, Storage, StorageError};
+use crate::zab::{Entry, LinkId};
 
 /// What the log thread is asked for, in order.
 #[derive(Debug)]
@@ -19,6 +20,9 @@ pub(super) enum LogCommand {
     Append(Entry),
     SetAcceptedEpoch(Epoch),
     SetCurrentEpoch(Epoch),
+    Truncate { zxid: Zxid, is_reload: bool },
+    InstallSnapshot { zxid: Zxid, body: Bytes },
+    ReadLog { link: LinkId, after: Zxid },
     BeginSnapshot(Zxid),
     SnapshotSlice(Vec<u8>),
     FinishSnapshot { zxid: Zxid, digest: u64 },
@@ -33,6 +37,10 @@ pub(super) enum LogEvent {
     AcceptedEpochDurable(Epoch),
     /// The current epoch is on disk.
     CurrentEpochDurable(Epoch),
+    /// What the disk holds, after a truncation that asked for it.
+    Reloaded(Box<Recovered>),
+    /// The log after a zxid, if it can tell.
+    LogRead(LinkId, Option<Vec<Entry>>),
     /// The slice was taken over.
     SnapshotSliceWritten,
     /// The storage failed; nothing more will be durable.
@@ -54,7 +62,7 @@ pub(super) fn spawn<D: Disk>(
 ) -> std::io::Result<(Sender<LogCommand>, mpsc::Receiver<LogEvent>, JoinHandle<()>)> {
     let (commands, command_queue) = channel();
     let (events, event_queue) = mpsc::channel(EVENTS_MAX);
-    let log = LogThread { storage, snapshots_kept, stats, events, appended: None };
+    let log = LogThread { storage, snapshots_kept, stats, events, appended: None, is_snapshot_begun: false };
     let thread = std::thread::Builder::new().name("log".into()).spawn(move || log.run(&command_queue))?;
     Ok((commands, event_queue, thread))
 }
@@ -66,6 +74,7 @@ struct LogThread<D: Disk> {
     events: mpsc::Sender<LogEvent>,
     /// The last entry appended and not synced yet.
     appended: Option<Zxid>,
+    is_snapshot_begun: bool,
 }
 
 impl<D: Disk> LogThread<D> {
@@ -96,11 +105,35 @@ impl<D: Disk> LogThread<D> {
                     self.storage.set_current_epoch(epoch)?;
                     self.tell(LogEvent::CurrentEpochDurable(epoch));
                 }
+                LogCommand::Truncate { zxid, is_reload } => {
+                    self.sync()?;
+                    self.storage.truncate(zxid)?;
+                    info!(%zxid, "gave up what the leader does not have");
+                    if is_reload {
+                        let recovered = self.storage.reload()?;
+                        self.tell(LogEvent::Reloaded(Box::new(recovered)));
+                    }
+                }
+                LogCommand::InstallSnapshot { zxid, body } => {
+                    self.appended = None;
+                    self.is_snapshot_begun = false;
+                    self.storage.install_snapshot(zxid, &body)?;
+                    self.tell(LogEvent::Durable(zxid));
+                }
+                LogCommand::ReadLog { link, after } => {
+                    self.sync()?;
+                    let entries = self.storage.read_log(after, self.read_bytes_max())?;
+                    self.tell(LogEvent::LogRead(link, entries));
+                }
                 LogCommand::BeginSnapshot(zxid) => {
                     self.sync()?;
                     self.storage.roll()?;
                     self.storage.begin_snapshot(zxid)?;
+                    self.is_snapshot_begun = true;
                 }
+                // Of a snapshot that another has taken the place of.
+                LogCommand::SnapshotSlice(_) | LogCommand::FinishSnapshot { .. }
+                    if !self.is_snapshot_begun => {}
                 LogCommand::SnapshotSlice(slice) => {
                     self.storage.write_snapshot(&slice)?;
                     self.tell(LogEvent::SnapshotSliceWritten);
@@ -108,6 +141,7 @@ impl<D: Disk> LogThread<D> {
                 LogCommand::FinishSnapshot { zxid, digest } => {
                     self.sync()?;
                     self.storage.finish_snapshot((zxid, digest))?;
+                    self.is_snapshot_begun = false;
                     self.storage.purge(self.snapshots_kept)?;
                     debug!(%zxid, "snapshot complete");
                 }
@@ -132,11 +166,20 @@ impl<D: Disk> LogThread<D> {
         Ok(())
     }
 
+    /// How much of the log a learner may be sent rather than the tree: a third of the snapshot, as in Apache ZooKeeper, but
+    /// a few MiB in any case.
+    fn read_bytes_max(&self) -> u64 {
+        READ_BYTES_MIN.max(self.storage.newest_snapshot_bytes() / 3)
+    }
+
     fn tell(&self, event: LogEvent) {
         // The driver is gone when the member ends; what was asked for is still carried out.
         let _ = self.events.blocking_send(event);
     }
 }
+
+/// Reading less than this from the log is never worth a snapshot.
+const READ_BYTES_MIN: u64 = 16 << 20;
 
 /// Syncs that take longer are worth a warning, in ms; `fsync.warningthresholdms` of Apache ZooKeeper.
 const SLOW_SYNC_MS: u128 = 1000;
@@ -183,7 +226,7 @@ mod tests {
             thread.join().unwrap();
 
             let (_, recovered) = Storage::open_with(disk.power_on(), SETTINGS).unwrap();
-            let found = recovered.tree.last_zxid();
+            let found = recovered.last_zxid();
             assert!(found >= durable, "seed {seed}: told that {durable} is durable, found up to {found}");
             assert_eq!(recovered.current_epoch, Some(EPOCH), "seed {seed}");
         }

@@ -1,5 +1,6 @@
 //! Starting and stopping a member.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,14 +14,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::connection::{Connection, ConnectionEvent};
-use super::driver::Driver;
+use super::driver::{Driver, recovery_of};
 use super::error::MemberError;
 use super::log_thread;
+use super::peers::{PeerListeners, Peers};
 use super::settings::MemberSettings;
 use super::stats::MemberStats;
 use crate::clock;
-use crate::replica::{ConnectionId, Now, Recovery, Replica};
-use crate::storage::{FileDisk, Storage};
+use crate::replica::{ConnectionId, Now, Replica};
+use crate::storage::{Disk, FileDisk, Storage};
 
 /// A running member.
 #[derive(Debug)]
@@ -40,45 +42,51 @@ const EVENTS_MAX: usize = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 impl Member {
-    /// Recovers what is in the data directory, establishes an epoch and serves clients of `listener`. Returns
-    /// once clients are served.
+    /// Recovers what is in the data directory, joins the other members at `peers`, and serves clients of `listener`. A member
+    /// alone serves them when this returns; one with others as soon as there is a leader.
     ///
     /// # Errors
     ///
     /// When the data directory is damaged, used by another process or cannot be written.
-    pub async fn start(settings: MemberSettings, listener: TcpListener) -> Result<Self, MemberError> {
+    pub async fn start(
+        settings: MemberSettings,
+        listener: TcpListener,
+        peers: Option<PeerListeners>,
+    ) -> Result<Self, MemberError> {
         let start_error = |source| MemberError::Start { data_dir: settings.data_dir.clone(), source };
         let client_addr = listener.local_addr().map_err(start_error)?;
         let data_dir = settings.data_dir.clone();
         let opened = tokio::task::spawn_blocking(move || Storage::open(FileDisk::open(&data_dir)?));
-        let (storage, recovered) = opened.await.map_err(|_panicked| MemberError::Broken)??;
+        let (mut storage, recovered) = opened.await.map_err(|_panicked| MemberError::Broken)??;
+        check_voters(&mut storage, &settings)?;
 
         let stats = Arc::new(MemberStats::default());
-        stats.is_alone.store(true, Ordering::Relaxed);
+        stats.is_alone.store(settings.peers.is_none(), Ordering::Relaxed);
         let (log, log_events, log_thread) =
             log_thread::spawn(storage, settings.snapshots_kept, stats.clone()).map_err(start_error)?;
         let now = Now { monotonic: clock::now(), unix_ms: clock::unix_ms() };
-        let recovery = Recovery {
-            tree: recovered.tree,
-            tail: Vec::new(),
-            accepted_epoch: recovered.accepted_epoch.unwrap_or_default(),
-            current_epoch: recovered.current_epoch.unwrap_or_default(),
-        };
-        let replica = Replica::new(settings.replica(), recovery, now);
+        let replica = Replica::new(settings.replica(), recovery_of(recovered), now);
         let (events, connections) = mpsc::channel(EVENTS_MAX);
         let (is_serving, mut serving) = watch::channel(false);
+        let stop = CancellationToken::new();
+        let peers = match (&settings.peers, peers) {
+            (Some(others), Some(listeners)) => Peers::start(settings.server_id, others, listeners, &stop),
+            (None, _) | (_, None) => Peers::none(),
+        };
+        let is_alone = settings.peers.is_none();
         let driver = Driver {
             replica,
             connections,
             log_events,
             log,
             outboxes: FxHashMap::default(),
+            peers,
             is_serving,
             stats: stats.clone(),
         };
-        let stop = CancellationToken::new();
         let mut driver = tokio::spawn(driver.run(stop.clone()));
         tokio::select! {
+            () = std::future::ready(()), if !is_alone => {}
             served = serving.wait_for(|is_serving| *is_serving) => { drop(served); }
             ended = &mut driver => return Err(reason_of(ended)),
         }
@@ -129,6 +137,21 @@ impl Member {
         }
         ended
     }
+}
+
+/// The voters are recorded with the data: members with different ones would not be one ensemble.
+fn check_voters<D: Disk>(storage: &mut Storage<D>, settings: &MemberSettings) -> Result<(), MemberError> {
+    let Some(peers) = &settings.peers else { return Ok(()) };
+    let voters: BTreeSet<_> = settings.quorum().voters().collect();
+    let recorded = storage.recorded_voters()?;
+    match recorded {
+        Some(recorded) if recorded != voters && !peers.accept_members => {
+            return Err(MemberError::OtherVoters { recorded, configured: voters });
+        }
+        Some(recorded) if recorded == voters => return Ok(()),
+        Some(_) | None => {}
+    }
+    Ok(storage.record_voters(&voters)?)
 }
 
 fn reason_of(ended: Result<Result<(), MemberError>, tokio::task::JoinError>) -> MemberError {
@@ -258,7 +281,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let settings =
             MemberSettings { data_dir: data_dir.to_owned(), snapshot_txns, ..MemberSettings::default() };
-        Member::start(settings, listener).await.unwrap()
+        Member::start(settings, listener, None).await.unwrap()
     }
 
     #[tokio::test]
@@ -293,7 +316,7 @@ mod tests {
         let member = start(data_dir.path(), 100).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let settings = MemberSettings { data_dir: data_dir.path().to_owned(), ..MemberSettings::default() };
-        let refused = Member::start(settings, listener).await;
+        let refused = Member::start(settings, listener, None).await;
         assert!(matches!(refused, Err(MemberError::Storage(_))));
         member.shutdown().await.unwrap();
     }

@@ -1,9 +1,11 @@
 //! What a member is started with.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::four_letter::FourLetterWord;
+use super::members::{MemberRole, Members};
 use crate::id::ServerId;
 use crate::replica::ReplicaSettings;
 use crate::wire::FRAME_BYTES_MAX;
@@ -29,8 +31,54 @@ pub struct MemberSettings {
     pub handshake_timeout: Duration,
     /// Txns between two snapshots (100 000).
     pub snapshot_txns: u64,
+    /// Bytes of txns between two snapshots (256 MiB): a start reads no more than these into memory.
+    pub snapshot_bytes: u64,
     /// Snapshots that are kept, with the logs they need (3).
     pub snapshots_kept: usize,
+    /// Whether clients that are content with it may read while there is no leader (no).
+    pub read_only_mode: bool,
+    /// The other members; `None` for one that runs alone.
+    pub peers: Option<PeersSettings>,
+}
+
+/// What a member needs to know of the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeersSettings {
+    /// All members, this one among them.
+    pub members: Arc<Members>,
+    /// Where to listen for the others, in place of this member's own host; `None` for that host.
+    pub listen_host: Option<String>,
+    /// Ticks that a learner may take to connect and to be synchronized (10).
+    pub init_limit: u32,
+    /// Ticks that a synchronized learner, or its leader, may be silent (5).
+    pub sync_limit: u32,
+    /// How long it may take to connect to a member, and for one that connects to say who it is (5 s).
+    pub connect_timeout: Duration,
+    /// How long to wait for a better vote from a voter that is connected and has said nothing yet (200 ms).
+    pub finalize_wait: Duration,
+    /// Committed txns kept in memory for learners that lack a few (500).
+    pub commit_log_count: usize,
+    /// Whether a member without any history may vote, though it may have lost what it had (no).
+    pub force_bootstrap: bool,
+    /// Whether to take over another set of voters than the one recorded with the data (no).
+    pub accept_members: bool,
+}
+
+impl PeersSettings {
+    /// Defaults for these members.
+    pub fn of(members: Members) -> Self {
+        Self {
+            members: Arc::new(members),
+            listen_host: None,
+            init_limit: 10,
+            sync_limit: 5,
+            connect_timeout: Duration::from_secs(5),
+            finalize_wait: Duration::from_millis(200),
+            commit_log_count: 500,
+            force_bootstrap: false,
+            accept_members: false,
+        }
+    }
 }
 
 impl Default for MemberSettings {
@@ -44,25 +92,46 @@ impl Default for MemberSettings {
             four_letter_words: vec![FourLetterWord::Srvr],
             handshake_timeout: Duration::from_secs(10),
             snapshot_txns: 100_000,
+            snapshot_bytes: 256 << 20,
             snapshots_kept: 3,
+            read_only_mode: false,
+            peers: None,
         }
     }
 }
 
 impl MemberSettings {
+    /// Who votes.
+    pub(super) fn quorum(&self) -> Quorum {
+        match &self.peers {
+            Some(peers) => peers.members.quorum(),
+            None => Quorum::majority_of([self.server_id]),
+        }
+    }
+
     /// What the replica needs to know of them.
     pub(super) fn replica(&self) -> ReplicaSettings {
-        let quorum = Quorum::majority_of([self.server_id]);
+        let alone = PeerSettings { tick: self.tick, ..PeerSettings::new(self.server_id, self.quorum()) };
+        let peer = match &self.peers {
+            None => alone,
+            Some(peers) => PeerSettings {
+                observers: peers.members.with_role(MemberRole::Observer).collect(),
+                config: peers.members.to_config_text().into(),
+                init_limit: peers.init_limit,
+                sync_limit: peers.sync_limit,
+                finalize_wait: peers.finalize_wait,
+                window_entries: peers.commit_log_count,
+                force_bootstrap: peers.force_bootstrap,
+                ..alone
+            },
+        };
         ReplicaSettings {
-            peer: PeerSettings { tick: self.tick, ..PeerSettings::new(self.server_id, quorum) },
+            peer,
             session_timeouts: SessionTimeouts::from_tick(self.tick),
             handshake_timeout: self.handshake_timeout,
             snapshot_txns: self.snapshot_txns,
-            snapshot_bytes: SNAPSHOT_BYTES,
-            read_only_mode: false,
+            snapshot_bytes: self.snapshot_bytes,
+            read_only_mode: self.read_only_mode,
         }
     }
 }
-
-/// Bytes of txns between two snapshots.
-const SNAPSHOT_BYTES: u64 = 256 << 20;

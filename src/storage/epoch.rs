@@ -25,9 +25,14 @@ pub(super) fn read<D: Disk>(disk: &D, name: &str) -> Result<Option<Epoch>, Stora
 
 /// Replaces an epoch: after a crash there is the old number or the new one, after this call the new one.
 pub(super) fn write<D: Disk>(disk: &mut D, name: &str, epoch: Epoch) -> Result<(), StorageError> {
+    replace(disk, name, epoch.to_string().as_bytes())
+}
+
+/// Replaces a small file in one step, durably.
+pub(super) fn replace<D: Disk>(disk: &mut D, name: &str, bytes: &[u8]) -> Result<(), StorageError> {
     let temporary = temporary(name);
     let mut file = disk.create(&temporary)?;
-    file.put_at(0, epoch.to_string().as_bytes())?;
+    file.put_at(0, bytes)?;
     file.sync()?;
     disk.rename(&temporary, name)?;
     disk.sync_dir()?;

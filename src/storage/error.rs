@@ -110,6 +110,29 @@ pub enum StorageError {
         /// The last txn on disk.
         last: Zxid,
     },
+    /// The history cannot be cut back so far.
+    #[error(
+        "the leader has this member give up everything after {zxid}, but the oldest snapshot in {folder} is {oldest}, and \
+         what it holds cannot be undone; move the data directory away and let this member copy from the others"
+    )]
+    CannotTruncate {
+        /// Where to cut.
+        zxid: Zxid,
+        /// The data folder.
+        folder: String,
+        /// What the oldest snapshot holds.
+        oldest: Zxid,
+    },
+    /// The record of the voters cannot be read.
+    #[error(
+        "{file} holds {text:?}, which is no list of server ids; restore it, or remove it if the settings are right"
+    )]
+    BadVoters {
+        /// The file's path.
+        file: String,
+        /// What stands in it.
+        text: String,
+    },
     /// An entry that could be written but not read again.
     #[error("the txn {zxid} has {bytes} bytes, more than the log takes ({max})")]
     EntryTooLarge {

@@ -12,6 +12,8 @@ pub(super) enum FileName {
     Log(Zxid),
     /// A snapshot that holds all txns up to this zxid, and perhaps parts of later ones.
     Snapshot(Zxid, Compression),
+    /// A snapshot beyond a point to which the history was cut back; never read again.
+    SetAside(Zxid),
     /// An atomic write that did not end.
     Temporary,
     /// Anything else: left alone.
@@ -31,11 +33,14 @@ pub(super) enum Compression {
 pub(super) const ACCEPTED_EPOCH: &str = "acceptedEpoch";
 /// The epoch in which the member was last synchronized with a leader.
 pub(super) const CURRENT_EPOCH: &str = "currentEpoch";
+/// Who votes, as when the data were last written.
+pub(super) const VOTERS: &str = "voters";
 
 impl FileName {
     pub(super) fn parse(name: &str) -> Self {
         if let Some(name) = name.strip_suffix(TEMPORARY) {
-            let is_ours = matches!(name, ACCEPTED_EPOCH | CURRENT_EPOCH) || Self::parse(name) != Self::Other;
+            let is_ours =
+                matches!(name, ACCEPTED_EPOCH | CURRENT_EPOCH | VOTERS) || Self::parse(name) != Self::Other;
             return if is_ours { Self::Temporary } else { Self::Other };
         }
         let mut parts = name.split('.');
@@ -44,6 +49,7 @@ impl FileName {
         match (kind, parts.next(), parts.next()) {
             (Some("log"), None, None) => Self::Log(zxid),
             (Some("snapshot"), None, None) => Self::Snapshot(zxid, Compression::None),
+            (Some("snapshot"), Some("truncated"), None) => Self::SetAside(zxid),
             (Some("snapshot"), Some("gz"), None) => Self::Snapshot(zxid, Compression::Gzip),
             (Some("snapshot"), Some("snappy"), None) => Self::Snapshot(zxid, Compression::Snappy),
             _ => Self::Other,
@@ -57,6 +63,11 @@ pub(super) fn log_name(zxid: Zxid) -> String {
 
 pub(super) fn snapshot_name(zxid: Zxid) -> String {
     format!("snapshot.{:x}", zxid.raw())
+}
+
+/// The name of a snapshot that is not to be read again.
+pub(super) fn set_aside_name(zxid: Zxid) -> String {
+    format!("{}.truncated", snapshot_name(zxid))
 }
 
 /// The name under which a file is written before it is complete.

@@ -33,6 +33,11 @@ pub(super) fn purge<D: Disk>(disk: &mut D, retain: usize, known_good: Zxid) -> R
             removed += 1;
         }
     }
+    // A newer snapshot is complete by now: nobody will want to look at these any more.
+    for name in &files.set_aside {
+        disk.remove(name)?;
+        removed += 1;
+    }
     let needed = files.logs_after(oldest_kept);
     for first in &files.logs[..files.logs.len() - needed.len()] {
         disk.remove(&log_name(*first))?;

@@ -28,23 +28,27 @@
 use std::collections::BTreeSet;
 use std::io::Read;
 
+use bytes::Bytes;
 use tracing::{info, warn};
 
 use super::disk::{Disk, DiskFile};
+use super::epoch;
 use super::error::{LogDamage, StorageError};
 use super::file_name::{ACCEPTED_EPOCH, CURRENT_EPOCH, Compression, FileName, log_name, snapshot_name};
 use super::log::HEADER;
 use super::log_reader::{LogEnd, LogReader};
 use super::snapshot::{self, SnapshotWriter};
-use super::{continues, epoch};
 use crate::id::{Epoch, Zxid};
 use crate::tree::{Tree, Txn};
+use crate::zab::{Entry, continues};
 
 /// What was found on disk.
 #[derive(Debug)]
 pub struct Recovered {
-    /// The state after the last txn on disk.
+    /// The newest snapshot's state: committed.
     pub tree: Tree,
+    /// The entries that the logs hold after it, which may or may not be committed.
+    pub tail: Vec<Entry>,
     /// The epoch up to which the member will follow nobody older; `None` when it never promised.
     pub accepted_epoch: Option<Epoch>,
     /// The epoch in which the member was last synchronized; `None` when it never was.
@@ -55,6 +59,26 @@ pub struct Recovered {
     pub unreadable_snapshots: Vec<String>,
     /// Whether the folder was empty and a new history was started in it.
     pub is_new: bool,
+}
+
+impl Recovered {
+    /// The last txn on disk.
+    pub fn last_zxid(&self) -> Zxid {
+        self.tail.last().map_or(self.tree.last_zxid(), |entry| entry.zxid)
+    }
+
+    /// The state after the last txn on disk.
+    ///
+    /// # Panics
+    ///
+    /// Never: every entry was decoded when it was read.
+    pub fn whole_tree(&self) -> Tree {
+        let mut tree = self.tree.clone();
+        for entry in &self.tail {
+            tree.apply(&Txn::decode(&entry.payload).expect("it was decoded when it was read"));
+        }
+        tree
+    }
 }
 
 /// What a power failure left of the last, unacknowledged batch.
@@ -69,6 +93,7 @@ pub struct TornTail {
 /// A history that is being read.
 struct History {
     tree: Tree,
+    tail: Vec<Entry>,
     /// The zxid of the snapshot that was read.
     base: Zxid,
     /// Newer snapshots that could not be read, and that the logs did not reach yet.
@@ -86,17 +111,21 @@ struct Unreadable {
 pub(super) struct Files {
     pub(super) logs: Vec<Zxid>,
     pub(super) snapshots: Vec<(Zxid, Compression, String)>,
+    /// Snapshots that are not to be read again.
+    pub(super) set_aside: Vec<String>,
     temporary: Vec<String>,
 }
 
 impl Files {
     pub(super) fn list<D: Disk>(disk: &D) -> Result<Self, StorageError> {
-        let mut files = Self { logs: Vec::new(), snapshots: Vec::new(), temporary: Vec::new() };
+        let mut files =
+            Self { logs: Vec::new(), snapshots: Vec::new(), set_aside: Vec::new(), temporary: Vec::new() };
         for name in disk.list()? {
             match FileName::parse(&name) {
                 // Another spelling of the same number would be another file.
                 FileName::Log(zxid) if name == log_name(zxid) => files.logs.push(zxid),
                 FileName::Snapshot(zxid, compression) => files.snapshots.push((zxid, compression, name)),
+                FileName::SetAside(_) => files.set_aside.push(name),
                 FileName::Temporary => files.temporary.push(name),
                 FileName::Log(_) | FileName::Other => {}
             }
@@ -129,15 +158,16 @@ pub(super) fn recover<D: Disk>(disk: &mut D) -> Result<(Recovered, Zxid), Storag
     };
     let unreadable_snapshots = history.unreadable.iter().map(Unreadable::to_string).collect();
     history.replay(disk, files.logs_after(history.base))?;
-    check_epochs(accepted_epoch, current_epoch, history.tree.last_zxid())?;
+    check_epochs(accepted_epoch, current_epoch, history.last())?;
     for name in &Files::list(disk)?.temporary {
         disk.remove(name)?;
     }
 
-    let History { tree, base, torn_tail, .. } = history;
-    info!(zxid = %tree.last_zxid(), snapshot = %base, nodes = tree.node_count(), is_new, "recovered");
+    let last = history.last();
+    let History { tree, tail, base, torn_tail, .. } = history;
+    info!(zxid = %last, snapshot = %base, nodes = tree.node_count(), txns = tail.len(), is_new, "recovered");
     let recovered =
-        Recovered { tree, accepted_epoch, current_epoch, torn_tail, unreadable_snapshots, is_new };
+        Recovered { tree, tail, accepted_epoch, current_epoch, torn_tail, unreadable_snapshots, is_new };
     Ok((recovered, base))
 }
 
@@ -177,7 +207,12 @@ fn start_new<D: Disk>(disk: &mut D) -> Result<History, StorageError> {
 
 impl History {
     const fn new(tree: Tree, base: Zxid, unreadable: Vec<Unreadable>) -> Self {
-        Self { tree, base, unreadable, torn_tail: None }
+        Self { tree, tail: Vec::new(), base, unreadable, torn_tail: None }
+    }
+
+    /// The last txn read so far.
+    fn last(&self) -> Zxid {
+        self.tail.last().map_or(self.tree.last_zxid(), |entry| entry.zxid)
     }
 
     /// Reads the newest snapshot that can be read.
@@ -237,7 +272,7 @@ impl History {
         let end = reader.end(last_in_file)?;
         drop(reader);
 
-        let last = self.tree.last_zxid();
+        let last = self.last();
         let is_continued = next_file.is_some_and(|next| last.next() == Some(next));
         let damage = match end {
             LogEnd::Clean => None,
@@ -257,7 +292,7 @@ impl History {
     }
 
     fn replay_record(&mut self, zxid: Zxid, payload: &[u8]) -> Result<(), LogDamage> {
-        let last = self.tree.last_zxid();
+        let last = self.last();
         if zxid <= self.base {
             return Ok(());
         }
@@ -267,9 +302,9 @@ impl History {
         if !continues(last, zxid) {
             return Err(LogDamage::Gap { last, found: zxid });
         }
-        let txn = Txn::decode(payload).map_err(LogDamage::Record)?;
-        self.tree.apply(&txn);
-        assert_eq!(self.tree.last_zxid(), zxid, "applying a txn moves the tree to its zxid");
+        // Whatever may have to be applied must be understood now.
+        Txn::decode(payload).map_err(LogDamage::Record)?;
+        self.tail.push(Entry { zxid, payload: Bytes::copy_from_slice(payload) });
         Ok(())
     }
 
@@ -308,7 +343,7 @@ impl History {
             Some(snapshot) => Err(StorageError::SnapshotLost {
                 file: snapshot.file.clone(),
                 reason: snapshot.reason.clone(),
-                last: self.tree.last_zxid(),
+                last: self.last(),
             }),
         }
     }
@@ -362,17 +397,16 @@ mod tests {
     use crate::storage::sim_disk::SimDisk;
     use crate::storage::{Storage, StorageSettings};
     use crate::tree::{CreateTxn, TxnHeader, TxnOp};
-    use crate::zab::Entry;
     use crate::znode::{Acl, ZnodePath};
 
     #[test]
     fn an_empty_folder_becomes_a_new_history_once() {
         let disk = SimDisk::new(0);
         let recovered = open(&disk).unwrap().1;
-        assert!(recovered.is_new && recovered.tree == Tree::new());
+        assert!(recovered.is_new && recovered.whole_tree() == Tree::new());
         assert!(disk.power_on().bytes_of("snapshot.0").is_some(), "durable before anything else");
         let recovered = open(&disk.power_on()).unwrap().1;
-        assert!(!recovered.is_new && recovered.tree == Tree::new());
+        assert!(!recovered.is_new && recovered.whole_tree() == Tree::new());
     }
 
     #[test]
@@ -386,11 +420,11 @@ mod tests {
                 }
                 disk.put("log.100000006", &bytes);
                 let (mut storage, recovered) = open(&disk).unwrap();
-                assert_eq!(recovered.tree.last_zxid(), zxid(5), "{len} bytes, zero: {is_zero}");
+                assert_eq!(recovered.last_zxid(), zxid(5), "{len} bytes, zero: {is_zero}");
                 storage.append(&entry(6)).unwrap();
                 storage.sync().unwrap();
                 drop(storage);
-                assert_eq!(open(&disk.power_on()).unwrap().1.tree.last_zxid(), zxid(6));
+                assert_eq!(open(&disk.power_on()).unwrap().1.last_zxid(), zxid(6));
             }
         }
     }
@@ -404,7 +438,7 @@ mod tests {
             let disk = written(&[1..=5]);
             disk.put("log.100000001", &whole[..cut]);
             let (mut storage, recovered) = open(&disk).unwrap();
-            assert_eq!(recovered.tree.last_zxid(), zxid(4), "cut at {cut}");
+            assert_eq!(recovered.last_zxid(), zxid(4), "cut at {cut}");
             let torn = TornTail { file: "sim/log.100000001".to_owned(), offset: start as u64 };
             assert!(
                 recovered.torn_tail.is_none_or(|found| found == torn),
@@ -415,7 +449,7 @@ mod tests {
             storage.sync().unwrap();
             drop(storage);
             let recovered = open(&disk.power_on()).unwrap().1;
-            assert_eq!((recovered.tree.last_zxid(), recovered.torn_tail), (zxid(5), None));
+            assert_eq!((recovered.last_zxid(), recovered.torn_tail), (zxid(5), None));
         }
     }
 
@@ -451,14 +485,14 @@ mod tests {
 
         let disk = written(&[1..=3, 4..=5]);
         broken(&disk, "log.100000004");
-        assert_eq!(open(&disk).unwrap().1.tree.last_zxid(), zxid(4));
+        assert_eq!(open(&disk).unwrap().1.last_zxid(), zxid(4));
 
         // As Apache leaves it: the record was torn, and written again into the next file.
         let disk = written(&[1..=3, 4..=5]);
         let mut bytes = disk.bytes_of("log.100000001").unwrap();
         bytes.extend([0, 0, 0, 0, 1, 2, 3, 4, 0, 0]);
         disk.put("log.100000001", &bytes);
-        assert_eq!(open(&disk).unwrap().1.tree.last_zxid(), zxid(5));
+        assert_eq!(open(&disk).unwrap().1.last_zxid(), zxid(5));
     }
 
     #[test]
@@ -486,7 +520,7 @@ mod tests {
         {
             disk.put("snapshot.100000003", &damaged);
             let recovered = open(&disk).unwrap().1;
-            assert_eq!(recovered.tree.last_zxid(), zxid(6));
+            assert_eq!(recovered.last_zxid(), zxid(6));
             assert_eq!(recovered.unreadable_snapshots.len(), 1);
         }
         // A snapshot that came from another member is in no log.
@@ -500,7 +534,7 @@ mod tests {
     fn a_bad_snapshot_of_the_empty_tree_is_replaced_by_what_it_must_have_held() {
         let disk = written(&[1..=3]);
         disk.put("snapshot.0", b"");
-        assert_eq!(open(&disk).unwrap().1.tree.last_zxid(), zxid(3));
+        assert_eq!(open(&disk).unwrap().1.last_zxid(), zxid(3));
     }
 
     #[test]
@@ -560,7 +594,7 @@ mod tests {
         disk.put("currentEpoch.tmp", b"9");
         disk.put("notes.tmp", b"an operator's");
         let recovered = open(&disk).unwrap().1;
-        assert_eq!((recovered.tree.last_zxid(), recovered.current_epoch), (zxid(3), None));
+        assert_eq!((recovered.last_zxid(), recovered.current_epoch), (zxid(3), None));
         assert_eq!(disk.bytes_of("snapshot.100000009.tmp").or(disk.bytes_of("currentEpoch.tmp")), None);
         assert!(disk.bytes_of("notes.tmp").is_some());
     }

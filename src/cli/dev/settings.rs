@@ -87,7 +87,11 @@ impl DevSettings {
         let mut mistakes = Vec::new();
         let mut member = MemberSettings::default();
         let DevEnsembleSettings { tick, snapshot_txns, snapshots_kept, .. } = self.ensemble.clone();
-        MemberKeys { tick, snapshot_txns, snapshots_kept }.apply("ensemble", &mut member, &mut mistakes);
+        MemberKeys { tick, snapshot_txns, snapshots_kept, ..MemberKeys::default() }.apply(
+            "ensemble",
+            &mut member,
+            &mut mistakes,
+        );
         mistakes.extend(tick_mistake(member.tick, self.ensemble.session_timeout.as_ref()));
         if self.data_dir.as_ref().is_some_and(|folder| folder.as_os_str().is_empty()) {
             mistakes.push(Mistake::new("data_dir", "the path is empty", "name a directory, or leave it out"));

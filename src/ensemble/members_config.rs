@@ -1,0 +1,156 @@
+//! The members in a settings file, and what they are told about one another.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{HostPort, MemberAddress, MemberRole, Members, PeersSettings};
+use crate::config::{Mistake, Scalar};
+use crate::id::ServerId;
+
+/// One member, as the others find it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberEntry {
+    /// 1 to 254, as in the member's own `server_id`.
+    pub id: u8,
+    /// A name, resolved at every dial, or an address.
+    pub host: String,
+    /// Where it listens for learners when it leads. Default 2888.
+    #[serde(default = "quorum_port")]
+    pub quorum_port: u16,
+    /// Where it listens for votes. Default 3888.
+    #[serde(default = "election_port")]
+    pub election_port: u16,
+    /// Where its clients connect; told to the others, and used for nothing else.
+    #[serde(default)]
+    pub client_port: Option<u16>,
+    /// Whether it votes. Default `voter`.
+    #[serde(default)]
+    pub role: RoleKey,
+}
+
+/// Whether a member votes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RoleKey {
+    /// It votes, and may lead.
+    #[default]
+    Voter,
+    /// It only listens.
+    Observer,
+}
+
+/// What members are told about one another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QuorumKeys {
+    /// Where to listen for the other members, without ports. Default: this member's own host.
+    pub listen_host: Option<String>,
+    /// Ticks that a learner may take to connect and to be synchronized. Default 10.
+    pub init_limit: Option<u32>,
+    /// Ticks that a synchronized learner, or its leader, may be silent. Default 5.
+    pub sync_limit: Option<u32>,
+    /// How long it may take to connect to a member. Default `5s`.
+    pub connect_timeout: Option<Scalar>,
+    /// How long to wait for a better vote from a voter that is connected and silent. Default `200ms`.
+    pub finalize_wait: Option<Scalar>,
+    /// Committed txns kept in memory for learners that lack a few. Default 500.
+    pub commit_log_count: Option<usize>,
+}
+
+const fn quorum_port() -> u16 {
+    2888
+}
+
+const fn election_port() -> u16 {
+    3888
+}
+
+/// Times that make sense for a connection, and for a vote.
+const CONNECT_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
+const FINALIZE_WAIT: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(10));
+
+/// The others, if there are any; every mistake goes into `mistakes`.
+pub(super) fn plan_peers(
+    own: ServerId,
+    entries: &[MemberEntry],
+    keys: &QuorumKeys,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<PeersSettings> {
+    if entries.is_empty() {
+        return None;
+    }
+    let mut by_id = BTreeMap::new();
+    for (index, entry) in entries.iter().enumerate() {
+        let Some(id) = ServerId::new(entry.id) else {
+            let path = format!("members[{index}].id");
+            mistakes.push(Mistake::new(path, "0 and 255 are no server ids", "use 1 to 254"));
+            continue;
+        };
+        if entry.host.is_empty() {
+            let path = format!("members[{index}].host");
+            mistakes.push(Mistake::new(path, "there is no host", "give its name or address"));
+        }
+        if by_id.insert(id, entry.address()).is_some() {
+            let path = format!("members[{index}].id");
+            mistakes.push(Mistake::new(path, format!("two members have the id {id}"), "give each its own"));
+        }
+    }
+    if !by_id.contains_key(&own) {
+        let message = format!("this member, server_id {own}, is not among them");
+        mistakes.push(Mistake::new("members", message, "list every member, this one too"));
+    }
+    let members = match Members::new(by_id) {
+        Ok(members) => members,
+        Err(error) => {
+            mistakes.push(Mistake::new("members", error.to_string(), ""));
+            return None;
+        }
+    };
+    let mut settings = PeersSettings::of(members);
+    keys.apply(&mut settings, mistakes);
+    Some(settings)
+}
+
+impl MemberEntry {
+    fn address(&self) -> MemberAddress {
+        let at = |port| HostPort { host: self.host.clone(), port };
+        MemberAddress {
+            quorum: at(self.quorum_port),
+            election: at(self.election_port),
+            client: self.client_port.map(at),
+            role: match self.role {
+                RoleKey::Voter => MemberRole::Voter,
+                RoleKey::Observer => MemberRole::Observer,
+            },
+        }
+    }
+}
+
+impl QuorumKeys {
+    fn apply(&self, settings: &mut PeersSettings, mistakes: &mut Vec<Mistake>) {
+        for (path, limit) in [("quorum.init_limit", self.init_limit), ("quorum.sync_limit", self.sync_limit)]
+        {
+            if limit == Some(0) {
+                mistakes.push(Mistake::new(path, "0 ticks are over at once", "use 1 or more"));
+            }
+        }
+        if let Some(timeout) = &self.connect_timeout
+            && let Some(timeout) =
+                timeout.to_duration_within("quorum.connect_timeout", CONNECT_TIMEOUT, mistakes)
+        {
+            settings.connect_timeout = timeout;
+        }
+        if let Some(wait) = &self.finalize_wait
+            && let Some(wait) = wait.to_duration_within("quorum.finalize_wait", FINALIZE_WAIT, mistakes)
+        {
+            settings.finalize_wait = wait;
+        }
+        settings.listen_host.clone_from(&self.listen_host);
+        settings.init_limit = self.init_limit.unwrap_or(settings.init_limit);
+        settings.sync_limit = self.sync_limit.unwrap_or(settings.sync_limit);
+        settings.commit_log_count = self.commit_log_count.unwrap_or(settings.commit_log_count);
+    }
+}
