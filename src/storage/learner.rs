@@ -249,8 +249,7 @@ mod tests {
             let mut tree = Tree::new();
             tree.apply(&Txn::decode(&entry(1, 77).payload).unwrap());
             storage.install_snapshot(target, &body_of(&tree)).unwrap();
-            let next = if target.epoch() == Epoch(3) { entry(3, 1) } else { entry(3, 1) };
-            storage.append(&next).unwrap();
+            storage.append(&entry(3, 1)).unwrap();
             storage.sync().unwrap();
             drop(storage);
             let (_, recovered) = open(&disk.power_on());

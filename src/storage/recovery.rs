@@ -631,7 +631,7 @@ mod tests {
     fn entry(counter: u32) -> Entry {
         let create = CreateTxn {
             path: ZnodePath::parse(&format!("/znode-{counter}")).unwrap(),
-            data: Some(bytes::Bytes::from(vec![b'x'; 100])),
+            data: Some(Bytes::from(vec![b'x'; 100])),
             acl: vec![Acl::open()],
             ephemeral: false,
             parent_cversion: CreateTxn::PARENT_CVERSION_NEXT,
