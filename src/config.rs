@@ -96,7 +96,12 @@ pub fn parse<T: DeserializeOwned, R>(
     }
 }
 
-fn read(file: &Path) -> Result<String, ConfigError> {
+/// Reads a settings file as text.
+///
+/// # Errors
+///
+/// When it cannot be read, is too long, or is no text.
+pub fn read(file: &Path) -> Result<String, ConfigError> {
     let mut bytes = Vec::new();
     fs::File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {

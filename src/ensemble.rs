@@ -28,6 +28,7 @@ mod metrics;
 mod peers;
 mod settings;
 mod stats;
+mod zoo_cfg;
 
 pub use config::{ClientPort, EnsembleConfig, EnsemblePlan, MemberKeys};
 pub use error::MemberError;
@@ -39,3 +40,4 @@ pub use metrics::observe_member;
 pub use peers::PeerListeners;
 pub use settings::{MemberSettings, PeersSettings};
 pub use stats::MemberStats;
+pub use zoo_cfg::{ZooCfg, load_zoo_cfg};

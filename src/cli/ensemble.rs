@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::arguments::EnsembleArguments;
 use super::failure::{Failure, chain};
 use super::file_limit;
 use crate::config::{Environment, load};
-use crate::ensemble::{EnsembleConfig, Member, PeerListeners, observe_member};
+use crate::ensemble::{EnsembleConfig, Member, PeerListeners, ZooCfg, load_zoo_cfg, observe_member};
 use crate::http::{self, ListenerSettings, StatusRouter};
 use crate::shutdown;
 use crate::sidecar::reason;
@@ -21,17 +21,27 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(7);
 
 /// Runs one member until a signal comes or it fails.
 pub(super) async fn run(arguments: EnsembleArguments) -> Result<(), Failure> {
-    let mut plan = load(&arguments.config, &Environment::of_process(), EnsembleConfig::plan)?;
+    let (mut plan, warnings) = match (&arguments.zoo_cfg, &arguments.config) {
+        (Some(file), _) => {
+            let ZooCfg { plan, warnings } = load_zoo_cfg(file)?;
+            (plan, warnings)
+        }
+        (None, Some(file)) => (load(file, &Environment::of_process(), EnsembleConfig::plan)?, Vec::new()),
+        (None, None) => return Err(Failure::usage("give a settings file with -c or --zoo-cfg")),
+    };
     if let Some(peers) = &mut plan.member.peers {
         peers.force_bootstrap = arguments.force_bootstrap;
         peers.accept_members = arguments.accept_members;
     }
     init_logging(&plan.log).map_err(|error| Failure::usage(error.to_string()))?;
+    warnings.iter().for_each(|warning| warn!("{warning}"));
     file_limit::raise();
+    let file = arguments.zoo_cfg.as_ref().or(arguments.config.as_ref());
+    let file = file.map(|file| file.display().to_string()).unwrap_or_default();
     let stop = shutdown::on_signals().map_err(|error| Failure::failed(error.to_string()))?;
     let bind = |addr, what: &str, key: &str| {
         http::bind(addr).map_err(|error| {
-            let (why, file) = (reason(&error), arguments.config.display());
+            let why = reason(&error);
             Failure::failed(format!(
                 "cannot listen on {addr} for {what}: {why}; stop what listens there, or change {key} in {file}"
             ))
@@ -42,7 +52,6 @@ pub(super) async fn run(arguments: EnsembleArguments) -> Result<(), Failure> {
     let peer_listeners = match &plan.member.peers {
         None => None,
         Some(peers) => Some(PeerListeners::bind(plan.member.server_id, peers).await.map_err(|(place, error)| {
-            let file = arguments.config.display();
             Failure::failed(format!(
                 "cannot listen on {place} for other members: {}; stop what listens there, change members in {file}, or \
                  set quorum.listen_host to an address of this machine",

@@ -21,6 +21,8 @@ pub struct MemberSettings {
     pub data_dir: PathBuf,
     /// The unit of session timeouts (2 s): the shortest is 2 ticks, the longest 20, and expiry is exact to 2.
     pub tick: Duration,
+    /// The bounds of session timeouts; those that follow from the tick unless set.
+    pub session_timeouts: Option<SessionTimeouts>,
     /// The longest request in bytes (1 MiB - 1); must be the same on every member.
     pub frame_bytes_max: usize,
     /// Client connections at a time (10 000); more are closed at once.
@@ -87,6 +89,7 @@ impl Default for MemberSettings {
             server_id: ServerId::STANDALONE,
             data_dir: PathBuf::from("data"),
             tick: Duration::from_secs(2),
+            session_timeouts: None,
             frame_bytes_max: FRAME_BYTES_MAX,
             connections_max: 10_000,
             four_letter_words: vec![FourLetterWord::Srvr],
@@ -127,7 +130,7 @@ impl MemberSettings {
         };
         ReplicaSettings {
             peer,
-            session_timeouts: SessionTimeouts::from_tick(self.tick),
+            session_timeouts: self.session_timeouts.unwrap_or(SessionTimeouts::from_tick(self.tick)),
             handshake_timeout: self.handshake_timeout,
             snapshot_txns: self.snapshot_txns,
             snapshot_bytes: self.snapshot_bytes,

@@ -1,0 +1,487 @@
+//! Apache ZooKeeper's own settings file, as it is.
+//!
+//! Keys that mean something here are taken over; those that change nothing here, and those that nobody knows, are listed in one
+//! warning; those that would make a difference one could lose data or safety by are refused, with the remedy.
+//!
+//! Source: `QuorumPeerConfig.java` of Apache ZooKeeper and its administrator's guide.
+
+mod properties;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use properties::Property;
+
+use super::{
+    EnsembleConfig, EnsemblePlan, FourLetterWord, HostPort, MemberAddress, MemberKeys, MemberRole,
+    MemberSettings, Members, PeersSettings,
+};
+use crate::config::{ConfigError, LocatedMistake, Mistake, Position, read};
+use crate::id::ServerId;
+use crate::telemetry::LogSettings;
+use crate::znode::SessionTimeouts;
+
+/// What the file makes of a member, and what to say about it.
+#[derive(Debug)]
+pub struct ZooCfg {
+    /// Everything decided.
+    pub plan: EnsemblePlan,
+    /// What has no effect, and what to know.
+    pub warnings: Vec<String>,
+}
+
+/// Reads `file`, the dynamic configuration that it names, and the member's id beside its data.
+///
+/// # Errors
+///
+/// When a file cannot be read, or with every mistake in them.
+pub fn load_zoo_cfg(file: &Path) -> Result<ZooCfg, ConfigError> {
+    let mut reading = Reading::default();
+    let mut properties = properties::parse(&read(file)?);
+    if let Some(dynamic) = properties.iter().find(|property| property.key == "dynamicConfigFile") {
+        let dynamic = properties::parse(&read(Path::new(&dynamic.value))?);
+        properties.extend(dynamic.into_iter().filter(|property| property.key != "version"));
+    }
+    properties.iter().for_each(|property| reading.take(property));
+    let warnings = reading.warnings();
+    match reading.plan() {
+        Ok(plan) => Ok(ZooCfg { plan, warnings }),
+        Err(mut mistakes) => {
+            mistakes.sort();
+            Err(ConfigError::Mistakes { file: file.display().to_string(), mistakes })
+        }
+    }
+}
+
+/// What was read so far.
+#[derive(Debug, Default)]
+struct Reading {
+    member: MemberSettings,
+    data_dir: Option<PathBuf>,
+    data_log_dir: Option<(usize, PathBuf)>,
+    client_host: Option<String>,
+    client_port: Option<u16>,
+    session_min: Option<Duration>,
+    session_max: Option<Duration>,
+    servers: BTreeMap<ServerId, MemberAddress>,
+    init_limit: Option<u32>,
+    sync_limit: Option<u32>,
+    connect_timeout: Option<Duration>,
+    commit_log_count: Option<usize>,
+    listens_on_all: bool,
+    is_standalone_disabled: bool,
+    without_effect: Vec<String>,
+    unknown: Vec<String>,
+    notes: Vec<String>,
+    mistakes: Vec<LocatedMistake>,
+}
+
+/// Keys that are known and change nothing here: what they tune is not there, or is always so.
+const WITHOUT_EFFECT: [&str; 36] = [
+    "admin.",
+    "authProvider",
+    "autopurge.purgeInterval",
+    "clientCnxnSocket",
+    "client.portUnification",
+    "closeSessionTxn.enabled",
+    "cnxTimeoutRetries",
+    "digest.enabled",
+    "dynamicConfigFile",
+    "enableEagerACLCheck",
+    "extendedTypesEnabled",
+    "fastleader.",
+    "flushDelay",
+    "fsync.warningthresholdms",
+    "globalOutstandingLimit",
+    "leader.",
+    "learner.",
+    "localSessionsUpgradingEnabled",
+    "maxClientCnxns",
+    "maxResponseCacheSize",
+    "maxGetChildrenResponseCacheSize",
+    "maxBatchSize",
+    "metricsProvider.",
+    "multiAddress.",
+    "nioSelectorThreads",
+    "nioWorkerThreads",
+    "observer.",
+    "peerType",
+    "preAllocSize",
+    "request_throttle",
+    "serverCnxnFactory",
+    "snapshot.",
+    "ssl.",
+    "syncEnabled",
+    "tcpKeepAlive",
+    "watchManagerName",
+];
+
+impl Reading {
+    fn take(&mut self, property: &Property) {
+        let Property { line, key, value } = property;
+        // In this file `zookeeper.` goes without saying, but some write it.
+        let key = key.strip_prefix("zookeeper.").unwrap_or(key);
+        match key {
+            "dataDir" => self.data_dir = Some(PathBuf::from(value)),
+            "dataLogDir" => self.data_log_dir = Some((*line, PathBuf::from(value))),
+            "clientPort" => self.client_port = self.number(property, 1..=65_535),
+            "clientPortAddress" => self.client_host = Some(value.clone()),
+            "tickTime" => {
+                if let Some(tick) = self.milliseconds(property, MemberKeys::TICK) {
+                    self.member.tick = tick;
+                }
+            }
+            "initLimit" => self.init_limit = self.number(property, 1..=1_000_000),
+            "syncLimit" => self.sync_limit = self.number(property, 1..=1_000_000),
+            "minSessionTimeout" => self.session_min = self.session_timeout(property),
+            "maxSessionTimeout" => self.session_max = self.session_timeout(property),
+            "cnxTimeout" => {
+                let range = (Duration::from_millis(100), Duration::from_secs(60));
+                self.connect_timeout = self.milliseconds(property, range);
+            }
+            "maxCnxns" => {
+                if let Some(max) = self.number(property, 0..=10_000_000).filter(|max| *max > 0) {
+                    self.member.connections_max = max;
+                }
+            }
+            "commitLogCount" => self.commit_log_count = self.number(property, 1..=1_000_000),
+            "snapCount" => {
+                if let Some(count) = self.number(property, 2..=1_000_000_000) {
+                    self.member.snapshot_txns = count;
+                }
+            }
+            "snapSizeLimitInKb" => {
+                if let Some(kib) = self.number::<u64>(property, 1..=1 << 32) {
+                    // What lies in the log beyond a snapshot is read into memory at a start.
+                    self.member.snapshot_bytes = (kib << 10).min(self.member.snapshot_bytes);
+                }
+            }
+            "autopurge.snapRetainCount" => {
+                if let Some(count) = self.number(property, 1..=1_000_000) {
+                    self.member.snapshots_kept = count;
+                }
+            }
+            "jute.maxbuffer" => {
+                if let Some(bytes) = self.number(property, 1 << 10..=64 << 20) {
+                    self.member.frame_bytes_max = bytes;
+                }
+            }
+            "readonlymode.enabled" => self.member.read_only_mode = is_true(value),
+            "quorumListenOnAllIPs" => self.listens_on_all = is_true(value),
+            "standaloneEnabled" => self.is_standalone_disabled = !is_true(value),
+            "4lw.commands.whitelist" => self.take_words(value),
+            "DigestAuthenticationProvider.superDigest" => self.notes.push(
+                "DigestAuthenticationProvider.superDigest takes effect once authentication is offered".to_owned(),
+            ),
+            "localSessionsEnabled" if is_true(value) => self.notes.push(
+                "localSessionsEnabled is not offered yet: every session is known to all members, which is safer and costs \
+                 a txn each"
+                    .to_owned(),
+            ),
+            "localSessionsEnabled" => {}
+            _ => self.take_server_or_refuse(property, key),
+        }
+    }
+
+    /// Keys with a number in them, and those by which one would lose something.
+    fn take_server_or_refuse(&mut self, property: &Property, key: &str) {
+        let value = property.value.as_str();
+        let refusal = match key {
+            "electionAlg" if value != "3" => Some(("there is one election algorithm, 3", "remove it")),
+            "electionAlg" => None,
+            "leaderServes" if value == "no" => Some((
+                "here a leader always serves clients",
+                "remove it, and keep clients away by their connect strings",
+            )),
+            "leaderServes" => None,
+            "forceSync" if value == "no" => Some((
+                "without syncs an acknowledged write is lost at a power failure, which is never offered here",
+                "remove it",
+            )),
+            "forceSync" => None,
+            "skipACL" if value == "yes" => Some(("ACLs are always checked here", "remove it")),
+            "skipACL" => None,
+            "reconfigEnabled" if is_true(value) => Some((
+                "members cannot be changed while they run, so far",
+                "remove it, and restart members one by one with another list",
+            )),
+            "reconfigEnabled" => None,
+            "sslQuorum" if is_true(value) => Some((
+                "TLS between members is not offered for this file yet",
+                "use a private network, or config/ensemble.yaml",
+            )),
+            "sslQuorum" | "portUnification" => None,
+            "secureClientPort" | "secureClientPortAddress" => Some((
+                "TLS for clients is not offered yet: they would be turned away",
+                "remove it, and serve them on clientPort",
+            )),
+            "snapshot.trust.empty" if is_true(value) => Some((
+                "logs without a snapshot are never trusted here: files are missing then",
+                "remove it, after Apache ZooKeeper has written a snapshot",
+            )),
+            _ if key.starts_with("group.") || key.starts_with("weight.") => Some((
+                "hierarchical quorums are not offered yet",
+                "remove groups and weights: every voter counts the same",
+            )),
+            _ if key.starts_with("server.") => return self.take_server(property, key),
+            _ => {
+                let is_known = WITHOUT_EFFECT
+                    .iter()
+                    .any(|known| key == *known || known.ends_with('.') && key.starts_with(known));
+                let list = if is_known { &mut self.without_effect } else { &mut self.unknown };
+                list.push(key.to_owned());
+                None
+            }
+        };
+        if let Some((message, remedy)) = refusal {
+            self.mistake(property, message, remedy);
+        }
+    }
+
+    fn take_server(&mut self, property: &Property, key: &str) {
+        let id = key.strip_prefix("server.").and_then(|id| id.parse().ok()).and_then(ServerId::new);
+        let Some(id) = id else {
+            return self.mistake(property, "no server id", "write server.N with N from 1 to 254");
+        };
+        if property.value.contains('|') {
+            self.notes.push(format!("{key}: of several addresses only the first is used"));
+        }
+        match parse_server(&property.value) {
+            Some(member) => {
+                self.servers.insert(id, member);
+            }
+            None => {
+                let message = format!("{:?} is no member's address", property.value);
+                let remedy =
+                    "write host:quorumPort:electionPort, and :observer or ;clientPort behind it if need be";
+                self.mistake(property, message, remedy);
+            }
+        }
+    }
+
+    fn take_words(&mut self, value: &str) {
+        let words = value.split(',').map(str::trim).filter(|word| !word.is_empty());
+        let mut not_answered = Vec::new();
+        self.member.four_letter_words.clear();
+        for word in words {
+            match FourLetterWord::parse(word) {
+                Some(word) => self.member.four_letter_words.push(word),
+                None if word == "*" => self.member.four_letter_words.extend(FourLetterWord::ALL),
+                None => not_answered.push(word.to_owned()),
+            }
+        }
+        if !not_answered.is_empty() {
+            self.notes.push(format!("four-letter words that are not answered: {}", not_answered.join(", ")));
+        }
+    }
+
+    fn number<T: TryFrom<u64>>(
+        &mut self,
+        property: &Property,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Option<T> {
+        let number = property.value.parse().ok().filter(|number| range.contains(number));
+        if number.is_none() {
+            let message = format!("{:?} is not a number that makes sense here", property.value);
+            self.mistake(property, message, format!("write {} to {}", range.start(), range.end()));
+        }
+        number.and_then(|number| T::try_from(number).ok())
+    }
+
+    fn milliseconds(&mut self, property: &Property, (min, max): (Duration, Duration)) -> Option<Duration> {
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        self.number(property, ms(min)..=ms(max)).map(Duration::from_millis)
+    }
+
+    /// -1 stands for the default.
+    fn session_timeout(&mut self, property: &Property) -> Option<Duration> {
+        if property.value == "-1" {
+            return None;
+        }
+        self.milliseconds(property, (Duration::from_millis(1), Duration::from_secs(86_400)))
+    }
+
+    fn mistake(&mut self, property: &Property, message: impl Into<String>, remedy: impl Into<String>) {
+        let mistake = Mistake::new(property.key.clone(), message, remedy);
+        self.mistakes.push(LocatedMistake { position: Position { line: property.line, column: 1 }, mistake });
+    }
+
+    /// A mistake of the file as a whole.
+    fn lack(&mut self, key: &str, message: impl Into<String>, remedy: impl Into<String>) {
+        let mistake = Mistake::new(key, message, remedy);
+        self.mistakes.push(LocatedMistake { position: Position { line: 1, column: 1 }, mistake });
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.notes.clone();
+        let mut lists = Vec::new();
+        if !self.without_effect.is_empty() {
+            lists.push(format!("without effect here: {}", self.without_effect.join(", ")));
+        }
+        if !self.unknown.is_empty() {
+            lists.push(format!("not known: {}", self.unknown.join(", ")));
+        }
+        if !lists.is_empty() {
+            warnings.push(format!("keys {}", lists.join("; ")));
+        }
+        warnings
+    }
+
+    fn plan(mut self) -> Result<EnsemblePlan, Vec<LocatedMistake>> {
+        match self.data_dir.take() {
+            Some(data_dir) if !data_dir.as_os_str().is_empty() => self.member.data_dir = data_dir,
+            Some(_) | None => self.lack("dataDir", "there is no folder for the data", "name one"),
+        }
+        if let Some((line, log_dir)) = &self.data_log_dir
+            && *log_dir != self.member.data_dir
+        {
+            let (from, to) = (log_dir.join("version-2"), self.member.data_dir.join("version-2"));
+            let mistake = Mistake::new(
+                "dataLogDir",
+                "a folder of its own for logs is not offered",
+                format!("move the logs from {} to {}, and remove the key", from.display(), to.display()),
+            );
+            self.mistakes.push(LocatedMistake { position: Position { line: *line, column: 1 }, mistake });
+        }
+        self.plan_members();
+        let timeouts = SessionTimeouts::from_tick(self.member.tick);
+        let (min, max) = (self.session_min.unwrap_or(timeouts.min), self.session_max.unwrap_or(timeouts.max));
+        if min > max {
+            let message = format!("minSessionTimeout {min:?} is above maxSessionTimeout {max:?}");
+            self.lack("minSessionTimeout", message, "swap them");
+        }
+        self.member.session_timeouts = Some(SessionTimeouts { min, max });
+        let client_addr = self.client_addr();
+        let status_addr = EnsembleConfig::STATUS_ADDR.parse().ok();
+        match (client_addr, status_addr) {
+            (Some(client_addr), Some(status_addr)) if self.mistakes.is_empty() => {
+                let log = LogSettings::default();
+                Ok(EnsemblePlan { member: self.member, client_addr, status_addr, log })
+            }
+            _ => Err(self.mistakes),
+        }
+    }
+
+    /// One voter without observers runs alone, as in Apache, unless that is switched off.
+    fn plan_members(&mut self) {
+        let servers = std::mem::take(&mut self.servers);
+        let is_alone = servers.len() < 2 && !(self.is_standalone_disabled && servers.len() == 1);
+        if is_alone {
+            if let Some(only) = servers.keys().next() {
+                self.member.server_id = *only;
+            }
+            return;
+        }
+        match read_my_id(&self.member.data_dir) {
+            Ok(id) if servers.contains_key(&id) => self.member.server_id = id,
+            Ok(id) => {
+                let message = format!(
+                    "{} says {id}, which no server.N has",
+                    my_id_file(&self.member.data_dir).display()
+                );
+                self.lack("server", message, "correct the file, or add the server");
+            }
+            Err((message, remedy)) => self.lack("dataDir", message, remedy),
+        }
+        for (key, limit) in [("initLimit", self.init_limit), ("syncLimit", self.sync_limit)] {
+            if limit.is_none() && !self.mistakes.iter().any(|known| known.mistake.path == key) {
+                self.lack(key, "it is missing", "write it: initLimit=10 and syncLimit=5 are usual");
+            }
+        }
+        // A member's clients connect where its own line says, if it does.
+        if let Some(client) = servers.get(&self.member.server_id).and_then(|own| own.client.clone())
+            && self.client_port.is_none()
+        {
+            (self.client_host, self.client_port) = (Some(client.host), Some(client.port));
+        }
+        match Members::new(servers) {
+            Ok(members) => {
+                let mut peers = PeersSettings::of(members);
+                peers.init_limit = self.init_limit.unwrap_or(peers.init_limit);
+                peers.sync_limit = self.sync_limit.unwrap_or(peers.sync_limit);
+                peers.connect_timeout = self.connect_timeout.unwrap_or(peers.connect_timeout);
+                peers.commit_log_count = self.commit_log_count.unwrap_or(peers.commit_log_count);
+                peers.listen_host = self.listens_on_all.then(|| "0.0.0.0".to_owned());
+                self.member.peers = Some(peers);
+            }
+            Err(error) => self.lack("server", error.to_string(), ""),
+        }
+    }
+
+    fn client_addr(&mut self) -> Option<SocketAddr> {
+        let Some(port) = self.client_port else {
+            if !self.mistakes.iter().any(|known| known.mistake.path == "clientPort") {
+                self.lack("clientPort", "there is no port for clients", "write clientPort=2181");
+            }
+            return None;
+        };
+        let host = self.client_host.as_deref().unwrap_or("0.0.0.0");
+        let address = host.trim_matches(['[', ']']).parse().ok().map(|ip| SocketAddr::new(ip, port));
+        if address.is_none() {
+            let message = format!("{host:?} is no address of this machine");
+            self.lack("clientPortAddress", message, "write an IP address, such as 0.0.0.0");
+        }
+        address
+    }
+}
+
+fn is_true(value: &str) -> bool {
+    value.eq_ignore_ascii_case("true")
+}
+
+fn my_id_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("myid")
+}
+
+/// The member's id, as Apache reads it: the first line of the file beside its data.
+fn read_my_id(data_dir: &Path) -> Result<ServerId, (String, String)> {
+    let file = my_id_file(data_dir);
+    let remedy = || format!("write this member's id into {}, 1 to 254", file.display());
+    let text = read(&file).map_err(|error| (error.to_string(), remedy()))?;
+    let id = text.lines().next().unwrap_or_default().trim();
+    let server = id.parse().ok().and_then(ServerId::new);
+    server.ok_or_else(|| (format!("{} holds {id:?}, which is no server id", file.display()), remedy()))
+}
+
+/// `host:quorumPort:electionPort[:participant|observer][;[clientHost:]clientPort]`, IPv6 hosts in brackets.
+fn parse_server(value: &str) -> Option<MemberAddress> {
+    let (servers, client) = match value.split_once(';') {
+        Some((servers, client)) => (servers, Some(client)),
+        None => (value, None),
+    };
+    let mut first = servers.split('|').next()?.trim();
+    let host = if let Some(rest) = first.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']')?;
+        first = rest.strip_prefix(':')?;
+        host
+    } else {
+        let (host, rest) = first.split_once(':')?;
+        first = rest;
+        host
+    };
+    let mut parts = first.split(':');
+    let port = |text: Option<&str>| text?.trim().parse::<u16>().ok().filter(|port| *port > 0);
+    let (quorum_port, election_port) = (port(parts.next())?, port(parts.next())?);
+    let role = match parts.next().map(str::trim) {
+        None | Some("participant") => MemberRole::Voter,
+        Some(role) if role.eq_ignore_ascii_case("observer") => MemberRole::Observer,
+        Some(_) => return None,
+    };
+    let at = |port| HostPort { host: host.to_owned(), port };
+    let client = match client.map(|client| {
+        client.trim().rsplit_once(':').map_or((None, client), |(host, port)| (Some(host), port))
+    }) {
+        None => None,
+        Some((client_host, client_port)) => {
+            let host = client_host.unwrap_or("0.0.0.0").trim_matches(['[', ']']).to_owned();
+            Some(HostPort { host, port: port(Some(client_port))? })
+        }
+    };
+    let is_whole = parts.next().is_none() && !host.is_empty();
+    is_whole.then(|| MemberAddress { quorum: at(quorum_port), election: at(election_port), client, role })
+}
+
+#[cfg(test)]
+mod tests;
