@@ -14,6 +14,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use tracing::info;
+
 use super::mutation::{self, Mutation};
 use super::timer::{Timer, Timers};
 use super::{Notification, Output, PeerSettings, ServerState, Vote};
@@ -78,7 +80,11 @@ impl Election {
             settled: BTreeMap::new(),
             resend_pause: means.settings.resend_min,
         };
-        if !election.is_blank {
+        if election.is_blank {
+            info!(
+                "this member has no history: it waits for a leader, or for all voters to be there without one"
+            );
+        } else {
             election.propose(election.own, means);
         }
         election.bootstrap_if_all_are_blank(means);
@@ -169,6 +175,9 @@ impl Election {
         } else if self.beats(vote) {
             self.propose(Some(vote), means);
             self.broadcast(means);
+        } else if self.proposal != Some(vote) {
+            // It did not look for a leader yet when it was told of the better vote.
+            means.out.push_back(Output::SendVote(from, self.notification(means.settings)));
         }
         self.received.insert(from, (ServerState::Looking, vote));
         self.decide_if_settled(means)
@@ -375,6 +384,19 @@ mod tests {
         let decision = election.on_notification(server(2), &better, &mut bench.means());
         assert_eq!(decision, Some(Decision { vote: vote(2, 5), round: ROUND }), "3 cannot be reached anyway");
         assert_eq!(bench.sent_votes(), [(2, Some(vote(2, 5))), (3, Some(vote(2, 5)))]);
+    }
+
+    #[test]
+    fn who_votes_worse_is_told_since_it_may_not_have_listened_before() {
+        let mut bench = Bench::of(2, &[1]);
+        let mut election = bench.start(5);
+        bench.out.clear();
+        let worse = said(ServerState::Looking, vote(1, 5), ROUND);
+        assert_eq!(election.on_notification(server(1), &worse, &mut bench.means()), None);
+        assert_eq!(bench.sent_votes(), [(1, Some(vote(2, 5)))]);
+        let agrees = said(ServerState::Looking, vote(2, 5), ROUND);
+        assert!(election.on_notification(server(1), &agrees, &mut bench.means()).is_some());
+        assert_eq!(bench.sent_votes(), []);
     }
 
     #[test]
