@@ -5,7 +5,6 @@
 //!            append · sync · roll ──────────────► log.<zxid>
 //! Storage ── begin, write, finish_snapshot ─────► snapshot.<zxid>          Disk ── files, or simulated
 //!            set_accepted_epoch, set_current… ──► acceptedEpoch, currentEpoch
-//!            truncate, install_snapshot ────────► what a leader makes a learner do
 //! open ◄──── newest snapshot + log ────────────── all of them
 //! ```
 //!
@@ -27,14 +26,20 @@ mod epoch;
 mod error;
 mod file_disk;
 mod file_name;
-mod learner;
+mod files;
+mod history;
+mod install;
 mod log;
+mod log_range;
 mod log_reader;
 mod purge;
-mod read_back;
 mod recovery;
+#[cfg(test)]
+mod sample;
 pub mod sim_disk;
 mod snapshot;
+mod text_file;
+mod truncation;
 mod voters;
 
 pub use disk::{Disk, DiskFile};
@@ -42,10 +47,13 @@ pub use error::{LogDamage, StorageError};
 pub use file_disk::FileDisk;
 pub use recovery::{Recovered, TornTail};
 
+use std::collections::BTreeSet;
+
 use self::file_name::{ACCEPTED_EPOCH, CURRENT_EPOCH};
 use self::log::{LogWriter, zxid_of};
-use self::snapshot::SnapshotWriter;
-use crate::id::{Epoch, Zxid};
+use self::log_range::LogRange;
+use self::snapshot::{KnownSnapshot, SnapshotWriter};
+use crate::id::{Epoch, ServerId, Zxid};
 use crate::zab::{Entry, continues};
 
 /// How storage is written.
@@ -72,7 +80,9 @@ pub struct Storage<D: Disk> {
     /// The newest txn that was recovered, appended or came with a snapshot.
     last: Zxid,
     /// The newest snapshot that was read or written by this process.
-    good_snapshot: Zxid,
+    snapshot_known: KnownSnapshot,
+    /// The txn right behind which the logs start, if they are known to.
+    base: Option<Zxid>,
     /// The first error's text; from then on nothing is done.
     failure: Option<String>,
 }
@@ -94,15 +104,45 @@ impl<D: Disk> Storage<D> {
     ///
     /// As [`Storage::open`].
     pub fn open_with(mut disk: D, settings: StorageSettings) -> Result<(Self, Recovered), StorageError> {
-        let (recovered, good_snapshot) = recovery::recover(&mut disk)?;
-        let last = recovered.last_zxid();
-        let storage = Self { disk, settings, log: None, snapshot: None, last, good_snapshot, failure: None };
+        let (recovered, snapshot_known) = recovery::recover(&mut disk)?;
+        let storage = Self {
+            disk,
+            settings,
+            log: None,
+            snapshot: None,
+            last: recovered.last_zxid(),
+            snapshot_known,
+            base: Some(snapshot_known.zxid),
+            failure: None,
+        };
         Ok((storage, recovered))
+    }
+
+    /// Reads the disk again, after everything so far was made durable. A snapshot that is not finished is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::open`].
+    pub fn reload(&mut self) -> Result<Recovered, StorageError> {
+        self.roll()?;
+        self.attempt(|storage| {
+            storage.drop_snapshot()?;
+            let (recovered, snapshot_known) = recovery::recover(&mut storage.disk)?;
+            storage.last = recovered.last_zxid();
+            storage.snapshot_known = snapshot_known;
+            storage.base = Some(snapshot_known.zxid);
+            Ok(recovered)
+        })
     }
 
     /// The newest txn that is in the log or covered by a snapshot, synced or not.
     pub const fn last_zxid(&self) -> Zxid {
         self.last
+    }
+
+    /// The size of the newest snapshot that was read or written: about what a member that lacks much must be sent.
+    pub const fn newest_snapshot_bytes(&self) -> u64 {
+        self.snapshot_known.bytes
     }
 
     /// Adds an entry to the log; it lasts only once [`Storage::sync`] has returned.
@@ -159,13 +199,82 @@ impl<D: Disk> Storage<D> {
         })
     }
 
+    /// The entries after `after`, to the end of the log; those not synced yet are made durable first. `None` when the
+    /// logs do not show that `after` lies in this history and what comes right behind it, or when the payloads have
+    /// more than `bytes_max` bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::append`].
+    pub fn read_log(&mut self, after: Zxid, bytes_max: u64) -> Result<Option<Vec<Entry>>, StorageError> {
+        self.sync()?;
+        self.attempt(|Self { disk, last, base, .. }| {
+            log_range::read(disk, LogRange { after, is_base: *base == Some(after), to: *last, bytes_max })
+        })
+    }
+
+    /// Cuts off all entries after `zxid`, durably, and the snapshots that may hold any of them. Does nothing when the
+    /// history ends before. When there is no entry `zxid`, the history ends with the one before it afterwards.
+    /// `truncation` tells why a crash does no harm.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::CannotTruncate`] when the history cannot be followed down to `zxid`; then nothing was changed.
+    /// Else as [`Storage::append`].
+    pub fn truncate(&mut self, zxid: Zxid) -> Result<(), StorageError> {
+        if zxid >= self.last {
+            return self.sync();
+        }
+        self.roll()?;
+        self.attempt(|storage| {
+            if storage.snapshot.as_ref().is_some_and(|snapshot| snapshot.zxid() > zxid) {
+                storage.drop_snapshot()?;
+            }
+            let truncated = truncation::truncate(&mut storage.disk, zxid, storage.snapshot_known)?;
+            storage.last = truncated.last;
+            storage.snapshot_known = truncated.snapshot;
+            if storage.base.is_some_and(|base| base > truncated.last) {
+                storage.base = Some(truncated.snapshot.zxid);
+            }
+            Ok(())
+        })
+    }
+
+    /// Replaces the whole history, durably, by a snapshot that came from another member: `body` is what stands in a
+    /// file between header and first seal. A snapshot that is not finished is dropped. After a crash there is the old
+    /// history or the new one, as `install` tells.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::append`].
+    pub fn install_snapshot(&mut self, zxid: Zxid, body: &[u8]) -> Result<(), StorageError> {
+        self.roll()?;
+        self.attempt(|storage| {
+            storage.drop_snapshot()?;
+            storage.snapshot_known = install::install(&mut storage.disk, zxid, storage.last, body)?;
+            storage.last = zxid;
+            storage.base = Some(zxid);
+            Ok(())
+        })
+    }
+
     /// Starts the snapshot that will hold all txns up to `zxid`, and drops any that was not finished.
     ///
     /// # Errors
     ///
     /// As [`Storage::append`].
+    ///
+    /// # Panics
+    ///
+    /// When the log does not reach that far.
     pub fn begin_snapshot(&mut self, zxid: Zxid) -> Result<(), StorageError> {
+        assert!(
+            zxid <= self.last,
+            "a snapshot as of {zxid} is ahead of the log, which ends at {}",
+            self.last
+        );
         self.attempt(|storage| {
+            storage.drop_snapshot()?;
             storage.snapshot = Some(SnapshotWriter::create(&mut storage.disk, zxid)?);
             Ok(())
         })
@@ -200,9 +309,7 @@ impl<D: Disk> Storage<D> {
         self.sync()?;
         self.attempt(|storage| {
             let writer = storage.snapshot.take().expect("a snapshot is begun before it is finished");
-            storage.good_snapshot = writer.finish(&mut storage.disk, digest)?;
-            // One that came from another member may be ahead of the log.
-            storage.last = storage.last.max(storage.good_snapshot);
+            storage.snapshot_known = writer.finish(&mut storage.disk, digest)?;
             Ok(())
         })
     }
@@ -234,7 +341,43 @@ impl<D: Disk> Storage<D> {
     ///
     /// As [`Storage::append`].
     pub fn purge(&mut self, retain: usize) -> Result<usize, StorageError> {
-        self.attempt(|storage| purge::purge(&mut storage.disk, retain, storage.good_snapshot))
+        self.attempt(|storage| {
+            let purged = purge::purge(&mut storage.disk, retain, storage.snapshot_known.zxid)?;
+            if storage.base.is_some_and(|base| base < purged.oldest_kept) {
+                storage.base = None;
+            }
+            Ok(purged.removed)
+        })
+    }
+
+    /// The members with a vote that were recorded last; `None` when none ever were.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::BadVoters`], or what the disk says. Neither is final: nothing was changed.
+    pub fn recorded_voters(&self) -> Result<Option<BTreeSet<ServerId>>, StorageError> {
+        voters::read(&self.disk)
+    }
+
+    /// Replaces the record of the members with a vote, durably.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::append`].
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub fn record_voters(&mut self, voters: &BTreeSet<ServerId>) -> Result<(), StorageError> {
+        assert!(!voters.is_empty(), "an ensemble has a voter");
+        self.attempt(|storage| voters::write(&mut storage.disk, voters))
+    }
+
+    fn drop_snapshot(&mut self) -> Result<(), StorageError> {
+        match self.snapshot.take() {
+            Some(snapshot) => snapshot.discard(&mut self.disk),
+            None => Ok(()),
+        }
     }
 
     /// Runs one operation, unless an earlier one has failed.
@@ -281,6 +424,12 @@ mod tests {
             storage.set_accepted_epoch(Epoch(2)),
             storage.set_current_epoch(Epoch(2)),
             storage.purge(3).map(drop),
+            storage.truncate(Zxid::ZERO),
+            storage.truncate(zxid(9)),
+            storage.reload().map(drop),
+            storage.install_snapshot(zxid(9), b""),
+            storage.read_log(Zxid::ZERO, 100).map(drop),
+            storage.record_voters(&BTreeSet::from([ServerId::STANDALONE])),
         ];
         for refusal in refusals {
             let error = refusal.unwrap_err();
@@ -363,14 +512,14 @@ mod tests {
 
             let disk = disk.power_on();
             let recovered = Storage::open(disk.clone()).unwrap().1;
-            assert_eq!(recovered.whole_tree(), tree, "step {step} seed {seed}");
             assert!(recovered.unreadable_snapshots.is_empty());
+            assert_eq!(recovered.into_whole_tree(), tree, "step {step} seed {seed}");
             // The one before it must do as well.
-            let mut snapshots = recovery::Files::list(&disk).unwrap().snapshots;
+            let mut snapshots = files::Files::list(&disk).unwrap().snapshots;
             let (_, _, newest) = snapshots.pop().unwrap();
             disk.put(&newest, b"rotten");
             let recovered = Storage::open(disk).unwrap().1;
-            assert_eq!(recovered.whole_tree(), tree, "step {step} seed {seed}");
+            assert_eq!(recovered.into_whole_tree(), tree, "step {step} seed {seed}");
         }
     }
 
@@ -389,8 +538,8 @@ mod tests {
         assert_eq!(names, ["log.100000004", "log.100000005", "log.100000006"]);
         for newest_left in [6, 5, 4] {
             let (_, recovered) = Storage::open(disk.clone()).unwrap();
-            assert_eq!(recovered.whole_tree(), tree);
             assert_eq!(recovered.unreadable_snapshots.len(), 6 - newest_left as usize);
+            assert_eq!(recovered.into_whole_tree(), tree);
             disk.put(&file_name::snapshot_name(zxid(newest_left)), b"rotten");
         }
         assert!(Storage::open(disk).is_err());

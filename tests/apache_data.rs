@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use rollcall::id::{Epoch, SessionId, Xid, Zxid};
 use rollcall::storage::{FileDisk, Recovered, Storage, StorageError};
-use rollcall::tree::{Txn, TxnHeader, TxnOp};
+use rollcall::tree::{Tree, Txn, TxnHeader, TxnOp};
 use rollcall::zab::Entry;
 use rollcall::znode::{Acl, Stat};
 
@@ -21,10 +21,11 @@ fn every_znode_apache_has_shown_is_recovered_with_its_stat() {
     let folder = copy().unwrap();
     let (_, recovered) = open(folder.path()).unwrap();
 
-    assert_shows(&recovered, expected().unwrap());
     assert_eq!((recovered.accepted_epoch, recovered.current_epoch), (None, None), "standalone has no epochs");
-    let tree = recovered.whole_tree();
-    assert_eq!((recovered.torn_tail, recovered.is_new), (None, false));
+    assert_eq!((&recovered.torn_tail, recovered.is_new), (&None, false));
+    assert_eq!(recovered.tree.last_zxid(), Zxid::from_raw(0x19), "the newest snapshot");
+    let tree = recovered.into_whole_tree();
+    assert_shows(&tree, expected().unwrap());
     let sessions: Vec<_> = tree.sessions().iter().collect();
     assert_eq!(sessions, [(SessionId(0x0100_001e_ead3_0000), 10_000)], "one was closed, one was not");
     let ephemerals: Vec<_> = tree.ephemerals(sessions[0].0).map(AsRef::as_ref).collect::<Vec<&str>>();
@@ -41,7 +42,7 @@ fn the_digest_apache_put_into_its_last_txn_is_that_of_the_tree() {
     let log = fs::read(file(folder.path(), "log.1a")).unwrap();
     let end = log.iter().rposition(|byte| *byte == b'B').unwrap();
     let digest = u64::from_be_bytes(log[end - 8..end].try_into().unwrap());
-    assert_eq!(recovered.whole_tree().digest(), digest);
+    assert_eq!(recovered.into_whole_tree().digest(), digest);
 }
 
 #[test]
@@ -53,13 +54,13 @@ fn without_its_newest_snapshot_the_logs_make_up_for_it() {
     fs::write(&newest, bytes).unwrap();
 
     let (_, recovered) = open(folder.path()).unwrap();
-    assert_shows(&recovered, expected().unwrap());
     assert_eq!(recovered.unreadable_snapshots.len(), 1);
     assert!(
         recovered.unreadable_snapshots[0].contains("snapshot.19"),
         "{:?}",
         recovered.unreadable_snapshots
     );
+    assert_shows(&recovered.into_whole_tree(), expected().unwrap());
 }
 
 #[test]
@@ -90,11 +91,11 @@ fn what_is_written_on_top_is_there_the_next_time() {
     storage.sync().unwrap();
     drop(storage);
 
-    let mut expected = recovered.whole_tree();
+    let mut expected = recovered.into_whole_tree();
     expected.apply(&txn);
     let (_, recovered) = open(folder.path()).unwrap();
-    assert_eq!(recovered.whole_tree(), expected);
     assert_eq!(recovered.current_epoch, Some(Epoch(1)));
+    assert_eq!(recovered.into_whole_tree(), expected);
 }
 
 /// Of each path the data and the fields of the stat, in the order of the protocol.
@@ -102,8 +103,7 @@ fn expected() -> io::Result<BTreeMap<String, Vec<Value>>> {
     Ok(serde_json::from_str(&fs::read_to_string(fixture().join("expected.json"))?)?)
 }
 
-fn assert_shows(recovered: &Recovered, expected: BTreeMap<String, Vec<Value>>) {
-    let tree = &recovered.whole_tree();
+fn assert_shows(tree: &Tree, expected: BTreeMap<String, Vec<Value>>) {
     assert_eq!(tree.last_zxid(), Zxid::from_raw(0x23));
     assert_eq!(tree.node_count(), expected.len());
     for (path, fields) in expected {

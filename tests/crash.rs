@@ -136,7 +136,7 @@ fn tell(seed: u64, honesty: Honesty, met: &mut Met) -> Result<(), String> {
     for _life in 0..3 {
         let (storage, recovered) = story.recover()?;
         story.disk.fail_power_after(story.rng.u64(0..150));
-        story.work(storage, recovered.whole_tree());
+        story.work(storage, recovered.into_whole_tree());
         story.met.failures_at_work += 1;
         story.disk = story.disk.power_on();
     }
@@ -167,7 +167,8 @@ impl Story<'_> {
     }
 
     fn check(&mut self, recovered: &Recovered) -> Result<(), String> {
-        let last = recovered.last_zxid();
+        let tree = whole_tree(recovered);
+        let last = tree.last_zxid();
         let kept = self.history.iter().take_while(|txn| txn.header.zxid <= last).count();
         let reached = kept.checked_sub(1).map_or(Zxid::ZERO, |index| self.history[index].header.zxid);
         if reached != last {
@@ -179,11 +180,10 @@ impl Story<'_> {
         }
         let mut model = Tree::new();
         self.history[..kept].iter().for_each(|txn| drop(model.apply(txn)));
-        let found = recovered.whole_tree();
-        found.check_invariants();
-        if model != found {
+        tree.check_invariants();
+        if model != tree {
             let txns = &self.history[..kept];
-            let difference = difference(&model, &found);
+            let difference = difference(&model, &tree);
             return Err(format!(
                 "the tree recovered at {last} is not that of its txns: {difference}\n{txns:?}"
             ));
@@ -200,7 +200,7 @@ impl Story<'_> {
         self.met.epochs_in_between += u64::from(recovered.accepted_epoch > recovered.current_epoch);
         self.history.truncate(kept);
         self.synced = kept;
-        self.leader.follow_on(&found, recovered.accepted_epoch);
+        self.leader.follow_on(&tree, recovered.accepted_epoch);
         Ok(())
     }
 
@@ -317,6 +317,12 @@ impl Promise {
         *self = Self { acknowledged: found, asked: found };
         Ok(())
     }
+}
+
+fn whole_tree(recovered: &Recovered) -> Tree {
+    let mut tree = recovered.tree.clone();
+    recovered.tail.iter().for_each(|entry| drop(tree.apply(&Txn::decode(&entry.payload).expect("a txn"))));
+    tree
 }
 
 /// The first znode that differs, or that the sessions do.

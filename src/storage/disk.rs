@@ -2,6 +2,8 @@
 
 use std::{fmt, io};
 
+use crate::zab::mutation::{self, Mutation};
+
 /// A folder of files. Two things are durable on their own terms: a file's bytes once [`DiskFile::sync`]
 /// returned, and the names in the folder once [`Disk::sync_dir`] returned. A power loss may take any part of
 /// the rest.
@@ -89,4 +91,9 @@ pub trait DiskFile: fmt::Debug + Send + 'static {
     /// As [`DiskFile::put_at`]; then nothing is known of anything written since the sync before, and trying
     /// again proves nothing: the kernel may have dropped the bytes.
     fn sync(&mut self) -> io::Result<()>;
+}
+
+/// Makes all creations, renames and removals so far durable.
+pub(super) fn sync_folder(disk: &mut impl Disk) -> io::Result<()> {
+    if mutation::is_on(Mutation::M24) { Ok(()) } else { disk.sync_dir() }
 }

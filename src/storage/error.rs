@@ -110,28 +110,31 @@ pub enum StorageError {
         /// The last txn on disk.
         last: Zxid,
     },
-    /// The history cannot be cut back so far.
+    /// The list of voters holds something else.
     #[error(
-        "the leader has this member give up everything after {zxid}, but the oldest snapshot in {folder} is {oldest}, and \
-         what it holds cannot be undone; move the data directory away and let this member copy from the others"
-    )]
-    CannotTruncate {
-        /// Where to cut.
-        zxid: Zxid,
-        /// The data folder.
-        folder: String,
-        /// What the oldest snapshot holds.
-        oldest: Zxid,
-    },
-    /// The record of the voters cannot be read.
-    #[error(
-        "{file} holds {text:?}, which is no list of server ids; restore it, or remove it if the settings are right"
+        "{file} holds {text:?}, which is no list of server ids; write the ids of all voting members into it, as in \
+         \"1 2 3\", or bring the file back from a backup"
     )]
     BadVoters {
         /// The file's path.
         file: String,
         /// What stands in it.
         text: String,
+    },
+    /// The history cannot be cut back.
+    #[error(
+        "the leader asks to give up all txns after {zxid}, but {}; move the data directory away and let this member \
+         copy from the others",
+        match reached {
+            Some(reached) => format!("the history on disk can be followed down to {reached} only"),
+            None => "there is no snapshot from before".to_owned(),
+        }
+    )]
+    CannotTruncate {
+        /// The last txn that was to be kept.
+        zxid: Zxid,
+        /// The last txn before it up to which the history is known.
+        reached: Option<Zxid>,
     },
     /// An entry that could be written but not read again.
     #[error("the txn {zxid} has {bytes} bytes, more than the log takes ({max})")]

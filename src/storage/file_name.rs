@@ -12,8 +12,10 @@ pub(super) enum FileName {
     Log(Zxid),
     /// A snapshot that holds all txns up to this zxid, and perhaps parts of later ones.
     Snapshot(Zxid, Compression),
-    /// A snapshot beyond a point to which the history was cut back; never read again.
+    /// A snapshot that was taken out of the history.
     SetAside(Zxid),
+    /// A snapshot that takes the place of a whole history; see [`super::install`].
+    Installing { zxid: Zxid, replaced: Zxid },
     /// An atomic write that did not end.
     Temporary,
     /// Anything else: left alone.
@@ -33,15 +35,25 @@ pub(super) enum Compression {
 pub(super) const ACCEPTED_EPOCH: &str = "acceptedEpoch";
 /// The epoch in which the member was last synchronized with a leader.
 pub(super) const CURRENT_EPOCH: &str = "currentEpoch";
-/// Who votes, as when the data were last written.
+/// The members that have a vote.
 pub(super) const VOTERS: &str = "voters";
 
 impl FileName {
     pub(super) fn parse(name: &str) -> Self {
         if let Some(name) = name.strip_suffix(TEMPORARY) {
-            let is_ours =
-                matches!(name, ACCEPTED_EPOCH | CURRENT_EPOCH | VOTERS) || Self::parse(name) != Self::Other;
+            let is_text = matches!(name, ACCEPTED_EPOCH | CURRENT_EPOCH | VOTERS);
+            let is_ours = is_text || Self::parse(name) != Self::Other;
             return if is_ours { Self::Temporary } else { Self::Other };
+        }
+        if let Some(name) = name.strip_prefix(SET_ASIDE) {
+            return match Self::parse(name) {
+                Self::Snapshot(zxid, _) => Self::SetAside(zxid),
+                Self::Log(_)
+                | Self::SetAside(_)
+                | Self::Installing { .. }
+                | Self::Temporary
+                | Self::Other => Self::Other,
+            };
         }
         let mut parts = name.split('.');
         let kind = parts.next();
@@ -49,9 +61,11 @@ impl FileName {
         match (kind, parts.next(), parts.next()) {
             (Some("log"), None, None) => Self::Log(zxid),
             (Some("snapshot"), None, None) => Self::Snapshot(zxid, Compression::None),
-            (Some("snapshot"), Some("truncated"), None) => Self::SetAside(zxid),
             (Some("snapshot"), Some("gz"), None) => Self::Snapshot(zxid, Compression::Gzip),
             (Some("snapshot"), Some("snappy"), None) => Self::Snapshot(zxid, Compression::Snappy),
+            (Some("installing"), Some(replaced), None) => {
+                parse_zxid(replaced).map_or(Self::Other, |replaced| Self::Installing { zxid, replaced })
+            }
             _ => Self::Other,
         }
     }
@@ -65,9 +79,15 @@ pub(super) fn snapshot_name(zxid: Zxid) -> String {
     format!("snapshot.{:x}", zxid.raw())
 }
 
-/// The name of a snapshot that is not to be read again.
-pub(super) fn set_aside_name(zxid: Zxid) -> String {
-    format!("{}.truncated", snapshot_name(zxid))
+/// The name of a snapshot that is to take the place of a history that ends at `replaced`.
+pub(super) fn installing_name(zxid: Zxid, replaced: Zxid) -> String {
+    format!("installing.{:x}.{:x}", zxid.raw(), replaced.raw())
+}
+
+/// The name of a snapshot that no longer belongs to the history. Apache takes whatever begins with `snapshot.` for
+/// a snapshot, so this does not.
+pub(super) fn set_aside_name(name: &str) -> String {
+    format!("{SET_ASIDE}{name}")
 }
 
 /// The name under which a file is written before it is complete.
@@ -76,6 +96,7 @@ pub(super) fn temporary(name: &str) -> String {
 }
 
 const TEMPORARY: &str = ".tmp";
+const SET_ASIDE: &str = "truncated.";
 
 /// `from_str_radix` would take a sign.
 fn parse_zxid(hex: &str) -> Option<Zxid> {
@@ -97,6 +118,13 @@ mod tests {
         assert_eq!(FileName::parse("snapshot.0.snappy"), FileName::Snapshot(Zxid::ZERO, Compression::Snappy));
         assert_eq!(FileName::parse(&temporary("snapshot.0")), FileName::Temporary);
         assert_eq!(FileName::parse("currentEpoch.tmp"), FileName::Temporary);
+        assert_eq!(FileName::parse("voters.tmp"), FileName::Temporary);
+        let replaced = Zxid::from_raw(0x2_0000_0000);
+        let installing = FileName::Installing { zxid, replaced };
+        assert_eq!(FileName::parse(&installing_name(zxid, replaced)), installing);
+        for name in ["snapshot.1000000ff", "snapshot.1000000ff.gz"] {
+            assert_eq!(FileName::parse(&set_aside_name(name)), FileName::SetAside(zxid));
+        }
         for other in [
             "currentEpoch",
             "notes.tmp",
@@ -106,6 +134,10 @@ mod tests {
             "log.-1",
             "log.+1",
             "log.1.bak",
+            "installing.1",
+            "installing.1.x",
+            "truncated.log.1",
+            "snapshot.1.truncated",
             "snapshot.1.zip",
         ] {
             assert_eq!(FileName::parse(other), FileName::Other, "{other}");

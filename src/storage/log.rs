@@ -14,11 +14,12 @@
 //! Source: `FileTxnLog.java`, `FilePadding.java` of Apache ZooKeeper.
 
 use super::StorageError;
-use super::disk::{Disk, DiskFile};
+use super::disk::{Disk, DiskFile, sync_folder};
 use super::file_name::log_name;
 use crate::codec::{Reader, WriteJute};
 use crate::id::Zxid;
 use crate::zab::Entry;
+use crate::zab::mutation::{self, Mutation};
 
 /// The first bytes of every log file.
 pub(super) const HEADER: [u8; 16] = *b"ZKLG\0\0\0\x02\0\0\0\0\0\0\0\0";
@@ -90,9 +91,12 @@ impl<F: DiskFile> LogWriter<F> {
         if self.synced == self.position {
             return Ok(());
         }
-        self.file.sync()?;
+        let synced = self.file.sync();
+        if !mutation::is_on(Mutation::M22) {
+            synced?;
+        }
         if !self.is_name_durable {
-            disk.sync_dir()?;
+            sync_folder(disk)?;
             self.is_name_durable = true;
         }
         self.synced = self.position;

@@ -1,7 +1,8 @@
-//! From the files of a folder back to the tree, the epochs, and a log that can be written on.
+//! From the files of a folder back to a tree, the entries after it, the epochs, and a log that can be written on.
 //!
 //! ```text
-//! newest readable snapshot ─► replay of the logs from there on ─► end of the last log ─► epochs agree? ─► tidy up
+//! interrupted installation? ─► newest readable snapshot ─► logs from there on ─► end of the last log
+//!     ─► epochs agree? ─► tidy up
 //! ```
 //!
 //! The rules, all of which serve "what was acknowledged is never lost":
@@ -10,9 +11,10 @@
 //!   folder with txns and without any snapshot has lost files, and nobody can say which others: it is refused,
 //!   whatever zxid its logs start with. The same for epoch files without a snapshot: an empty member must not
 //!   vote with the weight of its former self.
-//! - **An unreadable snapshot** is passed over for an older one, if the logs reach from there up to the
-//!   unreadable one. An unreadable `snapshot.0` needs no older one: its contents are known.
-//! - **Replayed txns leave no gap**: a counter follows its predecessor, or starts at 1 in a later epoch.
+//! - **An unreadable snapshot** is passed over for an older one, if the logs hold the txn that it is named for. An
+//!   epoch's beginning has no txn, so nothing shows whether the logs reach it: a snapshot named for one is never
+//!   passed over. An unreadable `snapshot.0` needs no older one: its contents are known.
+//! - **Entries leave no gap**: a counter follows its predecessor, or starts at 1 in a later epoch.
 //! - **The last log** may end in what a power failure leaves of an unsynced batch. That is cut off, durably,
 //!   before a new file is started, so that only the last file can ever have such an end. A last log without
 //!   any record is removed.
@@ -20,34 +22,34 @@
 //! - **The epochs** must be possible: current at most accepted, and no txn of an epoch after the accepted one.
 //!   Txns of an epoch after the current one are possible: the member stopped while it was synchronizing.
 //!
-//! Recovery may be interrupted anywhere and repeated. Files that an interrupted atomic write left are never
-//! read, and removed at the end.
+//! What recovery reports is durable, even if the process that wrote it was killed before it synced, or had stopped
+//! because a sync failed: the member will vote with it. Recovery may be interrupted anywhere and repeated. Files
+//! that an interrupted atomic write left are never read, and removed at the end.
 //!
 //! Source: `FileTxnSnapLog.java`, `QuorumPeer.java` of Apache ZooKeeper.
 
-use std::collections::BTreeSet;
-use std::io::Read;
+use tracing::info;
 
-use bytes::Bytes;
-use tracing::{info, warn};
-
-use super::disk::{Disk, DiskFile};
+use super::disk::{Disk, sync_folder};
 use super::epoch;
-use super::error::{LogDamage, StorageError};
-use super::file_name::{ACCEPTED_EPOCH, CURRENT_EPOCH, Compression, FileName, log_name, snapshot_name};
-use super::log::HEADER;
+use super::error::StorageError;
+use super::file_name::{ACCEPTED_EPOCH, CURRENT_EPOCH, VOTERS, log_name};
+use super::files::Files;
+use super::history::{History, Unreadable};
+use super::install;
 use super::log_reader::{LogEnd, LogReader};
-use super::snapshot::{self, SnapshotWriter};
+use super::snapshot::{KnownSnapshot, SnapshotWriter};
 use crate::id::{Epoch, Zxid};
 use crate::tree::{Tree, Txn};
-use crate::zab::{Entry, continues};
+use crate::zab::Entry;
 
 /// What was found on disk.
 #[derive(Debug)]
 pub struct Recovered {
-    /// The newest snapshot's state: committed.
+    /// The state of the newest snapshot that can be read: committed, but it may hold parts of what is committed after
+    /// its last txn.
     pub tree: Tree,
-    /// The entries that the logs hold after it, which may or may not be committed.
+    /// The entries that the log holds after the snapshot, oldest first; nobody knows yet which are committed.
     pub tail: Vec<Entry>,
     /// The epoch up to which the member will follow nobody older; `None` when it never promised.
     pub accepted_epoch: Option<Epoch>,
@@ -67,15 +69,15 @@ impl Recovered {
         self.tail.last().map_or(self.tree.last_zxid(), |entry| entry.zxid)
     }
 
-    /// The state after the last txn on disk.
+    /// The state after the last txn on disk, as if all were committed.
     ///
     /// # Panics
     ///
-    /// Never: every entry was decoded when it was read.
-    pub fn whole_tree(&self) -> Tree {
-        let mut tree = self.tree.clone();
+    /// When an entry is no txn, which recovery would have refused.
+    pub fn into_whole_tree(self) -> Tree {
+        let mut tree = self.tree;
         for entry in &self.tail {
-            tree.apply(&Txn::decode(&entry.payload).expect("it was decoded when it was read"));
+            tree.apply(&Txn::decode(&entry.payload).expect("recovery has decoded every entry"));
         }
         tree
     }
@@ -90,96 +92,43 @@ pub struct TornTail {
     pub offset: u64,
 }
 
-/// A history that is being read.
-struct History {
-    tree: Tree,
-    tail: Vec<Entry>,
-    /// The zxid of the snapshot that was read.
-    base: Zxid,
-    /// Newer snapshots that could not be read, and that the logs did not reach yet.
-    unreadable: Vec<Unreadable>,
-    torn_tail: Option<TornTail>,
-}
-
-struct Unreadable {
-    zxid: Zxid,
-    file: String,
-    reason: String,
-}
-
-/// The files of a folder by kind, oldest first.
-pub(super) struct Files {
-    pub(super) logs: Vec<Zxid>,
-    pub(super) snapshots: Vec<(Zxid, Compression, String)>,
-    /// Snapshots that are not to be read again.
-    pub(super) set_aside: Vec<String>,
-    temporary: Vec<String>,
-}
-
-impl Files {
-    pub(super) fn list<D: Disk>(disk: &D) -> Result<Self, StorageError> {
-        let mut files =
-            Self { logs: Vec::new(), snapshots: Vec::new(), set_aside: Vec::new(), temporary: Vec::new() };
-        for name in disk.list()? {
-            match FileName::parse(&name) {
-                // Another spelling of the same number would be another file.
-                FileName::Log(zxid) if name == log_name(zxid) => files.logs.push(zxid),
-                FileName::Snapshot(zxid, compression) => files.snapshots.push((zxid, compression, name)),
-                FileName::SetAside(_) => files.set_aside.push(name),
-                FileName::Temporary => files.temporary.push(name),
-                FileName::Log(_) | FileName::Other => {}
-            }
-        }
-        files.logs.sort_unstable();
-        files.snapshots.sort_unstable_by_key(|(zxid, ..)| *zxid);
-        Ok(files)
-    }
-
-    /// The logs that may hold txns after `zxid`: the newest that starts at or before it, and all later ones.
-    pub(super) fn logs_after(&self, zxid: Zxid) -> &[Zxid] {
-        let later = self.logs.partition_point(|first| *first <= zxid);
-        &self.logs[later.saturating_sub(1)..]
-    }
-}
-
-/// Reads the folder and leaves it so that a new log can be started. Returns the zxid of the snapshot that
-/// the state was read from, too.
-pub(super) fn recover<D: Disk>(disk: &mut D) -> Result<(Recovered, Zxid), StorageError> {
+/// Reads the folder and leaves it so that a new log can be started. Returns the snapshot that the state was read
+/// from, too.
+pub(super) fn recover<D: Disk>(disk: &mut D) -> Result<(Recovered, KnownSnapshot), StorageError> {
+    install::resume(disk)?;
     let files = Files::list(disk)?;
     let accepted_epoch = epoch::read(disk, ACCEPTED_EPOCH)?;
     let current_epoch = epoch::read(disk, CURRENT_EPOCH)?;
 
     let is_new = files.snapshots.is_empty();
     let mut history = if is_new {
-        refuse_remains(disk, &files, accepted_epoch, current_epoch)?;
+        refuse_remains(disk, &files)?;
         start_new(disk)?
     } else {
         History::load(disk, &files)?
     };
     let unreadable_snapshots = history.unreadable.iter().map(Unreadable::to_string).collect();
-    history.replay(disk, files.logs_after(history.base))?;
+    history.read_logs(disk, files.logs_after(history.snapshot.zxid))?;
     check_epochs(accepted_epoch, current_epoch, history.last())?;
     for name in &Files::list(disk)?.temporary {
         disk.remove(name)?;
     }
+    // What was found counts from now on, so it must last: names that were given right before a kill, too.
+    sync_folder(disk)?;
 
-    let last = history.last();
-    let History { tree, tail, base, torn_tail, .. } = history;
-    info!(zxid = %last, snapshot = %base, nodes = tree.node_count(), txns = tail.len(), is_new, "recovered");
+    let zxid = history.last();
+    let History { tree, snapshot, tail, torn_tail, .. } = history;
+    info!(%zxid, snapshot = %snapshot.zxid, nodes = tree.node_count(), is_new, "recovered");
     let recovered =
         Recovered { tree, tail, accepted_epoch, current_epoch, torn_tail, unreadable_snapshots, is_new };
-    Ok((recovered, base))
+    Ok((recovered, snapshot))
 }
 
 /// A folder without snapshots must be empty.
-fn refuse_remains<D: Disk>(
-    disk: &D,
-    files: &Files,
-    accepted: Option<Epoch>,
-    current: Option<Epoch>,
-) -> Result<(), StorageError> {
-    for (epoch, name) in [(accepted, ACCEPTED_EPOCH), (current, CURRENT_EPOCH)] {
-        if epoch.is_some() {
+fn refuse_remains<D: Disk>(disk: &D, files: &Files) -> Result<(), StorageError> {
+    let names = disk.list()?;
+    for name in [ACCEPTED_EPOCH, CURRENT_EPOCH, VOTERS] {
+        if names.iter().any(|existing| existing == name) {
             return Err(StorageError::NoSnapshot { file: disk.path_of(name) });
         }
     }
@@ -201,182 +150,8 @@ fn start_new<D: Disk>(disk: &mut D) -> Result<History, StorageError> {
     let mut writer = SnapshotWriter::create(disk, Zxid::ZERO)?;
     writer.write(&body)?;
     // As Apache's: no txn has had a digest yet.
-    writer.finish(disk, (Zxid::ZERO, 0))?;
-    Ok(History::new(tree, Zxid::ZERO, Vec::new()))
-}
-
-impl History {
-    const fn new(tree: Tree, base: Zxid, unreadable: Vec<Unreadable>) -> Self {
-        Self { tree, tail: Vec::new(), base, unreadable, torn_tail: None }
-    }
-
-    /// The last txn read so far.
-    fn last(&self) -> Zxid {
-        self.tail.last().map_or(self.tree.last_zxid(), |entry| entry.zxid)
-    }
-
-    /// Reads the newest snapshot that can be read.
-    fn load<D: Disk>(disk: &D, files: &Files) -> Result<Self, StorageError> {
-        let mut unreadable = Vec::new();
-        for (zxid, compression, name) in files.snapshots.iter().rev() {
-            refuse_compressed(disk, name, *compression)?;
-            match read_snapshot(disk, name, *zxid) {
-                Ok(tree) => return Ok(Self::new(tree, *zxid, unreadable)),
-                Err(reason) => {
-                    let file = disk.path_of(name);
-                    warn!(%file, %reason, "snapshot cannot be read, trying the one before it");
-                    unreadable.push(Unreadable { zxid: *zxid, file, reason });
-                }
-            }
-        }
-        if unreadable.last().is_some_and(|oldest| oldest.zxid == Zxid::ZERO) {
-            warn!("the oldest snapshot is that of the empty tree, which is known");
-            return Ok(Self::new(Tree::new(), Zxid::ZERO, unreadable));
-        }
-        Err(StorageError::NoUsableSnapshot {
-            reasons: unreadable.iter().map(Unreadable::to_string).collect(),
-        })
-    }
-
-    fn replay<D: Disk>(&mut self, disk: &mut D, logs: &[Zxid]) -> Result<(), StorageError> {
-        let mut reached = BTreeSet::from([self.base]);
-        for (index, first) in logs.iter().enumerate() {
-            self.replay_file(disk, &log_name(*first), logs.get(index + 1).copied(), &mut reached)?;
-        }
-        self.check_unreadable_are_reached(&reached)
-    }
-
-    fn replay_file<D: Disk>(
-        &mut self,
-        disk: &mut D,
-        name: &str,
-        next_file: Option<Zxid>,
-        reached: &mut BTreeSet<Zxid>,
-    ) -> Result<(), StorageError> {
-        let file = disk.path_of(name);
-        let mut reader = LogReader::new(disk.open(name)?);
-        let mut last_in_file = Zxid::ZERO;
-        while let Some(record) = reader.next()? {
-            let offset = record.offset;
-            last_in_file = record.zxid;
-            if self.unreadable.iter().any(|snapshot| snapshot.zxid == record.zxid) {
-                reached.insert(record.zxid);
-            }
-            self.replay_record(record.zxid, record.payload).map_err(|damage| StorageError::LogDamaged {
-                file: file.clone(),
-                offset,
-                damage,
-            })?;
-        }
-        let offset = reader.position();
-        let end = reader.end(last_in_file)?;
-        drop(reader);
-
-        let last = self.last();
-        let is_continued = next_file.is_some_and(|next| last.next() == Some(next));
-        let damage = match end {
-            LogEnd::Clean => None,
-            LogEnd::Torn if next_file.is_some() => Some(LogDamage::NotLast),
-            LogEnd::Torn => None,
-            LogEnd::NoHeader => Some(LogDamage::Header),
-            LogEnd::Damaged { valid_at } => Some(LogDamage::Middle { valid_at }),
-        };
-        if let Some(damage) = damage {
-            if is_continued {
-                warn!(%file, offset, %damage, "log is damaged, but the next one continues without a gap");
-                return Ok(());
-            }
-            return Err(StorageError::LogDamaged { file, offset, damage });
-        }
-        if next_file.is_none() { self.end_last_file(disk, name, offset, end) } else { Ok(()) }
-    }
-
-    fn replay_record(&mut self, zxid: Zxid, payload: &[u8]) -> Result<(), LogDamage> {
-        let last = self.last();
-        if zxid <= self.base {
-            return Ok(());
-        }
-        if zxid <= last {
-            return Err(LogDamage::Order { last, found: zxid });
-        }
-        if !continues(last, zxid) {
-            return Err(LogDamage::Gap { last, found: zxid });
-        }
-        // Whatever may have to be applied must be understood now.
-        Txn::decode(payload).map_err(LogDamage::Record)?;
-        self.tail.push(Entry { zxid, payload: Bytes::copy_from_slice(payload) });
-        Ok(())
-    }
-
-    /// Leaves of the last log its whole records and nothing that could be mistaken for more.
-    fn end_last_file<D: Disk>(
-        &mut self,
-        disk: &mut D,
-        name: &str,
-        offset: u64,
-        end: LogEnd,
-    ) -> Result<(), StorageError> {
-        let has_records = offset > HEADER.len() as u64;
-        if end == LogEnd::Torn {
-            let file = disk.path_of(name);
-            warn!(%file, offset, "cut off the end of the log, which was never acknowledged");
-            self.torn_tail = Some(TornTail { file, offset });
-        }
-        if !has_records {
-            disk.remove(name)?;
-            disk.sync_dir()?;
-        } else if end == LogEnd::Torn {
-            let mut file = disk.edit(name)?;
-            file.set_len(offset)?;
-            file.sync()?;
-        }
-        Ok(())
-    }
-
-    /// A snapshot's own txn is in a log too, unless the snapshot came from another member or files are gone.
-    /// An epoch's beginning has no txn.
-    fn check_unreadable_are_reached(&self, reached: &BTreeSet<Zxid>) -> Result<(), StorageError> {
-        let is_missing =
-            |snapshot: &&Unreadable| snapshot.zxid.counter() != 0 && !reached.contains(&snapshot.zxid);
-        match self.unreadable.iter().find(is_missing) {
-            None => Ok(()),
-            Some(snapshot) => Err(StorageError::SnapshotLost {
-                file: snapshot.file.clone(),
-                reason: snapshot.reason.clone(),
-                last: self.last(),
-            }),
-        }
-    }
-}
-
-impl std::fmt::Display for Unreadable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.file, self.reason)
-    }
-}
-
-fn refuse_compressed<D: Disk>(disk: &D, name: &str, compression: Compression) -> Result<(), StorageError> {
-    let remedy = match compression {
-        Compression::None => return Ok(()),
-        Compression::Gzip => {
-            "unpack it with gunzip, or let Apache ZooKeeper write one more snapshot with \
-             snapshot.compression.method unset"
-        }
-        Compression::Snappy => {
-            "let Apache ZooKeeper write one more snapshot with snapshot.compression.method unset"
-        }
-    };
-    Err(StorageError::Compressed { file: disk.path_of(name), remedy })
-}
-
-/// Any failure to read is a reason to try an older snapshot.
-fn read_snapshot<D: Disk>(disk: &D, name: &str, zxid: Zxid) -> Result<Tree, String> {
-    if name != snapshot_name(zxid) {
-        return Err("its name is not spelled as a snapshot's".to_owned());
-    }
-    let mut bytes = Vec::new();
-    disk.open(name).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(|error| error.to_string())?;
-    snapshot::decode(&bytes, zxid).map_err(|damage| damage.to_string())
+    let snapshot = writer.finish(disk, (Zxid::ZERO, 0))?;
+    Ok(History::new(tree, snapshot, Vec::new()))
 }
 
 fn check_epochs(accepted: Option<Epoch>, current: Option<Epoch>, last: Zxid) -> Result<(), StorageError> {
@@ -394,8 +169,10 @@ fn check_epochs(accepted: Option<Epoch>, current: Option<Epoch>, last: Zxid) -> 
 mod tests {
     use super::*;
     use crate::id::{SessionId, Xid};
+    use crate::storage::disk::DiskFile;
+    use crate::storage::log::HEADER;
     use crate::storage::sim_disk::SimDisk;
-    use crate::storage::{Storage, StorageSettings};
+    use crate::storage::{LogDamage, Storage, StorageSettings};
     use crate::tree::{CreateTxn, TxnHeader, TxnOp};
     use crate::znode::{Acl, ZnodePath};
 
@@ -403,10 +180,10 @@ mod tests {
     fn an_empty_folder_becomes_a_new_history_once() {
         let disk = SimDisk::new(0);
         let recovered = open(&disk).unwrap().1;
-        assert!(recovered.is_new && recovered.whole_tree() == Tree::new());
+        assert!(recovered.is_new && recovered.tree == Tree::new());
         assert!(disk.power_on().bytes_of("snapshot.0").is_some(), "durable before anything else");
         let recovered = open(&disk.power_on()).unwrap().1;
-        assert!(!recovered.is_new && recovered.whole_tree() == Tree::new());
+        assert!(!recovered.is_new && recovered.tree == Tree::new());
     }
 
     #[test]
@@ -450,6 +227,34 @@ mod tests {
             drop(storage);
             let recovered = open(&disk.power_on()).unwrap().1;
             assert_eq!((recovered.last_zxid(), recovered.torn_tail), (zxid(5), None));
+        }
+    }
+
+    #[test]
+    fn what_is_reported_lasts_though_its_writer_never_synced_it() {
+        for (seed, is_failing) in (0..60).flat_map(|seed| [(seed, true), (seed, false)]) {
+            let disk = SimDisk::new(seed);
+            let mut storage = open(&disk).unwrap().0;
+            storage.append(&entry(1)).unwrap();
+            storage.sync().unwrap();
+            storage.set_accepted_epoch(Epoch(1)).unwrap();
+            (2..=20).for_each(|counter| storage.append(&entry(counter)).unwrap());
+            if is_failing {
+                disk.fail_syncs(1);
+                assert!(storage.sync().is_err());
+            } else {
+                disk.fail_power_after(1);
+                assert!(storage.sync().is_err(), "written, and not synced");
+            }
+            let mut disk = disk.kill();
+            // An epoch as a kill right after the rename leaves it.
+            let mut file = disk.create("currentEpoch").unwrap();
+            file.put_at(0, b"1").unwrap();
+            file.sync().unwrap();
+            let recovered = open(&disk).unwrap().1;
+            assert_eq!(recovered.last_zxid(), zxid(20));
+            let again = open(&disk.power_on()).unwrap().1;
+            assert_eq!((again.last_zxid(), again.current_epoch), (zxid(20), Some(Epoch(1))), "seed {seed}");
         }
     }
 
@@ -631,7 +436,7 @@ mod tests {
     fn entry(counter: u32) -> Entry {
         let create = CreateTxn {
             path: ZnodePath::parse(&format!("/znode-{counter}")).unwrap(),
-            data: Some(Bytes::from(vec![b'x'; 100])),
+            data: Some(bytes::Bytes::from(vec![b'x'; 100])),
             acl: vec![Acl::open()],
             ephemeral: false,
             parent_cversion: CreateTxn::PARENT_CVERSION_NEXT,

@@ -6,19 +6,24 @@
 //! the names nothing, all, a prefix, or any subset in order. A failed sync loses what it should have made
 //! durable even though reads still show it, as Linux does.
 //!
-//! A [`SimDisk`] is a handle: clones are the same disk, and after [`SimDisk::power_on`] older handles and the
-//! files opened through them stay dead.
+//! A [`SimDisk`] is a handle: clones are the same disk, and after [`SimDisk::power_on`] or [`SimDisk::kill`] older
+//! handles and the files opened through them stay dead. An operation costs what it touches, not what the disk holds.
+
+mod folder;
+mod inode;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{fmt, io};
 
 use fastrand::Rng;
 
+use self::folder::{Folder, NameChange};
+use self::inode::{Change, Inode};
 use super::disk::{Disk, DiskFile};
 
 /// A simulated disk, shared by its clones.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SimDisk {
     shared: Arc<Mutex<Shared>>,
     life: u64,
@@ -28,9 +33,13 @@ pub struct SimDisk {
 #[derive(Debug)]
 pub struct SimFile {
     disk: SimDisk,
-    inode: usize,
+    inode: u64,
     name: String,
 }
+
+/// A file's bytes as they were when it was opened.
+#[derive(Clone, Debug)]
+pub struct SimBytes(Arc<Vec<u8>>);
 
 /// Which promises the disk keeps; a disk that breaks one shows whether a test notices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,48 +53,28 @@ pub enum Honesty {
     IgnoresFolderSyncs,
 }
 
-#[derive(Debug)]
 struct Shared {
     rng: Rng,
     honesty: Honesty,
-    /// Counts power failures; handles of an earlier life are dead.
+    /// Counts power failures and kills; handles of an earlier life are dead.
     life: u64,
     is_off: bool,
     operations: u64,
     /// The operation, counted from the first, in the middle of which the power fails.
     fails_at: Option<u64>,
-    failing_syncs: u32,
+    failing_reads: u32,
     failing_writes: u32,
-    inodes: Vec<Inode>,
-    names: BTreeMap<String, usize>,
-    durable_names: BTreeMap<String, usize>,
-    unsynced_names: Vec<NameChange>,
+    failing_syncs: u32,
+    failing_folder_syncs: u32,
+    inodes: BTreeMap<u64, Inode>,
+    next_inode: u64,
+    folder: Folder,
 }
-
-#[derive(Clone, Debug, Default)]
-struct Inode {
-    /// What reads see.
-    bytes: Vec<u8>,
-    durable: Vec<u8>,
-    unsynced: Vec<Change>,
-}
-
-#[derive(Clone, Debug)]
-enum Change {
-    Write { offset: usize, bytes: Vec<u8> },
-    SetLen(usize),
-}
-
-#[derive(Clone, Debug)]
-enum NameChange {
-    Link { name: String, inode: usize },
-    Rename { from: String, to: String, inode: usize },
-    Unlink { name: String, inode: usize },
-}
-
-const SECTOR_BYTES: usize = 512;
 
 impl SimDisk {
+    /// As a count: from now on, until a count is given.
+    pub const FOREVER: u32 = u32::MAX;
+
     /// An empty disk whose power failures are decided by `seed`.
     pub fn new(seed: u64) -> Self {
         let shared = Shared {
@@ -95,12 +84,13 @@ impl SimDisk {
             is_off: false,
             operations: 0,
             fails_at: None,
-            failing_syncs: 0,
+            failing_reads: 0,
             failing_writes: 0,
-            inodes: Vec::new(),
-            names: BTreeMap::new(),
-            durable_names: BTreeMap::new(),
-            unsynced_names: Vec::new(),
+            failing_syncs: 0,
+            failing_folder_syncs: 0,
+            inodes: BTreeMap::new(),
+            next_inode: 0,
+            folder: Folder::default(),
         };
         Self { shared: Arc::new(Mutex::new(shared)), life: 0 }
     }
@@ -116,14 +106,33 @@ impl SimDisk {
         shared.fails_at = Some(shared.operations + operations);
     }
 
+    /// The next `count` attempts to open a file for reading report an error.
+    pub fn fail_reads(&self, count: u32) {
+        self.lock().failing_reads = count;
+    }
+
+    /// The next `count` writes find the disk full, after some of their bytes.
+    pub fn fail_writes(&self, count: u32) {
+        self.lock().failing_writes = count;
+    }
+
     /// The next `count` syncs of files report an error and lose what they should have made durable.
     pub fn fail_syncs(&self, count: u32) {
         self.lock().failing_syncs = count;
     }
 
-    /// The next `count` writes find the disk full, after half their bytes.
-    pub fn fail_writes(&self, count: u32) {
-        self.lock().failing_writes = count;
+    /// The next `count` syncs of the folder report an error and make nothing durable.
+    pub fn fail_folder_syncs(&self, count: u32) {
+        self.lock().failing_folder_syncs = count;
+    }
+
+    /// Flips a bit of a file, on the disk and for reads: bit 0 is the lowest of the byte at `offset`. False when the
+    /// file has no such byte.
+    pub fn flip_bit(&self, name: &str, offset: u64, bit: u8) -> bool {
+        let mut shared = self.lock();
+        let Some(inode) = shared.folder.find(name) else { return false };
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        shared.inode(inode).is_some_and(|inode| inode.flip_bit(offset, bit))
     }
 
     /// How many changing operations were asked for so far.
@@ -141,27 +150,36 @@ impl SimDisk {
     pub fn power_on(&self) -> Self {
         let mut shared = self.lock();
         shared.lose_unsynced();
-        shared.is_off = false;
-        shared.fails_at = None;
-        shared.life += 1;
-        let life = shared.life;
-        drop(shared);
-        Self { shared: Arc::clone(&self.shared), life }
+        self.next_life(shared)
+    }
+
+    /// Ends the process that uses the disk: what it has written stays, though a power failure may still take what was
+    /// not synced. Instead of [`SimDisk::power_on`] after [`SimDisk::fail_power_after`]: what failed then was the
+    /// process alone. Returns the handle to go on with.
+    pub fn kill(&self) -> Self {
+        self.next_life(self.lock())
     }
 
     /// A file's bytes as reads see them.
     pub fn bytes_of(&self, name: &str) -> Option<Vec<u8>> {
-        let shared = self.lock();
-        shared.names.get(name).map(|inode| shared.inodes[*inode].bytes.clone())
+        let mut shared = self.lock();
+        let inode = shared.folder.find(name)?;
+        shared.inode(inode).map(|inode| inode.bytes().to_vec())
     }
 
     /// Puts a durable file there, as if it had always been.
     pub fn put(&self, name: &str, bytes: &[u8]) {
         let mut shared = self.lock();
-        let inode = shared.inodes.len();
-        shared.inodes.push(Inode { bytes: bytes.to_vec(), durable: bytes.to_vec(), unsynced: Vec::new() });
-        shared.names.insert(name.to_owned(), inode);
-        shared.durable_names.insert(name.to_owned(), inode);
+        let inode = shared.add(Inode::durable(bytes));
+        shared.folder.put(name, inode);
+    }
+
+    fn next_life(&self, mut shared: MutexGuard<'_, Shared>) -> Self {
+        shared.is_off = false;
+        shared.fails_at = None;
+        shared.life += 1;
+        shared.forget_unreachable();
+        Self { shared: Arc::clone(&self.shared), life: shared.life }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -195,34 +213,43 @@ impl SimDisk {
     }
 }
 
+impl fmt::Debug for SimDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimDisk").field("life", &self.life).finish_non_exhaustive()
+    }
+}
+
 impl Disk for SimDisk {
     type File = SimFile;
-    type Reader = io::Cursor<Vec<u8>>;
+    type Reader = io::Cursor<SimBytes>;
 
     fn path_of(&self, name: &str) -> String {
         format!("sim/{name}")
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.powered()?.names.keys().cloned().collect())
+        Ok(self.powered()?.folder.names().cloned().collect())
     }
 
     fn open(&self, name: &str) -> io::Result<Self::Reader> {
-        let shared = self.powered()?;
+        let mut shared = self.powered()?;
+        if take_one(&mut shared.failing_reads) {
+            return Err(fault(io::ErrorKind::Other, "input/output error in read", name));
+        }
         let inode = shared.find(name)?;
-        Ok(io::Cursor::new(shared.inodes[inode].bytes.clone()))
+        let bytes = shared.inode(inode).map(|inode| inode.bytes().clone()).unwrap_or_default();
+        Ok(io::Cursor::new(SimBytes(bytes)))
     }
 
     fn create(&mut self, name: &str) -> io::Result<SimFile> {
-        let inode = self.change(|shared| match shared.names.get(name) {
-            Some(&inode) => {
-                shared.inodes[inode].change(Change::SetLen(0));
+        let inode = self.change(|shared| match shared.folder.find(name) {
+            Some(inode) => {
+                shared.change_inode(inode, Change::SetLen(0));
                 Ok(inode)
             }
             None => {
-                let inode = shared.inodes.len();
-                shared.inodes.push(Inode::default());
-                shared.rename(NameChange::Link { name: name.to_owned(), inode });
+                let inode = shared.add(Inode::default());
+                shared.folder.change(NameChange::Link { name: name.to_owned(), inode });
                 Ok(inode)
             }
         })?;
@@ -237,7 +264,7 @@ impl Disk for SimDisk {
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
         self.change(|shared| {
             let inode = shared.find(from)?;
-            shared.rename(NameChange::Rename { from: from.to_owned(), to: to.to_owned(), inode });
+            shared.folder.change(NameChange::Rename { from: from.to_owned(), to: to.to_owned(), inode });
             Ok(())
         })
     }
@@ -245,16 +272,19 @@ impl Disk for SimDisk {
     fn remove(&mut self, name: &str) -> io::Result<()> {
         self.change(|shared| {
             let inode = shared.find(name)?;
-            shared.rename(NameChange::Unlink { name: name.to_owned(), inode });
+            shared.folder.change(NameChange::Unlink { name: name.to_owned(), inode });
             Ok(())
         })
     }
 
     fn sync_dir(&mut self) -> io::Result<()> {
         self.sync(|shared| {
+            if take_one(&mut shared.failing_folder_syncs) {
+                return Err(fault(io::ErrorKind::Other, "input/output error in fsync", ""));
+            }
             if shared.honesty != Honesty::IgnoresFolderSyncs {
-                shared.durable_names.clone_from(&shared.names);
-                shared.unsynced_names.clear();
+                shared.folder.sync();
+                shared.forget_unreachable();
             }
             Ok(())
         })
@@ -266,8 +296,8 @@ impl DiskFile for SimFile {
         let offset = to_usize(offset)?;
         self.disk.change(|shared| {
             let is_full = take_one(&mut shared.failing_writes);
-            let written = if is_full { &bytes[..bytes.len() / 2] } else { bytes };
-            shared.inodes[self.inode].change(Change::Write { offset, bytes: written.to_vec() });
+            let written = if is_full { &bytes[..shared.rng.usize(0..=bytes.len())] } else { bytes };
+            shared.change_inode(self.inode, Change::Write { offset, bytes: written.to_vec() });
             if is_full { Err(fault(io::ErrorKind::StorageFull, "no space left", &self.name)) } else { Ok(()) }
         })
     }
@@ -275,7 +305,7 @@ impl DiskFile for SimFile {
     fn set_len(&mut self, len: u64) -> io::Result<()> {
         let len = to_usize(len)?;
         self.disk.change(|shared| {
-            shared.inodes[self.inode].change(Change::SetLen(len));
+            shared.change_inode(self.inode, Change::SetLen(len));
             Ok(())
         })
     }
@@ -284,137 +314,66 @@ impl DiskFile for SimFile {
         self.disk.sync(|shared| {
             let is_failing = take_one(&mut shared.failing_syncs);
             let honesty = shared.honesty;
-            let inode = &mut shared.inodes[self.inode];
+            let Some(inode) = shared.inode(self.inode) else { return Ok(()) };
             if is_failing {
-                inode.unsynced.clear();
+                inode.fail_sync();
                 return Err(fault(io::ErrorKind::Other, "input/output error in fsync", &self.name));
             }
             if honesty != Honesty::IgnoresFileSyncs {
-                for change in inode.unsynced.drain(..) {
-                    change.apply(&mut inode.durable);
-                }
+                inode.sync();
             }
             Ok(())
         })
     }
 }
 
+impl AsRef<[u8]> for SimBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl Shared {
-    fn find(&self, name: &str) -> io::Result<usize> {
-        self.names.get(name).copied().ok_or_else(|| fault(io::ErrorKind::NotFound, "no such file", name))
+    fn find(&self, name: &str) -> io::Result<u64> {
+        self.folder.find(name).ok_or_else(|| fault(io::ErrorKind::NotFound, "no such file", name))
     }
 
-    fn rename(&mut self, change: NameChange) {
-        change.apply(&mut self.names);
-        self.unsynced_names.push(change);
+    /// A file, unless its last name is gone for good.
+    fn inode(&mut self, inode: u64) -> Option<&mut Inode> {
+        self.inodes.get_mut(&inode)
+    }
+
+    fn change_inode(&mut self, inode: u64, change: Change) {
+        if let Some(inode) = self.inode(inode) {
+            inode.change(change);
+        }
+    }
+
+    fn add(&mut self, inode: Inode) -> u64 {
+        self.next_inode += 1;
+        self.inodes.insert(self.next_inode, inode);
+        self.next_inode
     }
 
     fn lose_unsynced(&mut self) {
-        for inode in &mut self.inodes {
+        for inode in self.inodes.values_mut() {
             inode.lose_unsynced(&mut self.rng);
         }
-        let changes = std::mem::take(&mut self.unsynced_names);
-        let kept = match self.rng.u8(0..4) {
-            0 => 0,
-            1 => changes.len(),
-            _ => self.rng.usize(0..=changes.len()),
-        };
-        let is_subset = self.rng.bool();
-        for (index, change) in changes.iter().enumerate() {
-            if if is_subset { self.rng.usize(0..=changes.len()) < kept } else { index < kept } {
-                change.apply(&mut self.durable_names);
-            }
-        }
-        self.names = self.durable_names.clone();
-    }
-}
-
-impl Inode {
-    fn change(&mut self, change: Change) {
-        change.apply(&mut self.bytes);
-        self.unsynced.push(change);
+        self.folder.lose_unsynced(&mut self.rng);
     }
 
-    fn lose_unsynced(&mut self, rng: &mut Rng) {
-        let changes = std::mem::take(&mut self.unsynced);
-        match rng.u8(0..6) {
-            0 => {}
-            1 => changes.iter().for_each(|change| change.apply(&mut self.durable)),
-            2 | 3 => self.keep_torn_prefix(&changes, rng),
-            _ => self.keep_sectors(&changes, rng),
-        }
-        self.bytes = self.durable.clone();
-    }
-
-    fn keep_torn_prefix(&mut self, changes: &[Change], rng: &mut Rng) {
-        let whole = rng.usize(0..=changes.len());
-        changes[..whole].iter().for_each(|change| change.apply(&mut self.durable));
-        if let Some(Change::Write { offset, bytes }) = changes.get(whole) {
-            let torn = bytes[..rng.usize(0..=bytes.len())].to_vec();
-            Change::Write { offset: *offset, bytes: torn }.apply(&mut self.durable);
-        }
-    }
-
-    /// Each sector has its own time at which it last reached the disk; so has the length.
-    fn keep_sectors(&mut self, changes: &[Change], rng: &mut Rng) {
-        let mut versions = vec![self.durable.clone()];
-        for change in changes {
-            let mut next = versions.last().cloned().unwrap_or_default();
-            change.apply(&mut next);
-            versions.push(next);
-        }
-        let len = versions[rng.usize(0..versions.len())].len();
-        self.durable = vec![0; len];
-        for (index, sector) in self.durable.chunks_mut(SECTOR_BYTES).enumerate() {
-            let version = &versions[rng.usize(0..versions.len())];
-            let start = (index * SECTOR_BYTES).min(version.len());
-            let end = (start + sector.len()).min(version.len());
-            sector[..end - start].copy_from_slice(&version[start..end]);
-        }
-    }
-}
-
-impl Change {
-    fn apply(&self, file: &mut Vec<u8>) {
-        match self {
-            Self::Write { bytes, .. } if bytes.is_empty() => {}
-            Self::Write { offset, bytes } => {
-                let end = offset + bytes.len();
-                if file.len() < end {
-                    file.resize(end, 0);
-                }
-                file[*offset..end].copy_from_slice(bytes);
-            }
-            Self::SetLen(len) => file.resize(*len, 0),
-        }
-    }
-}
-
-impl NameChange {
-    /// Takes effect only as far as earlier changes, some of which may be lost, left it a meaning.
-    fn apply(&self, names: &mut BTreeMap<String, usize>) {
-        match self {
-            Self::Link { name, inode } => {
-                names.insert(name.clone(), *inode);
-            }
-            Self::Rename { from, to, inode } => {
-                if names.get(from) == Some(inode) {
-                    names.remove(from);
-                }
-                names.insert(to.clone(), *inode);
-            }
-            Self::Unlink { name, inode } => {
-                if names.get(name) == Some(inode) {
-                    names.remove(name);
-                }
-            }
-        }
+    /// What no name leads to can only be reached through a file that is still open; nobody reads it again.
+    fn forget_unreachable(&mut self) {
+        let reachable = self.folder.reachable();
+        self.inodes.retain(|inode, _| reachable.contains(inode));
     }
 }
 
 fn take_one(count: &mut u32) -> bool {
     let is_there = *count > 0;
-    *count -= u32::from(is_there);
+    if *count != SimDisk::FOREVER {
+        *count -= u32::from(is_there);
+    }
     is_there
 }
 
@@ -509,5 +468,62 @@ mod tests {
         assert!(disk.sync_dir().is_err());
         assert!(disk.is_off() && disk.list().is_err());
         assert!(disk.power_on().list().is_ok());
+    }
+
+    #[test]
+    fn a_kill_keeps_what_was_written_and_a_power_failure_later_may_take_it() {
+        let mut lost = 0;
+        for seed in 0..50 {
+            let mut disk = SimDisk::new(seed);
+            let mut file = disk.create("a").unwrap();
+            file.put_at(0, b"written").unwrap();
+            let disk = disk.kill();
+            assert_eq!(disk.bytes_of("a").unwrap(), b"written");
+            assert!(file.sync().is_err(), "the process is gone");
+            lost += u32::from(disk.power_on().bytes_of("a").is_none_or(|bytes| bytes != b"written"));
+        }
+        assert!((10..50).contains(&lost), "{lost} lost");
+    }
+
+    #[test]
+    fn faults_come_once_or_for_ever() {
+        let mut disk = SimDisk::new(3);
+        let mut file = disk.create("a").unwrap();
+        disk.fail_folder_syncs(1);
+        assert!(disk.sync_dir().is_err() && disk.sync_dir().is_ok());
+        disk.fail_reads(1);
+        assert!(disk.open("a").is_err() && disk.open("a").is_ok());
+        disk.fail_writes(SimDisk::FOREVER);
+        for _ in 0..10 {
+            let error = file.put_at(0, &[1; 100]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        }
+        disk.fail_writes(0);
+        file.put_at(0, &[1; 100]).unwrap();
+        disk.fail_syncs(SimDisk::FOREVER);
+        assert!(file.sync().is_err() && file.sync().is_err());
+        disk.fail_syncs(0);
+        assert!(file.sync().is_ok());
+    }
+
+    #[test]
+    fn a_flipped_bit_is_there_for_reads_and_after_a_power_failure() {
+        let disk = SimDisk::new(0);
+        disk.put("a", b"abc");
+        assert!(disk.flip_bit("a", 1, 0));
+        assert!(!disk.flip_bit("a", 3, 0) && !disk.flip_bit("b", 0, 0));
+        assert_eq!(disk.bytes_of("a").unwrap(), b"acc");
+        assert_eq!(disk.power_on().bytes_of("a").unwrap(), b"acc");
+    }
+
+    #[test]
+    fn files_without_a_name_take_no_room() {
+        let mut disk = SimDisk::new(0);
+        for _ in 0..100 {
+            disk.create("a").unwrap().put_at(0, b"x").unwrap();
+            disk.rename("a", "b").unwrap();
+            disk.sync_dir().unwrap();
+        }
+        assert_eq!(disk.lock().inodes.len(), 1);
     }
 }

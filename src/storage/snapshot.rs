@@ -19,11 +19,22 @@ use std::io::{self, Read, Seek, SeekFrom};
 use simd_adler32::Adler32;
 
 use super::StorageError;
-use super::disk::{Disk, DiskFile};
-use super::file_name::{snapshot_name, temporary};
+use super::disk::{Disk, DiskFile, sync_folder};
+use super::file_name::{Compression, snapshot_name, temporary};
 use crate::codec::{CodecError, Reader, WriteJute};
 use crate::id::Zxid;
 use crate::tree::Tree;
+
+/// A snapshot that this process has read or written, so that it is known to be good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct KnownSnapshot {
+    /// The last txn that it holds wholly.
+    pub(super) zxid: Zxid,
+    /// The last txn that it may hold parts of.
+    pub(super) fuzzy_to: Zxid,
+    /// The size of its file.
+    pub(super) bytes: u64,
+}
 
 /// A snapshot that is being written.
 pub(super) struct SnapshotWriter<F> {
@@ -65,12 +76,33 @@ impl<F: DiskFile> SnapshotWriter<F> {
         Ok(())
     }
 
-    /// Seals the file and gives it its name. Returns the snapshot's zxid.
+    /// The snapshot's last txn.
+    pub(super) const fn zxid(&self) -> Zxid {
+        self.zxid
+    }
+
+    /// Gives the snapshot up.
+    pub(super) fn discard<D: Disk<File = F>>(self, disk: &mut D) -> Result<(), StorageError> {
+        Ok(disk.remove(&temporary(&snapshot_name(self.zxid)))?)
+    }
+
+    /// Seals the file and gives it its name.
     pub(super) fn finish<D: Disk<File = F>>(
+        self,
+        disk: &mut D,
+        digest: (Zxid, u64),
+    ) -> Result<KnownSnapshot, StorageError> {
+        let name = snapshot_name(self.zxid);
+        self.finish_as(disk, digest, &name)
+    }
+
+    /// As [`SnapshotWriter::finish`], with a name of its own.
+    pub(super) fn finish_as<D: Disk<File = F>>(
         mut self,
         disk: &mut D,
         digest: (Zxid, u64),
-    ) -> Result<Zxid, StorageError> {
+        name: &str,
+    ) -> Result<KnownSnapshot, StorageError> {
         self.seal()?;
         let mut trailer = Vec::with_capacity(DIGEST_BYTES);
         trailer.put_long(digest.0.raw());
@@ -79,10 +111,9 @@ impl<F: DiskFile> SnapshotWriter<F> {
         self.write(&trailer)?;
         self.seal()?;
         self.file.sync()?;
-        let name = snapshot_name(self.zxid);
-        disk.rename(&temporary(&name), &name)?;
-        disk.sync_dir()?;
-        Ok(self.zxid)
+        disk.rename(&temporary(&snapshot_name(self.zxid)), name)?;
+        sync_folder(disk)?;
+        Ok(KnownSnapshot { zxid: self.zxid, fuzzy_to: self.zxid.max(digest.0), bytes: self.position })
     }
 
     fn seal(&mut self) -> Result<(), StorageError> {
@@ -110,8 +141,44 @@ pub(super) enum SnapshotDamage {
     DigestVersion(i32),
 }
 
-/// Reads a snapshot that is named for `zxid`, and checks all its seals.
-pub(super) fn decode(bytes: &[u8], zxid: Zxid) -> Result<Tree, SnapshotDamage> {
+/// Refuses a compressed snapshot, with a remedy.
+pub(super) fn refuse_compressed<D: Disk>(
+    disk: &D,
+    name: &str,
+    compression: Compression,
+) -> Result<(), StorageError> {
+    let remedy = match compression {
+        Compression::None => return Ok(()),
+        Compression::Gzip => {
+            "unpack it with gunzip, or let Apache ZooKeeper write one more snapshot with \
+             snapshot.compression.method unset"
+        }
+        Compression::Snappy => {
+            "let Apache ZooKeeper write one more snapshot with snapshot.compression.method unset"
+        }
+    };
+    Err(StorageError::Compressed { file: disk.path_of(name), remedy })
+}
+
+/// As [`read`], for a file that must be named as a snapshot.
+pub(super) fn read_named<D: Disk>(disk: &D, name: &str, zxid: Zxid) -> Result<(Tree, KnownSnapshot), String> {
+    if name != snapshot_name(zxid) {
+        return Err("its name is not spelled as a snapshot's".to_owned());
+    }
+    read(disk, name, zxid)
+}
+
+/// Reads a snapshot from the disk, and checks all its seals; the reason when it cannot be used.
+pub(super) fn read<D: Disk>(disk: &D, name: &str, zxid: Zxid) -> Result<(Tree, KnownSnapshot), String> {
+    let mut bytes = Vec::new();
+    disk.open(name).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(|error| error.to_string())?;
+    let (tree, fuzzy_to) = decode(&bytes, zxid).map_err(|damage| damage.to_string())?;
+    Ok((tree, KnownSnapshot { zxid, fuzzy_to, bytes: bytes.len() as u64 }))
+}
+
+/// Reads a snapshot that is named for `zxid`, and checks all its seals. Returns with it the last txn that it may
+/// hold parts of, as far as it tells.
+fn decode(bytes: &[u8], zxid: Zxid) -> Result<(Tree, Zxid), SnapshotDamage> {
     // The dbid is not looked at, as in Apache.
     if !bytes.starts_with(&HEADER[..8]) || bytes.len() < HEADER.len() {
         return Err(SnapshotDamage::Header);
@@ -121,8 +188,9 @@ pub(super) fn decode(bytes: &[u8], zxid: Zxid) -> Result<Tree, SnapshotDamage> {
         Tree::decode_snapshot(&mut reader, zxid).map_err(|error| SnapshotDamage::Body(error.to_string()))?;
     check_seal(bytes, &mut reader, "seal after the body")?;
     // Files of 3.5 end here; those of 3.6 to 3.8 after the digest.
+    let mut fuzzy_to = zxid;
     if !reader.is_empty() {
-        check_digest(&mut reader)?;
+        fuzzy_to = fuzzy_to.max(check_digest(&mut reader)?);
         check_seal(bytes, &mut reader, "seal after the digest")?;
     }
     if !reader.is_empty() {
@@ -130,21 +198,22 @@ pub(super) fn decode(bytes: &[u8], zxid: Zxid) -> Result<Tree, SnapshotDamage> {
         reader.long("last processed zxid").map_err(broken)?;
         check_seal(bytes, &mut reader, "seal after the last processed zxid")?;
     }
-    Ok(tree)
+    Ok((tree, fuzzy_to))
 }
 
-/// The digest belongs to a txn that may lie after the snapshot's own, so it says nothing about the tree as
-/// it was just read; txns carry digests of their own.
-fn check_digest(reader: &mut Reader<'_>) -> Result<(), SnapshotDamage> {
+/// Returns the digest's zxid. It belongs to a txn that may lie after the snapshot's own, so it says nothing about
+/// the tree as it was just read; txns carry digests of their own.
+fn check_digest(reader: &mut Reader<'_>) -> Result<Zxid, SnapshotDamage> {
     let broken = |error| SnapshotDamage::Trailer("digest", error);
-    reader.long("digest zxid").map_err(broken)?;
+    let zxid = reader.long("digest zxid").map_err(broken)?;
     let version = reader.int("digest version").map_err(broken)?;
     match version {
         // As text, in the first releases that had digests.
-        ..DIGEST_VERSION => reader.text("digest").map(drop).map_err(broken),
-        DIGEST_VERSION => reader.long("digest").map(drop).map_err(broken),
-        _ => Err(SnapshotDamage::DigestVersion(version)),
+        ..DIGEST_VERSION => reader.text("digest").map(drop).map_err(broken)?,
+        DIGEST_VERSION => reader.long("digest").map(drop).map_err(broken)?,
+        _ => return Err(SnapshotDamage::DigestVersion(version)),
     }
+    Ok(Zxid::from_raw(zxid))
 }
 
 fn check_seal(bytes: &[u8], reader: &mut Reader<'_>, which: &'static str) -> Result<(), SnapshotDamage> {
@@ -205,7 +274,7 @@ mod tests {
         ) {
             let tree = tree_of(names.iter().map(String::as_str), data.as_deref());
             let bytes = written(&tree, slice);
-            prop_assert_eq!(decode(&bytes, tree.last_zxid()).unwrap(), tree);
+            prop_assert_eq!(decode(&bytes, tree.last_zxid()).unwrap().0, tree);
         }
 
         #[test]
@@ -231,14 +300,14 @@ mod tests {
         let tree = tree_of(["a"], None);
         let of_3_8 = written(&tree, 100);
         let of_3_5 = &of_3_8[..of_3_8.len() - DIGEST_BYTES - SEAL_BYTES];
-        assert_eq!(decode(of_3_5, tree.last_zxid()).unwrap(), tree);
+        assert_eq!(decode(of_3_5, tree.last_zxid()).unwrap().0, tree);
 
         let mut of_3_9 = of_3_8.clone();
         of_3_9.put_long(tree.last_zxid().raw());
         let checksum = simd_adler32::adler32(&of_3_9.as_slice());
         of_3_9.put_long(checksum.into());
         of_3_9.put_text("/");
-        assert_eq!(decode(&of_3_9, tree.last_zxid()).unwrap(), tree);
+        assert_eq!(decode(&of_3_9, tree.last_zxid()).unwrap().0, tree);
 
         for cut in 0..of_3_9.len() {
             let is_whole = [of_3_5.len(), of_3_8.len()].contains(&cut);

@@ -1,54 +1,42 @@
-//! Who votes, recorded with the data: a member that starts with other voters than its data were written with belongs to
-//! another ensemble.
+//! The file that names the members with a vote: their ids in decimal, with spaces between, in one line.
 //!
-//! Text: the voters' ids, separated by spaces, and a line end. Apache ZooKeeper leaves the file alone.
+//! It is ours alone: Apache ZooKeeper has no file of that name and leaves it be.
 
 use std::collections::BTreeSet;
-use std::io::Read;
 
+use super::StorageError;
 use super::disk::Disk;
 use super::file_name::VOTERS;
-use super::{Storage, StorageError, epoch};
+use super::text_file;
 use crate::id::ServerId;
 
-impl<D: Disk> Storage<D> {
-    /// The voters that were last recorded.
-    ///
-    /// # Errors
-    ///
-    /// When the record cannot be read.
-    pub fn recorded_voters(&self) -> Result<Option<BTreeSet<ServerId>>, StorageError> {
-        if !self.disk.list()?.iter().any(|name| name == VOTERS) {
-            return Ok(None);
-        }
-        let mut bytes = Vec::new();
-        self.disk.open(VOTERS)?.take(TEXT_BYTES_MAX).read_to_end(&mut bytes)?;
-        let text = String::from_utf8_lossy(&bytes);
-        let ids: Option<BTreeSet<_>> =
-            text.split_whitespace().map(|id| id.parse().ok().and_then(ServerId::new)).collect();
-        match ids.filter(|ids| !ids.is_empty()) {
-            Some(ids) => Ok(Some(ids)),
-            None => {
-                let file = self.disk.path_of(VOTERS);
-                Err(StorageError::BadVoters { file, text: text.into_owned() })
-            }
-        }
-    }
-
-    /// Records the voters, durably.
-    ///
-    /// # Errors
-    ///
-    /// As [`Storage::append`].
-    pub fn record_voters(&mut self, voters: &BTreeSet<ServerId>) -> Result<(), StorageError> {
-        let ids: Vec<_> = voters.iter().map(ToString::to_string).collect();
-        let text = format!("{}\n", ids.join(" "));
-        self.attempt(|storage| epoch::replace(&mut storage.disk, VOTERS, text.as_bytes()))
+/// Reads the voters, `None` when there is no file.
+pub(super) fn read<D: Disk>(disk: &D) -> Result<Option<BTreeSet<ServerId>>, StorageError> {
+    let Some(text) = text_file::read(disk, VOTERS)? else { return Ok(None) };
+    match parse(&text) {
+        Some(voters) => Ok(Some(voters)),
+        None => Err(StorageError::BadVoters { file: disk.path_of(VOTERS), text }),
     }
 }
 
-/// More than all ids that there are take.
-const TEXT_BYTES_MAX: u64 = 2048;
+/// Replaces the voters, durably and in one step.
+pub(super) fn write<D: Disk>(disk: &mut D, voters: &BTreeSet<ServerId>) -> Result<(), StorageError> {
+    let ids: Vec<_> = voters.iter().map(ToString::to_string).collect();
+    text_file::replace(disk, VOTERS, &format!("{}\n", ids.join(" ")))
+}
+
+/// Some server at least, and none twice.
+fn parse(text: &str) -> Option<BTreeSet<ServerId>> {
+    let mut voters = BTreeSet::new();
+    for id in text.split_ascii_whitespace() {
+        let is_number = id.bytes().all(|byte| byte.is_ascii_digit());
+        let id = id.parse().ok().filter(|_| is_number).and_then(ServerId::new)?;
+        if !voters.insert(id) {
+            return None;
+        }
+    }
+    (!voters.is_empty()).then_some(voters)
+}
 
 #[cfg(test)]
 mod tests {
@@ -56,21 +44,22 @@ mod tests {
     use crate::storage::sim_disk::SimDisk;
 
     #[test]
-    fn voters_are_found_again_and_garbage_is_refused() {
-        let disk = SimDisk::new(0);
-        let (mut storage, _) = Storage::open(disk.clone()).unwrap();
-        assert_eq!(storage.recorded_voters().unwrap(), None);
-        let voters: BTreeSet<_> = [1, 2, 254].into_iter().filter_map(ServerId::new).collect();
-        storage.record_voters(&voters).unwrap();
-        assert_eq!(disk.bytes_of("voters").unwrap(), b"1 2 254\n");
-        let (storage, _) = Storage::open(disk.power_on()).unwrap();
-        assert_eq!(storage.recorded_voters().unwrap(), Some(voters));
-        for text in ["", "0", "1 255", "1,2", "one"] {
+    fn voters_are_one_line_and_read_back() {
+        let mut disk = SimDisk::new(0);
+        assert_eq!(read(&disk).unwrap(), None);
+        let voters: BTreeSet<_> = [3, 1, 254].into_iter().filter_map(ServerId::new).collect();
+        write(&mut disk, &voters).unwrap();
+        assert_eq!(disk.power_on().bytes_of("voters").unwrap(), b"1 3 254\n");
+        assert_eq!(read(&disk.power_on()).unwrap(), Some(voters));
+    }
+
+    #[test]
+    fn what_is_no_list_of_ids_is_refused_with_the_file_named() {
+        for text in ["", "\n", "0", "255", "1 1", "1,2", "1 +2", "one"] {
             let disk = SimDisk::new(0);
-            let (storage, _) = Storage::open(disk.clone()).unwrap();
-            disk.put("voters", text.as_bytes());
-            let error = storage.recorded_voters().unwrap_err().to_string();
-            assert!(error.contains("sim/voters"), "{error}");
+            disk.put(VOTERS, text.as_bytes());
+            let error = read(&disk).unwrap_err().to_string();
+            assert!(error.contains("sim/voters") && error.contains(r#""1 2 3""#), "{error}");
         }
     }
 }

@@ -1,0 +1,146 @@
+//! Reading a part of the history back from the logs, for a member that lacks it.
+
+use bytes::Bytes;
+use tracing::warn;
+
+use super::StorageError;
+use super::disk::Disk;
+use super::file_name::log_name;
+use super::files::Files;
+use super::log_reader::LogReader;
+use crate::id::Zxid;
+use crate::zab::{Entry, continues};
+
+/// Which part of the history is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LogRange {
+    /// The txn right before it.
+    pub(super) after: Zxid,
+    /// Whether the logs are known to start right behind that one, even if they have no record of it.
+    pub(super) is_base: bool,
+    /// The last txn of it.
+    pub(super) to: Zxid,
+    /// The most bytes of payload that it may have.
+    pub(super) bytes_max: u64,
+}
+
+/// Reads the entries in a range; `None` when the logs do not show where it starts, or when it is too large.
+pub(super) fn read<D: Disk>(disk: &D, range: LogRange) -> Result<Option<Vec<Entry>>, StorageError> {
+    let LogRange { after, is_base, to, bytes_max } = range;
+    let files = Files::list(disk)?;
+    let mut last = is_base.then_some(after);
+    let mut bytes_left = bytes_max;
+    let mut entries = Vec::new();
+    for first in files.logs_after(after) {
+        let mut reader = LogReader::new(disk.open(&log_name(*first))?);
+        while let Some(record) = reader.next()? {
+            let zxid = record.zxid;
+            if zxid <= after {
+                last = last.or((zxid == after).then_some(zxid));
+                continue;
+            }
+            let is_seamless = last.is_some_and(|last| continues(last, zxid));
+            let left = bytes_left.checked_sub(record.payload.len() as u64);
+            let (true, Some(left)) = (is_seamless, left) else { return Ok(None) };
+            bytes_left = left;
+            last = Some(zxid);
+            entries.push(Entry { zxid, payload: Bytes::copy_from_slice(record.payload) });
+        }
+    }
+    if last.is_some_and(|last| last != to) {
+        // Whoever asked gets a snapshot instead; the next start tells what is wrong here.
+        warn!(%after, ?last, expected = %to, "the log cannot be read to its end");
+        return Ok(None);
+    }
+    Ok(last.map(|_| entries))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Storage;
+    use crate::storage::sample::{append, body_of, entry, open, snapshot, tree_of, zxid, zxids};
+    use crate::storage::sim_disk::SimDisk;
+
+    #[test]
+    fn what_follows_a_record_or_the_base_is_read_to_the_end_unsynced_or_not() {
+        let disk = SimDisk::new(0);
+        let mut storage = open(&disk).unwrap().0;
+        append(&mut storage, 1, 1..=3);
+        storage.roll().unwrap();
+        append(&mut storage, 3, 1..=2);
+        storage.append(&entry(zxid(3, 3))).unwrap();
+        let all = [zxids(1, 1..=3), zxids(3, 1..=3)].concat();
+        assert_eq!(read(&mut storage, Zxid::ZERO), Some(all.clone()));
+        for (index, after) in all.iter().enumerate() {
+            assert_eq!(read(&mut storage, *after).as_deref(), Some(&all[index + 1..]));
+        }
+        for unknown in [zxid(1, 0), zxid(1, 4), zxid(2, 0), zxid(2, 1), zxid(3, 0), zxid(3, 4)] {
+            assert_eq!(read(&mut storage, unknown), None, "{unknown}");
+        }
+        // The open log goes on as before.
+        append(&mut storage, 3, 4..=4);
+        assert_eq!(read(&mut storage, zxid(3, 2)), Some(zxids(3, 3..=4)));
+        assert_eq!(open(&disk.power_on()).unwrap().1.last_zxid(), zxid(3, 4));
+    }
+
+    #[test]
+    fn a_payload_is_what_was_appended() {
+        let mut storage = open(&SimDisk::new(0)).unwrap().0;
+        append(&mut storage, 1, 1..=2);
+        assert_eq!(storage.read_log(zxid(1, 1), 1_000).unwrap(), Some(vec![entry(zxid(1, 2))]));
+    }
+
+    #[test]
+    fn too_much_is_not_read() {
+        let mut storage = open(&SimDisk::new(0)).unwrap().0;
+        append(&mut storage, 1, 1..=4);
+        let bytes = entry(zxid(1, 1)).payload.len() as u64;
+        assert!(storage.read_log(zxid(1, 1), 3 * bytes).unwrap().is_some());
+        assert!(storage.read_log(zxid(1, 1), 3 * bytes - 1).unwrap().is_none());
+    }
+
+    #[test]
+    fn where_the_logs_start_is_only_known_of_what_this_process_found_or_installed() {
+        let disk = SimDisk::new(0);
+        let mut storage = open(&disk).unwrap().0;
+        append(&mut storage, 1, 1..=4);
+        snapshot(&mut storage, zxid(1, 4), &tree_of(zxids(1, 1..=4)), zxid(1, 4));
+        append(&mut storage, 2, 1..=2);
+        assert_eq!(read(&mut storage, Zxid::ZERO).map(|read| read.len()), Some(6));
+        storage.purge(1).unwrap();
+        assert_eq!(read(&mut storage, Zxid::ZERO), None, "they were purged");
+        assert_eq!(read(&mut storage, zxid(1, 4)), Some(zxids(2, 1..=2)));
+
+        storage.install_snapshot(zxid(2, 7), &body_of(&tree_of(zxids(2, 1..=7)))).unwrap();
+        assert_eq!(read(&mut storage, zxid(2, 7)), Some(Vec::new()));
+        append(&mut storage, 3, 1..=1);
+        for unknown in [Zxid::ZERO, zxid(1, 4), zxid(2, 6), zxid(3, 0)] {
+            assert_eq!(read(&mut storage, unknown), None, "{unknown}");
+        }
+        let mut storage = open(&disk).unwrap().0;
+        assert_eq!(read(&mut storage, zxid(2, 7)), Some(zxids(3, 1..=1)));
+        storage.truncate(zxid(2, 7)).unwrap();
+        assert_eq!(read(&mut storage, zxid(2, 7)), Some(Vec::new()));
+    }
+
+    #[test]
+    fn a_record_that_has_rotted_ends_no_history_early() {
+        let disk = SimDisk::new(0);
+        let mut storage = open(&disk).unwrap().0;
+        append(&mut storage, 1, 1..=4);
+        storage.roll().unwrap();
+        let mut bytes = disk.bytes_of("log.100000001").unwrap();
+        for at in [100, bytes.len() - 5] {
+            bytes[at] ^= 1;
+            disk.put("log.100000001", &bytes);
+            assert_eq!(read(&mut storage, zxid(1, 1)), None);
+            bytes[at] ^= 1;
+        }
+    }
+
+    fn read(storage: &mut Storage<SimDisk>, after: Zxid) -> Option<Vec<Zxid>> {
+        let entries = storage.read_log(after, 1_000_000).unwrap()?;
+        Some(entries.iter().map(|entry| entry.zxid).collect())
+    }
+}
