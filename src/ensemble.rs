@@ -35,7 +35,7 @@ pub use error::MemberError;
 pub use four_letter::FourLetterWord;
 pub use member::Member;
 pub use members::{HostPort, MemberAddress, MemberRole, Members, MembersError};
-pub use members_config::{MemberEntry, QuorumKeys, RoleKey};
+pub use members_config::{ClientAuthKey, MemberEntry, PeerTlsKeys, QuorumKeys, RoleKey};
 pub use metrics::observe_member;
 pub use peers::PeerListeners;
 pub use settings::{MemberSettings, PeersSettings};

@@ -15,6 +15,7 @@ pub mod shutdown;
 pub mod sidecar;
 pub mod storage;
 pub mod telemetry;
+pub mod tls;
 pub mod tree;
 pub mod wire;
 pub mod zab;

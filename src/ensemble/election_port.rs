@@ -27,12 +27,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::dial::dial;
+use super::dial::{Socket, dial, receive};
 use super::members::{HostPort, Members};
 use super::peers::PeerEvent;
 use crate::clock;
 use crate::codec::WriteJute;
 use crate::id::ServerId;
+use crate::tls::Tls;
 use crate::zab::Notification;
 
 /// The port, as the driver uses it.
@@ -48,6 +49,7 @@ pub(super) struct ElectionShell {
     pub(super) members: Arc<Members>,
     /// How long it may take to connect, and to say who one is.
     pub(super) timeout: Duration,
+    pub(super) tls: Option<Arc<Tls>>,
     pub(super) events: mpsc::Sender<PeerEvent>,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
@@ -78,10 +80,9 @@ impl Outbox {
 }
 
 /// What the acceptor hands to the keeper of a member's connection.
-#[derive(Debug)]
 enum Call {
     /// The member has connected.
-    Socket(TcpStream),
+    Socket(Box<dyn Socket>),
     /// The member asks to be called.
     Please,
 }
@@ -172,8 +173,8 @@ async fn accept(listener: TcpListener, keepers: Keepers, shell: Arc<ElectionShel
 }
 
 /// Hears who has connected.
-async fn greet(mut socket: TcpStream, shell: &ElectionShell) -> io::Result<(ServerId, Call)> {
-    let _ = socket.set_nodelay(true);
+async fn greet(socket: TcpStream, shell: &ElectionShell) -> io::Result<(ServerId, Call)> {
+    let mut socket = receive(socket, shell.tls.as_deref()).await?;
     let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
     let first = socket.read_i64().await?;
     let id = match first {
@@ -206,7 +207,6 @@ async fn greet(mut socket: TcpStream, shell: &ElectionShell) -> io::Result<(Serv
 }
 
 /// Keeps the connection to one member.
-#[derive(Debug)]
 struct Keeper {
     peer: ServerId,
     address: HostPort,
@@ -262,8 +262,8 @@ impl Keeper {
     }
 
     /// Connects. With the smaller id this only asks the other to call.
-    async fn call(&self) -> Option<TcpStream> {
-        let mut socket = match dial(&self.address, self.shell.timeout).await {
+    async fn call(&self) -> Option<Box<dyn Socket>> {
+        let mut socket = match dial(&self.address, self.shell.timeout, self.shell.tls.as_deref()).await {
             Ok(socket) => socket,
             Err(error) => {
                 debug!(peer = %self.peer, %error, "cannot connect to the election port");
@@ -276,13 +276,19 @@ impl Keeper {
         hello.put_long(self.shell.me.get().into());
         hello.put_text(&own.to_string());
         socket.write_all(&hello).await.ok()?;
-        (self.shell.me > self.peer).then_some(socket)
+        socket.flush().await.ok()?;
+        if self.shell.me < self.peer {
+            // With TLS the other would take an end without a word for an attack.
+            let _ = socket.shutdown().await;
+            return None;
+        }
+        Some(socket)
     }
 
     /// Exchanges messages until the connection ends, or another takes its place.
-    async fn converse(&mut self, socket: TcpStream) -> Option<Call> {
+    async fn converse(&mut self, socket: Box<dyn Socket>) -> Option<Call> {
         let since = clock::now();
-        let (mut reading, mut writing) = socket.into_split();
+        let (mut reading, mut writing) = tokio::io::split(socket);
         let (outbox, events, peer) = (self.outbox.clone(), self.shell.events.clone(), self.peer);
         let reader = async {
             let mut buffer = BytesMut::new();
@@ -319,6 +325,7 @@ impl Keeper {
                 let mut frame = Vec::with_capacity(4 + message.len());
                 frame.put_buffer(Some(&message));
                 writing.write_all(&frame).await?;
+                writing.flush().await?;
             }
         };
         tokio::select! {

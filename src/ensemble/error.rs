@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::id::ServerId;
 use crate::storage::StorageError;
+use crate::tls::TlsError;
 
 /// Why a member cannot start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +14,9 @@ pub enum MemberError {
     /// The data directory cannot be used, or a write failed.
     #[error("storage failed")]
     Storage(#[from] StorageError),
+    /// There is no TLS between members with these files.
+    #[error("TLS between members cannot be used")]
+    Tls(#[from] TlsError),
     /// The log thread is gone.
     #[error("the log thread ended")]
     LogEnded,

@@ -19,11 +19,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::dial::dial;
+use super::dial::{dial, receive};
 use super::members::Members;
 use super::peers::PeerEvent;
 use crate::codec::Reader;
 use crate::id::{ServerId, Zxid};
+use crate::tls::Tls;
 use crate::tree::SnapshotScanner;
 use crate::zab::{LinkId, Packet, SNAPSHOT_END, split_packet};
 
@@ -33,6 +34,7 @@ pub(super) struct LinkShell {
     pub(super) members: Arc<Members>,
     /// How long it may take to connect, and to say who one is.
     pub(super) timeout: Duration,
+    pub(super) tls: Option<Arc<Tls>>,
     pub(super) events: mpsc::Sender<PeerEvent>,
     pub(super) stop: CancellationToken,
     pub(super) tasks: TaskTracker,
@@ -107,10 +109,18 @@ pub(super) async fn accept(listener: TcpListener, shell: Arc<LinkShell>) {
             warn!(%address, max = ACCEPTED_MAX, "too many connections on the quorum port; closing a new one");
             continue;
         };
-        let _ = socket.set_nodelay(true);
-        let (link, task) = open(&shell, socket, Side::Leader);
         let shell_of_task = shell.clone();
         shell.tasks.spawn(async move {
+            let received = tokio::select! {
+                () = shell_of_task.stop.cancelled() => return,
+                received = tokio::time::timeout(shell_of_task.timeout, receive(socket, shell_of_task.tls.as_deref())) => received,
+            };
+            let socket = match received {
+                Ok(Ok(socket)) => socket,
+                Ok(Err(error)) => return warn!(%address, %error, "refusing a connection on the quorum port"),
+                Err(_late) => return debug!(%address, "a connection on the quorum port said nothing"),
+            };
+            let (link, task) = open(&shell_of_task, socket, Side::Leader);
             debug!(link = link.id.0, %address, "a learner has connected");
             if shell_of_task.events.send(PeerEvent::Accepted(link.id, link.outbox)).await.is_ok() {
                 task.await;
@@ -128,7 +138,7 @@ pub(super) fn connect(shell: &Arc<LinkShell>, attempt: u64, server: ServerId) {
         let dialled = match shell.members.get(server) {
             Some(member) => tokio::select! {
                 () = shell.stop.cancelled() => return,
-                dialled = dial(&member.quorum, shell.timeout) => dialled,
+                dialled = dial(&member.quorum, shell.timeout, shell.tls.as_deref()) => dialled,
             },
             None => Err(io::Error::new(io::ErrorKind::NotFound, "no such member")),
         };

@@ -23,6 +23,7 @@ use super::stats::MemberStats;
 use crate::clock;
 use crate::replica::{ConnectionId, Now, Replica};
 use crate::storage::{Disk, FileDisk, Storage};
+use crate::tls::Tls;
 
 /// A running member.
 #[derive(Debug)]
@@ -69,8 +70,12 @@ impl Member {
         let (events, connections) = mpsc::channel(EVENTS_MAX);
         let (is_serving, mut serving) = watch::channel(false);
         let stop = CancellationToken::new();
+        let tls = settings.peers.as_ref().and_then(|peers| peers.tls.clone());
+        let tls = tls.map(Tls::load).transpose()?.map(Arc::new);
         let peers = match (&settings.peers, peers) {
-            (Some(others), Some(listeners)) => Peers::start(settings.server_id, others, listeners, &stop),
+            (Some(others), Some(listeners)) => {
+                Peers::start(settings.server_id, others, listeners, tls, &stop)
+            }
             (None, _) | (_, None) => Peers::none(),
         };
         let is_alone = settings.peers.is_none();

@@ -1,6 +1,7 @@
 //! The members in a settings file, and what they are told about one another.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -8,6 +9,7 @@ use serde::Deserialize;
 use super::{HostPort, MemberAddress, MemberRole, Members, PeersSettings};
 use crate::config::{Mistake, Scalar};
 use crate::id::ServerId;
+use crate::tls::{ClientAuth, TlsFiles};
 
 /// One member, as the others find it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -42,6 +44,37 @@ pub enum RoleKey {
     Observer,
 }
 
+/// TLS between members.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerTlsKeys {
+    /// This member's certificate, with the chain behind it, in PEM.
+    pub cert: PathBuf,
+    /// Its key, in PEM; the same file if it is in there.
+    pub key: PathBuf,
+    /// The authorities that the others' certificates may be signed by, in PEM.
+    pub ca: PathBuf,
+    /// Whether a member that connects must have a certificate: `need`, `want` or `none`. Default `need`.
+    #[serde(default)]
+    pub client_auth: ClientAuthKey,
+    /// Whether a member's certificate must be for the host that it is dialled by. Default true.
+    #[serde(default = "verify_hostname")]
+    pub verify_hostname: bool,
+}
+
+/// Whether whoever connects must have a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientAuthKey {
+    /// It must.
+    #[default]
+    Need,
+    /// It may have none, but a wrong one is refused.
+    Want,
+    /// It is not asked.
+    None,
+}
+
 /// What members are told about one another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -58,6 +91,12 @@ pub struct QuorumKeys {
     pub finalize_wait: Option<Scalar>,
     /// Committed txns kept in memory for learners that lack a few. Default 500.
     pub commit_log_count: Option<usize>,
+    /// TLS between members. Default: none.
+    pub tls: Option<PeerTlsKeys>,
+}
+
+const fn verify_hostname() -> bool {
+    true
 }
 
 const fn quorum_port() -> u16 {
@@ -129,6 +168,22 @@ impl MemberEntry {
     }
 }
 
+impl PeerTlsKeys {
+    fn files(&self) -> TlsFiles {
+        TlsFiles {
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+            ca: self.ca.clone(),
+            client_auth: match self.client_auth {
+                ClientAuthKey::Need => ClientAuth::Need,
+                ClientAuthKey::Want => ClientAuth::Want,
+                ClientAuthKey::None => ClientAuth::None,
+            },
+            verify_hostname: self.verify_hostname,
+        }
+    }
+}
+
 impl QuorumKeys {
     fn apply(&self, settings: &mut PeersSettings, mistakes: &mut Vec<Mistake>) {
         for (path, limit) in [("quorum.init_limit", self.init_limit), ("quorum.sync_limit", self.sync_limit)]
@@ -148,6 +203,7 @@ impl QuorumKeys {
         {
             settings.finalize_wait = wait;
         }
+        settings.tls = self.tls.as_ref().map(PeerTlsKeys::files);
         settings.listen_host.clone_from(&self.listen_host);
         settings.init_limit = self.init_limit.unwrap_or(settings.init_limit);
         settings.sync_limit = self.sync_limit.unwrap_or(settings.sync_limit);

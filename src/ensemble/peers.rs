@@ -18,6 +18,7 @@ use super::members::HostPort;
 use super::settings::PeersSettings;
 use crate::id::{ServerId, Zxid};
 use crate::replica::Input;
+use crate::tls::Tls;
 use crate::zab::{LinkId, Notification, Packet};
 
 /// What happens between members.
@@ -99,6 +100,7 @@ impl Peers {
         me: ServerId,
         settings: &PeersSettings,
         listeners: PeerListeners,
+        tls: Option<Arc<Tls>>,
         stop: &CancellationToken,
     ) -> Self {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
@@ -108,6 +110,7 @@ impl Peers {
             me,
             members: members.clone(),
             timeout: settings.connect_timeout,
+            tls: tls.clone(),
             events: sender.clone(),
             stop: stop.clone(),
             tasks: tasks.clone(),
@@ -115,6 +118,7 @@ impl Peers {
         let shell = Arc::new(LinkShell {
             members,
             timeout: settings.connect_timeout,
+            tls,
             events: sender.clone(),
             stop: stop.clone(),
             tasks: tasks.clone(),

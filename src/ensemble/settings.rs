@@ -8,6 +8,7 @@ use super::four_letter::FourLetterWord;
 use super::members::{MemberRole, Members};
 use crate::id::ServerId;
 use crate::replica::ReplicaSettings;
+use crate::tls::TlsFiles;
 use crate::wire::FRAME_BYTES_MAX;
 use crate::zab::{PeerSettings, Quorum};
 use crate::znode::SessionTimeouts;
@@ -56,6 +57,8 @@ pub struct PeersSettings {
     pub sync_limit: u32,
     /// How long it may take to connect to a member, and for one that connects to say who it is (5 s).
     pub connect_timeout: Duration,
+    /// TLS between members; the same on each (none).
+    pub tls: Option<TlsFiles>,
     /// How long to wait for a better vote from a voter that is connected and has said nothing yet (200 ms).
     pub finalize_wait: Duration,
     /// Committed txns kept in memory for learners that lack a few (500).
@@ -75,6 +78,7 @@ impl PeersSettings {
             init_limit: 10,
             sync_limit: 5,
             connect_timeout: Duration::from_secs(5),
+            tls: None,
             finalize_wait: Duration::from_millis(200),
             commit_log_count: 500,
             force_bootstrap: false,

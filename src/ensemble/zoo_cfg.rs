@@ -21,6 +21,7 @@ use super::{
 use crate::config::{ConfigError, LocatedMistake, Mistake, Position, read};
 use crate::id::ServerId;
 use crate::telemetry::LogSettings;
+use crate::tls::{ClientAuth, TlsFiles};
 use crate::znode::SessionTimeouts;
 
 /// What the file makes of a member, and what to say about it.
@@ -72,10 +73,21 @@ struct Reading {
     commit_log_count: Option<usize>,
     listens_on_all: bool,
     is_standalone_disabled: bool,
+    tls: QuorumTls,
     without_effect: Vec<String>,
     unknown: Vec<String>,
     notes: Vec<String>,
     mistakes: Vec<LocatedMistake>,
+}
+
+/// TLS between members, as far as it was read.
+#[derive(Debug, Default)]
+struct QuorumTls {
+    is_on: bool,
+    key_store: Option<PathBuf>,
+    trust_store: Option<PathBuf>,
+    client_auth: ClientAuth,
+    skips_hostname: bool,
 }
 
 /// Keys that are known and change nothing here: what they tune is not there, or is always so.
@@ -170,6 +182,24 @@ impl Reading {
             }
             "readonlymode.enabled" => self.member.read_only_mode = is_true(value),
             "quorumListenOnAllIPs" => self.listens_on_all = is_true(value),
+            "sslQuorum" => self.tls.is_on = is_true(value),
+            "ssl.quorum.keyStore.location" => self.tls.key_store = Some(PathBuf::from(value)),
+            "ssl.quorum.trustStore.location" => self.tls.trust_store = Some(PathBuf::from(value)),
+            "ssl.quorum.keyStore.type" | "ssl.quorum.trustStore.type" => {
+                if !value.eq_ignore_ascii_case("PEM") {
+                    self.mistake(property, format!("{value:?} is not read here"), "convert the store to PEM, and write PEM");
+                }
+            }
+            "ssl.quorum.keyStore.password" | "ssl.quorum.keyStore.passwordPath" if !value.is_empty() => {
+                self.mistake(property, "a key with a password is not read here", "decrypt it, guard the file, and remove the key");
+            }
+            "ssl.quorum.hostnameVerification" => self.tls.skips_hostname = !is_true(value),
+            "ssl.quorum.clientAuth" => match value.as_str() {
+                "need" | "NEED" => self.tls.client_auth = ClientAuth::Need,
+                "want" | "WANT" => self.tls.client_auth = ClientAuth::Want,
+                "none" | "NONE" => self.tls.client_auth = ClientAuth::None,
+                _ => self.mistake(property, format!("{value:?} is none of them"), "write need, want or none"),
+            },
             "standaloneEnabled" => self.is_standalone_disabled = !is_true(value),
             "4lw.commands.whitelist" => self.take_words(value),
             "DigestAuthenticationProvider.superDigest" => self.notes.push(
@@ -208,11 +238,11 @@ impl Reading {
                 "remove it, and restart members one by one with another list",
             )),
             "reconfigEnabled" => None,
-            "sslQuorum" if is_true(value) => Some((
-                "TLS between members is not offered for this file yet",
-                "use a private network, or config/ensemble.yaml",
+            "portUnification" if is_true(value) => Some((
+                "one port for plain and TLS members is not offered",
+                "switch every member to TLS at once",
             )),
-            "sslQuorum" | "portUnification" => None,
+            "portUnification" => None,
             "secureClientPort" | "secureClientPortAddress" => Some((
                 "TLS for clients is not offered yet: they would be turned away",
                 "remove it, and serve them on clientPort",
@@ -403,11 +433,33 @@ impl Reading {
                 peers.sync_limit = self.sync_limit.unwrap_or(peers.sync_limit);
                 peers.connect_timeout = self.connect_timeout.unwrap_or(peers.connect_timeout);
                 peers.commit_log_count = self.commit_log_count.unwrap_or(peers.commit_log_count);
+                peers.tls = self.plan_tls();
                 peers.listen_host = self.listens_on_all.then(|| "0.0.0.0".to_owned());
                 self.member.peers = Some(peers);
             }
             Err(error) => self.lack("server", error.to_string(), ""),
         }
+    }
+
+    fn plan_tls(&mut self) -> Option<TlsFiles> {
+        let tls = std::mem::take(&mut self.tls);
+        if !tls.is_on {
+            return None;
+        }
+        let (Some(key_store), Some(trust_store)) = (tls.key_store, tls.trust_store) else {
+            let message = "there are no stores to take keys and certificates from";
+            let remedy =
+                "write ssl.quorum.keyStore.location and ssl.quorum.trustStore.location, PEM files both";
+            self.lack("sslQuorum", message, remedy);
+            return None;
+        };
+        Some(TlsFiles {
+            cert: key_store.clone(),
+            key: key_store,
+            ca: trust_store,
+            client_auth: tls.client_auth,
+            verify_hostname: !tls.skips_hostname,
+        })
     }
 
     fn client_addr(&mut self) -> Option<SocketAddr> {

@@ -18,6 +18,7 @@ fn shell(listener: &TcpListener) -> (Arc<LinkShell>, mpsc::Receiver<PeerEvent>) 
     let shell = LinkShell {
         members: Arc::new(members),
         timeout: Duration::from_secs(1),
+        tls: None,
         events,
         stop: CancellationToken::new(),
         tasks: TaskTracker::new(),

@@ -81,7 +81,6 @@ fn dangerous_differences_are_refused_and_every_mistake_is_told_at_once() {
         "zoo.cfg:10:1: weight.1: ",
         "zoo.cfg:11:1: electionAlg: ",
         "zoo.cfg:12:1: leaderServes: ",
-        "zoo.cfg:13:1: sslQuorum: ",
         "zoo.cfg:14:1: secureClientPort: ",
         "zoo.cfg:15:1: snapshot.trust.empty: ",
         "zoo.cfg:16:1: server.0: ",
@@ -106,4 +105,30 @@ fn a_member_must_know_which_one_it_is() {
         assert!(error.contains(expected) && error.contains("write this member's id"), "{error}");
     }
     assert!(read_cfg(text, Some(" 2 \nmore")).is_ok());
+}
+
+#[test]
+fn tls_between_members_takes_pem_stores() {
+    let text = "initLimit=10\nsyncLimit=5\ndataDir=DATA\nclientPort=2181\nserver.1=a:1:2\nserver.2=b:1:2\nsslQuorum=true\n";
+    let error = read_cfg(text, Some("1")).map(drop).unwrap_err();
+    assert!(error.contains("ssl.quorum.keyStore.location"), "{error}");
+    let text = format!(
+        "{text}ssl.quorum.keyStore.location=/k.pem\nssl.quorum.keyStore.type=PEM\nssl.quorum.trustStore.location=/t.pem\n\
+         ssl.quorum.hostnameVerification=false\nssl.quorum.clientAuth=want\n"
+    );
+    let (ZooCfg { plan, .. }, _folder) = read_cfg(&text, Some("1")).unwrap();
+    let expected = TlsFiles {
+        cert: "/k.pem".into(),
+        key: "/k.pem".into(),
+        ca: "/t.pem".into(),
+        client_auth: ClientAuth::Want,
+        verify_hostname: false,
+    };
+    assert_eq!(plan.member.peers.unwrap().tls, Some(expected));
+    let jks = text.replace("PEM", "JKS") + "ssl.quorum.keyStore.password=hush\n";
+    let error = read_cfg(&jks, Some("1")).map(drop).unwrap_err();
+    assert!(
+        error.contains("convert the store to PEM") && error.contains("decrypt it") && !error.contains("hush"),
+        "{error}"
+    );
 }
