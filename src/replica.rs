@@ -70,6 +70,8 @@ pub struct Replica {
     session_ids: SessionIds,
     watches: Watches,
     snapshotting: Snapshotting,
+    /// Up to where the tree may hold parts of what is still to be applied.
+    fuzzy_to: Zxid,
     /// A snapshot that is on its way from the leader.
     incoming: Option<Incoming>,
     counts: ReplicaCounts,
@@ -113,6 +115,9 @@ pub struct ReplicaCounts {
     pub digest_mismatches: u64,
 }
 
+/// Stands for the end of a fuzzy range that is not known yet.
+const UNKNOWN: Zxid = Zxid::from_raw(i64::MAX);
+
 /// The role of a member that has lost its leader.
 fn idle(settings: &ReplicaSettings, now: Now) -> Role {
     let patience = READ_ONLY_AFTER.max(settings.peer.tick);
@@ -128,7 +133,7 @@ const HOLD_TIME: Duration = Duration::from_millis(500);
 impl Replica {
     /// A member over what its storage recovered. It looks for a leader at once.
     pub fn new(settings: ReplicaSettings, recovery: Recovery, now: Now) -> Self {
-        let Recovery { tree, tail, accepted_epoch, current_epoch } = recovery;
+        let Recovery { tree, tail, fuzzy_to, accepted_epoch, current_epoch } = recovery;
         let snapshot = tree.last_zxid();
         let recovery = zab::Recovery { snapshot, tail, accepted_epoch, current_epoch };
         let mut replica = Self {
@@ -142,6 +147,7 @@ impl Replica {
             session_ids: SessionIds::new(settings.peer.server_id, now.unix_ms),
             watches: Watches::default(),
             snapshotting: Snapshotting::new(settings.snapshot_txns, settings.snapshot_bytes),
+            fuzzy_to,
             incoming: None,
             counts: ReplicaCounts::default(),
             outputs: VecDeque::new(),
@@ -313,6 +319,9 @@ impl Replica {
             Event::Led(epoch) => self.on_led(epoch, now),
             Event::Followed { .. } => {
                 self.close_served();
+                if self.fuzzy_to == UNKNOWN {
+                    self.fuzzy_to = self.peer.last_zxid();
+                }
                 self.role = Role::Learning(Learning::default());
                 self.serve_those_who_wait(now);
             }
@@ -382,7 +391,7 @@ impl Replica {
     fn check_digest(&mut self, txn: &Txn) {
         let Some(expected) = txn.digest else { return };
         let found = self.tree.digest();
-        if found == expected {
+        if found == expected || txn.header.zxid < self.fuzzy_to {
             return;
         }
         self.counts.digest_mismatches += 1;
@@ -448,6 +457,8 @@ impl Replica {
         self.tree = incoming.expect("the snapshot was read before the peer heard of it");
         assert_eq!(self.tree.last_zxid(), zxid, "the snapshot is the one that was announced");
         self.snapshotting.cancel();
+        // How far it goes beyond its name is not known before everything behind it is there.
+        self.fuzzy_to = UNKNOWN;
         info!(%zxid, znodes = self.tree.node_count(), "installing the leader's snapshot");
         self.outputs.push_back(Output::InstallSnapshot { zxid, body });
     }
@@ -461,8 +472,9 @@ impl Replica {
     }
 
     fn on_reloaded(&mut self, recovery: Recovery, now: Now) {
-        let Recovery { tree, tail, accepted_epoch, current_epoch } = recovery;
+        let Recovery { tree, tail, fuzzy_to, accepted_epoch, current_epoch } = recovery;
         self.tree = tree;
+        self.fuzzy_to = fuzzy_to;
         let snapshot = self.tree.last_zxid();
         let recovery = zab::Recovery { snapshot, tail, accepted_epoch, current_epoch };
         self.peer.handle(now.monotonic, zab::Input::Reloaded(recovery));

@@ -98,6 +98,35 @@ fn what_is_written_on_top_is_there_the_next_time() {
     assert_eq!(recovered.into_whole_tree(), expected);
 }
 
+#[test]
+fn what_apache_wrote_is_read_back_and_cut_back() {
+    let folder = copy().unwrap();
+    let (mut storage, recovered) = open(folder.path()).unwrap();
+    let zxids = |from: i64, to: i64| (from..=to).map(Zxid::from_raw).collect::<Vec<_>>();
+    let read = |storage: &mut Storage<FileDisk>, after| {
+        let entries = storage.read_log(Zxid::from_raw(after), 1 << 20).unwrap();
+        entries.map(|entries| entries.iter().map(|entry| entry.zxid).collect::<Vec<_>>())
+    };
+    assert_eq!(read(&mut storage, 0x12), Some(zxids(0x13, 0x23)), "over two files");
+    assert_eq!(read(&mut storage, 0x19), Some(zxids(0x1a, 0x23)));
+    let snapshot = fs::metadata(file(folder.path(), "snapshot.19")).unwrap().len();
+    assert_eq!(storage.newest_snapshot_bytes(), snapshot);
+    assert_eq!(recovered.tail.iter().map(|entry| entry.zxid).collect::<Vec<_>>(), zxids(0x1a, 0x23));
+
+    // Apache's snapshots are fuzzy as ours are: this one may hold parts of what is cut off only if it says so.
+    storage.truncate(Zxid::from_raw(0x1c)).unwrap();
+    let recovered = storage.reload().unwrap();
+    assert_eq!(
+        (recovered.tree.last_zxid(), recovered.last_zxid()),
+        (Zxid::from_raw(0x19), Zxid::from_raw(0x1c))
+    );
+    storage.truncate(Zxid::from_raw(0x12)).unwrap();
+    assert!(file(folder.path(), "truncated.snapshot.19").exists());
+    drop(storage);
+    let (_, recovered) = open(folder.path()).unwrap();
+    assert_eq!((recovered.tree.last_zxid(), recovered.last_zxid()), (Zxid::ZERO, Zxid::from_raw(0x12)));
+}
+
 /// Of each path the data and the fields of the stat, in the order of the protocol.
 fn expected() -> io::Result<BTreeMap<String, Vec<Value>>> {
     Ok(serde_json::from_str(&fs::read_to_string(fixture().join("expected.json"))?)?)

@@ -216,10 +216,11 @@ fn clock_now() -> Now {
 
 /// What storage recovered, as the replica takes it.
 pub(super) fn recovery_of(recovered: Recovered) -> Recovery {
-    let Recovered { tree, tail, accepted_epoch, current_epoch, .. } = recovered;
+    let Recovered { tree, tail, fuzzy_to, accepted_epoch, current_epoch, .. } = recovered;
     Recovery {
         tree,
         tail,
+        fuzzy_to,
         accepted_epoch: accepted_epoch.unwrap_or_default(),
         current_epoch: current_epoch.unwrap_or_default(),
     }

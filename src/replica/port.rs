@@ -47,6 +47,8 @@ pub struct Recovery {
     pub tree: Tree,
     /// The entries that the log holds after it, which may or may not be committed.
     pub tail: Vec<Entry>,
+    /// Up to where the snapshot may hold parts of what comes after its last txn: until then digests cannot be compared.
+    pub fuzzy_to: Zxid,
     /// The epoch up to which the member has promised to follow nobody older; 0 when it never did.
     pub accepted_epoch: Epoch,
     /// The epoch in which the member was last synchronized; 0 when it never was.

@@ -49,6 +49,8 @@ pub struct Recovered {
     /// The state of the newest snapshot that can be read: committed, but it may hold parts of what is committed after
     /// its last txn.
     pub tree: Tree,
+    /// The last txn that the tree may hold parts of; before it is applied, digests of txns and tree need not agree.
+    pub fuzzy_to: Zxid,
     /// The entries that the log holds after the snapshot, oldest first; nobody knows yet which are committed.
     pub tail: Vec<Entry>,
     /// The epoch up to which the member will follow nobody older; `None` when it never promised.
@@ -119,8 +121,16 @@ pub(super) fn recover<D: Disk>(disk: &mut D) -> Result<(Recovered, KnownSnapshot
     let zxid = history.last();
     let History { tree, snapshot, tail, torn_tail, .. } = history;
     info!(%zxid, snapshot = %snapshot.zxid, nodes = tree.node_count(), is_new, "recovered");
-    let recovered =
-        Recovered { tree, tail, accepted_epoch, current_epoch, torn_tail, unreadable_snapshots, is_new };
+    let recovered = Recovered {
+        tree,
+        fuzzy_to: snapshot.fuzzy_to,
+        tail,
+        accepted_epoch,
+        current_epoch,
+        torn_tail,
+        unreadable_snapshots,
+        is_new,
+    };
     Ok((recovered, snapshot))
 }
 

@@ -44,7 +44,13 @@ impl DiskState {
             None => (Zxid::ZERO, Tree::new()),
         };
         let tail = self.log.iter().filter(|entry| entry.zxid > base).cloned().collect();
-        Recovery { tree, tail, accepted_epoch: self.accepted, current_epoch: self.current }
+        Recovery {
+            tree,
+            tail,
+            fuzzy_to: Zxid::ZERO,
+            accepted_epoch: self.accepted,
+            current_epoch: self.current,
+        }
     }
 }
 

@@ -1,0 +1,81 @@
+//! Which situations the stories have met; a test that never meets one proves nothing about it.
+
+#[derive(Debug, Default)]
+pub(crate) struct Met {
+    pub(crate) failures_in_recovery: u64,
+    pub(crate) kills: u64,
+    pub(crate) failed_syncs: u64,
+    pub(crate) unacknowledged_kept: u64,
+    pub(crate) unacknowledged_lost: u64,
+    pub(crate) torn_tails: u64,
+    pub(crate) snapshots: u64,
+    pub(crate) recovered_from_snapshot: u64,
+    pub(crate) snapshots_cut_short: u64,
+    pub(crate) digests_off_while_fuzzy: u64,
+    pub(crate) epochs_in_between: u64,
+    pub(crate) files_purged: u64,
+    pub(crate) logs_read: u64,
+    pub(crate) truncations: u64,
+    pub(crate) truncations_of_what_was_committed: u64,
+    pub(crate) truncations_cut_short: u64,
+    pub(crate) truncations_refused: u64,
+    pub(crate) installations: u64,
+    pub(crate) installations_of_a_shorter_history: u64,
+    pub(crate) installations_undone: u64,
+    pub(crate) installations_resumed: u64,
+    pub(crate) txns: u64,
+}
+
+impl Met {
+    pub(crate) fn check_nothing_was_missed(&self) {
+        let Self {
+            failures_in_recovery,
+            kills,
+            failed_syncs,
+            unacknowledged_kept,
+            unacknowledged_lost,
+            torn_tails,
+            snapshots,
+            recovered_from_snapshot,
+            snapshots_cut_short,
+            digests_off_while_fuzzy,
+            epochs_in_between,
+            files_purged,
+            logs_read,
+            truncations,
+            truncations_of_what_was_committed,
+            truncations_cut_short,
+            truncations_refused,
+            installations,
+            installations_of_a_shorter_history,
+            installations_undone,
+            installations_resumed,
+            txns,
+        } = self;
+        let counts = [
+            failures_in_recovery,
+            kills,
+            failed_syncs,
+            unacknowledged_kept,
+            unacknowledged_lost,
+            torn_tails,
+            snapshots,
+            recovered_from_snapshot,
+            snapshots_cut_short,
+            digests_off_while_fuzzy,
+            epochs_in_between,
+            files_purged,
+            logs_read,
+            truncations,
+            truncations_of_what_was_committed,
+            truncations_cut_short,
+            truncations_refused,
+            installations,
+            installations_of_a_shorter_history,
+            installations_undone,
+            installations_resumed,
+            txns,
+        ];
+        assert!(counts.iter().all(|count| **count >= 20), "some situation was hardly ever met: {self:?}");
+    }
+}
