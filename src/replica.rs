@@ -338,7 +338,7 @@ impl Replica {
             Event::Touched(sessions) => self.on_touched(&sessions, now),
             Event::Revalidated { session, is_valid } => self.on_revalidated(session, is_valid, now),
             Event::Pinged(zxid) => self.on_pinged(zxid),
-            Event::Synced => self.on_synced(),
+            Event::Synced => self.on_synced(now),
             Event::SendSnapshot(link) => self.send_snapshot(link),
             Event::InstallSnapshot { zxid, body } => self.install_snapshot(zxid, body),
             Event::Synchronizing { mode, .. } => {

@@ -20,6 +20,8 @@ pub(super) struct Connection {
     pub(super) phase: Phase,
     /// What it waits for, in the order of its requests.
     pub(super) pending: VecDeque<Pending>,
+    /// Frames from the first write behind a sync on: what comes behind may not happen before what comes before.
+    pub(super) held: VecDeque<Bytes>,
 }
 
 /// How far a connection has come.
@@ -57,12 +59,17 @@ pub(super) enum Awaiting {
 
 impl Connection {
     pub(super) const fn new(deadline: Instant) -> Self {
-        Self { phase: Phase::Fresh { deadline, held: None }, pending: VecDeque::new() }
+        Self { phase: Phase::Fresh { deadline, held: None }, pending: VecDeque::new(), held: VecDeque::new() }
     }
 
     /// Whether it has not asked for a session that could be looked at.
     pub(super) const fn is_fresh(&self) -> bool {
         matches!(self.phase, Phase::Fresh { .. })
+    }
+
+    /// Whether it waits for a sync.
+    pub(super) fn awaits_sync(&self) -> bool {
+        self.pending.iter().any(|pending| matches!(pending.awaiting, Awaiting::Sync { is_done: false, .. }))
     }
 
     /// Takes the first frame, if it waits for a leader.

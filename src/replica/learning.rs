@@ -104,7 +104,7 @@ impl Replica {
     }
 
     /// The oldest sync of this member's clients is done.
-    pub(super) fn on_synced(&mut self) {
+    pub(super) fn on_synced(&mut self, now: Now) {
         let Some(id) = self.syncs.pop_front() else { return };
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let oldest = connection.pending.iter_mut().find_map(|pending| match &mut pending.awaiting {
@@ -118,6 +118,7 @@ impl Replica {
             *is_done = true;
         }
         self.answer_pending(id);
+        self.release_held(id, now);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::connection::{Awaiting, Pending, Phase};
+use super::connection::{Awaiting, Connection, Pending, Phase};
 use super::leading::Origin;
 use super::prepare::{ReplyShape, Write};
 use super::{CloseReason, ConnectionId, Now, Replica, Role};
@@ -97,8 +97,14 @@ impl Replica {
             Phase::Opening { backlog, .. } => backlog.push_back(frame),
             Phase::Open { session, timeout } => {
                 let (session, timeout) = (*session, *timeout);
+                let must_wait = !connection.held.is_empty();
+                if must_wait {
+                    connection.held.push_back(frame.clone());
+                }
                 self.touch(session, timeout, now);
-                self.on_request(id, session, &frame, now);
+                if !must_wait {
+                    self.on_request(id, session, &frame, now);
+                }
             }
             Phase::Refusing { .. } => {}
         }
@@ -130,6 +136,11 @@ impl Replica {
                 let awaiting = Awaiting::Turn(Err(OpError::NotReadOnly));
                 self.enqueue(id, Pending { xid, awaiting });
             }
+            Ok(Kind::Write(_)) if self.awaits_sync(id) => {
+                if let Some(connection) = self.connections.get_mut(&id) {
+                    connection.held.push_back(frame.clone());
+                }
+            }
             Ok(Kind::Write(write)) => match self.role {
                 Role::Leading(_) => self.propose_from(Origin::Own, Some(id), session, xid, write, now),
                 Role::Learning(_) => {
@@ -153,6 +164,21 @@ impl Replica {
                 self.refuse(id, session, xid, OpError::Unimplemented, reason);
             }
             Err(error) => self.refuse(id, session, xid, OpError::MarshallingError, error.into()),
+        }
+    }
+
+    fn awaits_sync(&self, id: ConnectionId) -> bool {
+        self.connections.get(&id).is_some_and(Connection::awaits_sync)
+    }
+
+    /// A sync is done: what was held behind it goes on, up to the next.
+    pub(super) fn release_held(&mut self, id: ConnectionId, now: Now) {
+        while let Some(connection) = self.connections.get_mut(&id)
+            && !connection.awaits_sync()
+            && let Phase::Open { session, .. } = connection.phase
+            && let Some(frame) = connection.held.pop_front()
+        {
+            self.on_request(id, session, &frame, now);
         }
     }
 
