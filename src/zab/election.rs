@@ -6,7 +6,7 @@
 //!
 //! What differs from Apache, on the same wire: nothing is waited for once every voter that can be reached has voted;
 //! and **a member without any history has no say**. Such a member may have lost what it had, so it votes with a zxid of -1,
-//! which everybody ignores, and follows whom the others elect. Only when all voters are there and none has a history, a
+//! which everybody ignores, and follows whom the others elect. Only when all voters are there and none has a txn, a
 //! new ensemble begins.
 //!
 //! Source: `FastLeaderElection.lookForLeader` of Apache ZooKeeper.
@@ -31,7 +31,7 @@ pub(super) struct Election {
     proposal: Option<Vote>,
     /// Whether it has no history, and has not found that nobody has one.
     is_blank: bool,
-    /// Other voters without a history.
+    /// Voters without any txn.
     blank: BTreeSet<ServerId>,
     /// What voters voted in this round.
     received: BTreeMap<ServerId, (ServerState, Vote)>,
@@ -157,7 +157,7 @@ impl Election {
         round: u64,
         means: &mut Means<'_>,
     ) -> Option<Decision> {
-        if is_of_a_blank_member(vote) {
+        if is_of_an_empty_member(from, vote) {
             self.blank.insert(from);
             self.bootstrap_if_all_are_blank(means);
         }
@@ -297,9 +297,10 @@ fn is_same(one_state: ServerState, one: Vote, other_state: ServerState, other: V
     }
 }
 
-/// A vote of somebody without a history: ours votes with -1, Apache's with an empty log.
-fn is_of_a_blank_member(vote: Vote) -> bool {
-    vote.epoch == Epoch(0) && vote.zxid <= Zxid::ZERO
+/// A vote of somebody without any txn: ours votes with -1, Apache's with an empty log. One that was about to lead the first
+/// epoch has written it down, and votes for itself; of a vote for another only epoch 0 says as much of who gives it.
+fn is_of_an_empty_member(from: ServerId, vote: Vote) -> bool {
+    vote.zxid <= Zxid::ZERO && (vote.epoch == Epoch(0) || vote.leader == from)
 }
 
 #[cfg(test)]
