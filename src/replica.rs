@@ -379,11 +379,12 @@ impl Replica {
         if let Some(id) = connection {
             self.answer_commit(id, txn, applied.result, now);
         }
-        if matches!(txn.op, TxnOp::CloseSession { .. })
-            && let Some(id) = self.by_session.get(&session).copied()
-        {
-            let asked = connection == Some(id);
-            self.close(id, if asked { CloseReason::SessionClosed } else { CloseReason::SessionExpired });
+        if let TxnOp::CloseSession { .. } = txn.op {
+            self.tell_ended(session);
+            if let Some(id) = self.by_session.get(&session).copied() {
+                let asked = connection == Some(id);
+                self.close(id, if asked { CloseReason::SessionClosed } else { CloseReason::SessionExpired });
+            }
         }
     }
 

@@ -29,6 +29,8 @@ pub(super) struct Leading {
     pub(super) expiry: ExpiryQueue,
     /// Where each session is served, as far as that was heard of in this reign.
     owners: BTreeMap<SessionId, Origin>,
+    /// Learners that ask about sessions whose end is proposed; they hear that it is so once it is.
+    ending: BTreeMap<SessionId, Vec<LinkId>>,
 }
 
 #[derive(Debug)]
@@ -99,6 +101,7 @@ impl Replica {
             in_flight: VecDeque::new(),
             expiry,
             owners: BTreeMap::new(),
+            ending: BTreeMap::new(),
         });
         // A fuzzy snapshot may hold ephemerals of a session that it no longer lists.
         let orphaned: Vec<_> =
@@ -221,11 +224,22 @@ impl Replica {
     pub(super) fn on_revalidate(&mut self, link: LinkId, session: SessionId, timeout_ms: i32, now: Now) {
         let Role::Leading(leading) = &mut self.role else { return };
         let is_valid = leading.preparer.is_alive(&self.tree, session);
+        if !is_valid && self.tree.sessions().contains(session) {
+            return leading.ending.entry(session).or_default().push(link);
+        }
         if is_valid {
             leading.owners.insert(session, Origin::Learner(link));
             leading.expiry.touch(session, session::timeout(timeout_ms), now.monotonic);
         }
         self.peer.answer_revalidate(link, session, is_valid);
+    }
+
+    /// A session has ended: whoever asked about it meanwhile is told.
+    pub(super) fn tell_ended(&mut self, session: SessionId) {
+        let Role::Leading(leading) = &mut self.role else { return };
+        for link in leading.ending.remove(&session).unwrap_or_default() {
+            self.peer.answer_revalidate(link, session, false);
+        }
     }
 
     /// Learners have heard of these sessions.

@@ -103,6 +103,10 @@ impl Replica {
         let is_leading = matches!(self.role, Role::Leading(_));
         // Only the leader knows; a learner may not have heard of it yet.
         if !is_owner || is_leading && !self.is_alive(session) {
+            if is_owner && self.tree.sessions().contains(session) {
+                // Its end is proposed, and may come to nothing: that it is gone is said once it is so.
+                return self.close(id, CloseReason::NotServing);
+            }
             return self.refuse_session(id, request.read_only);
         }
         if let Some(old) = self.by_session.get(&session).copied() {
