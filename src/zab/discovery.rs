@@ -182,8 +182,13 @@ impl Peer {
         link.stage = LinkStage::Introduced(info);
         // A learner that comes back has given up its earlier connection.
         let earlier = leader.links.iter().find(|(other, link)| **other != id && link.server == Some(server));
+        let has_promised_more = leader.stage != LeaderStage::ProposingEpoch && info.accepted_epoch > leader.epoch;
         if let Some(earlier) = earlier.map(|(earlier, _)| *earlier) {
             self.drop_link(earlier);
+        }
+        if has_promised_more {
+            // It could not follow in this epoch, ever; in Apache it tries for ever.
+            return self.lose("a learner has promised to follow nobody as old", now);
         }
         self.propose_epoch_if_quorum(now);
         self.tell_epoch(id);

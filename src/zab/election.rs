@@ -161,7 +161,8 @@ impl Election {
             self.blank.insert(from);
             self.bootstrap_if_all_are_blank(means);
         }
-        if round < self.round {
+        // A voter would answer what only listens, and be answered.
+        if round < self.round && self.own.is_some() {
             means.out.push_back(Output::SendVote(from, self.notification(means.settings)));
         }
         if self.is_blank || vote.zxid == Zxid::NONE || round < self.round {

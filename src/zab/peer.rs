@@ -368,8 +368,9 @@ impl Peer {
         {
             return self.with_election(now, |election, means| election.on_notification(from, message, means));
         }
-        // Whoever looks for a leader is told; one that only listens, even while there is none.
-        if message.state == ServerState::Looking {
+        // Whoever looks for a leader is told; one that only listens, even while there is none. One that waits for its disk has
+        // nothing to say yet: two that answered each other then would never stop.
+        if message.state == ServerState::Looking && !matches!(self.phase, Phase::Draining) {
             let reply = self.current_notification();
             self.out.push_back(Output::SendVote(from, reply));
         }
