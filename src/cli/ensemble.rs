@@ -77,7 +77,7 @@ pub(super) async fn run(arguments: EnsembleArguments) -> Result<(), Failure> {
         status_stop.clone(),
     );
     let status = tokio::spawn(status);
-    info!(client = %member.client_addr(), status = %plan.status_addr, "serving");
+    info!(client = %member.client_addr(), status = %plan.status_addr, "listening");
 
     let ended = tokio::select! {
         () = stop.cancelled() => member.shutdown().await,

@@ -483,12 +483,11 @@ impl Peer {
         Ok(())
     }
 
+    /// Apache's leader takes any answer before the ACK of NEWLEADER for a breach.
     fn on_ping(&mut self, zxid: Zxid) {
         let Phase::Learning(learner) = &self.phase else { return };
         if learner.stage == Stage::Broadcasting {
             self.out.push_back(Output::Event(Event::Pinged(zxid)));
-        } else {
-            self.send_leader(Packet::Pong { zxid, touched: Vec::new() });
         }
     }
 
