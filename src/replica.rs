@@ -88,7 +88,7 @@ enum Role {
     },
     /// There has been no leader for a while: clients that are content with it may read.
     ReadOnly,
-    Leading(Leading),
+    Leading(Box<Leading>),
     Learning(Learning),
 }
 

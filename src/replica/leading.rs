@@ -96,13 +96,13 @@ impl Replica {
             expiry.touch(session, if is_short { Duration::ZERO } else { timeout }, now.monotonic);
         }
         self.close_served();
-        self.role = Role::Leading(Leading {
+        self.role = Role::Leading(Box::new(Leading {
             preparer: Preparer::default(),
             in_flight: VecDeque::new(),
             expiry,
             owners: BTreeMap::new(),
             ending: BTreeMap::new(),
-        });
+        }));
         // A fuzzy snapshot may hold ephemerals of a session that it no longer lists.
         let orphaned: Vec<_> =
             self.tree.ephemeral_owners().filter(|owner| !self.tree.sessions().contains(*owner)).collect();

@@ -182,7 +182,8 @@ impl Peer {
         link.stage = LinkStage::Introduced(info);
         // A learner that comes back has given up its earlier connection.
         let earlier = leader.links.iter().find(|(other, link)| **other != id && link.server == Some(server));
-        let has_promised_more = leader.stage != LeaderStage::ProposingEpoch && info.accepted_epoch > leader.epoch;
+        let has_promised_more =
+            leader.stage != LeaderStage::ProposingEpoch && info.accepted_epoch > leader.epoch;
         if let Some(earlier) = earlier.map(|(earlier, _)| *earlier) {
             self.drop_link(earlier);
         }

@@ -1,0 +1,21 @@
+//! Ensembles of real processes, ours and Apache ZooKeeper's, and what their clients may rely on while members die,
+//! stop and come back.
+
+mod checkers;
+mod client;
+mod cluster;
+mod disk;
+mod dump;
+mod history;
+mod load;
+mod member;
+#[expect(dead_code, reason = "its text form is of 127.0.0.1, and members have addresses of their own")]
+#[path = "../processes/support/port.rs"]
+mod port;
+mod probe;
+mod process;
+mod recorder;
+mod run;
+mod scenarios;
+#[path = "../processes/support/wait.rs"]
+mod wait;

@@ -1,0 +1,296 @@
+//! One member of an ensemble, of either kind.
+//!
+//! Apache's is told by a `zoo.cfg`, ours by a settings file that says the same.
+
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::cluster::{INIT_LIMIT, Profile, SYNC_LIMIT, TICK};
+use crate::port::Port;
+use crate::process::{Process, Signal};
+use crate::wait::wait_for;
+
+/// Whose program it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Rollcall,
+    Apache,
+}
+
+/// One member: its addresses and files, and its process while it runs.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) id: u8,
+    pub(crate) kind: Kind,
+    host: Ipv4Addr,
+    client: Port,
+    quorum: Port,
+    election: Port,
+    /// Of `/metrics`, where the kind has it.
+    status: Port,
+    folder: PathBuf,
+    process: Option<Process>,
+    is_stopped: bool,
+}
+
+/// What a member says it is, by `srvr`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Leader,
+    Follower,
+}
+
+const WORD_LIMIT: Duration = Duration::from_millis(400);
+const JARS: [&str; 4] = ["zookeeper.jar", "zookeeper-jute.jar", "slf4j-api.jar", "slf4j-simple.jar"];
+const JAR_FOLDER: &str = "/usr/share/java";
+
+impl Member {
+    /// Makes the folder of member `id` below `folder`. Each member has an address of loopback of its own.
+    pub(crate) fn new(id: u8, kind: Kind, folder: &Path) -> Self {
+        let folder = folder.join(format!("m{id}"));
+        std::fs::create_dir_all(folder.join("data")).expect("a folder can be made");
+        Self {
+            id,
+            kind,
+            host: Ipv4Addr::new(127, 0, 0, 10 + id),
+            client: Port::free(),
+            quorum: Port::free(),
+            election: Port::free(),
+            status: Port::free(),
+            folder,
+            process: None,
+            is_stopped: false,
+        }
+    }
+
+    pub(crate) fn name(&self) -> String {
+        format!("m{}", self.id)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from((self.host, self.client.number()))
+    }
+
+    /// The folder with `myid` and `version-2`.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// Where logs and snapshots are.
+    pub(crate) fn version_2(&self) -> PathBuf {
+        self.data().join("version-2")
+    }
+
+    /// Writes `myid`.
+    pub(crate) fn name_itself(&self) {
+        std::fs::write(self.data().join("myid"), format!("{}\n", self.id)).expect("a file can be written");
+    }
+
+    /// Writes its settings file.
+    pub(crate) fn configure(&self, members: &[Self], profile: &Profile) {
+        let text = match self.kind {
+            Kind::Apache => self.zoo_cfg(members, profile),
+            Kind::Rollcall => self.yaml(members, profile),
+        };
+        std::fs::write(self.configuration(), text).expect("a file can be written");
+    }
+
+    fn zoo_cfg(&self, members: &[Self], profile: &Profile) -> String {
+        let servers = members.iter().map(|member| {
+            let (id, host) = (member.id, member.host);
+            format!("server.{id}={host}:{}:{}\n", member.quorum.number(), member.election.number())
+        });
+        let from_log = if profile.is_log_sent { "" } else { "snapshotSizeFactor=-1\n" };
+        format!(
+            "tickTime={tick}\ninitLimit={INIT_LIMIT}\nsyncLimit={SYNC_LIMIT}\nmaxSessionTimeout={session}\n\
+             snapCount={txns}\ndataDir={data}\nclientPort={port}\nclientPortAddress={host}\nmaxClientCnxns=0\n\
+             admin.enableServer=false\n4lw.commands.whitelist=*\n{from_log}{servers}",
+            tick = TICK.as_millis(),
+            session = profile.session_timeout_max.as_millis(),
+            txns = profile.snapshot_txns,
+            data = self.data().display(),
+            port = self.client.number(),
+            host = self.host,
+            servers = servers.collect::<String>(),
+        )
+    }
+
+    fn yaml(&self, members: &[Self], profile: &Profile) -> String {
+        let entries = members.iter().map(|member| {
+            let (id, host) = (member.id, member.host);
+            let (quorum, election) = (member.quorum.number(), member.election.number());
+            format!("  - {{id: {id}, host: {host}, quorum_port: {quorum}, election_port: {election}}}\n")
+        });
+        format!(
+            "server_id: {id}\ndata_dir: {data}\nstatus_address: {host}:{status}\n\
+             client: {{address: '{address}', four_letter_words: [isro, mntr, ruok, srvr]}}\n\
+             member: {{tick: {tick}ms, snapshot_txns: {txns}}}\n\
+             quorum: {{init_limit: {INIT_LIMIT}, sync_limit: {SYNC_LIMIT}}}\n\
+             log: {{format: text, filter: info}}\nmembers:\n{entries}",
+            id = self.id,
+            data = self.data().display(),
+            host = self.host,
+            status = self.status.number(),
+            address = self.address(),
+            tick = TICK.as_millis(),
+            txns = profile.snapshot_txns,
+            entries = entries.collect::<String>(),
+        )
+    }
+
+    /// Starts the process; it may take a while until it serves.
+    pub(crate) fn start(&mut self) {
+        assert!(self.process.is_none(), "{} runs already", self.name());
+        let mut command = match self.kind {
+            Kind::Apache => apache(&self.configuration()),
+            Kind::Rollcall => rollcall(&self.configuration()),
+        };
+        self.process = Some(Process::start(&self.name(), &mut command, &self.log_path()));
+        self.is_stopped = false;
+    }
+
+    /// Ends the process as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        let process = self.process.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name()));
+        process.signal(signal);
+        match signal {
+            Signal::STOP => {
+                // Each thread stops when it next leaves the kernel, and may send something until then.
+                wait_for("all threads are stopped", Duration::from_secs(10), || {
+                    process.is_stopped().then_some(())
+                });
+                self.is_stopped = true;
+            }
+            Signal::CONT => self.is_stopped = false,
+            _ => {}
+        }
+    }
+
+    /// Whether its process is there, and not stopped.
+    pub(crate) fn is_running(&mut self) -> bool {
+        !self.is_stopped && self.process.as_mut().is_some_and(|process| process.ended().is_none())
+    }
+
+    /// Whether it was started and has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| process.ended().is_some())
+    }
+
+    /// Everything its processes have said.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.log_path()).unwrap_or_default()).into_owned()
+    }
+
+    pub(crate) fn log_path(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    /// Its state and the zxid it has applied; none while it serves nobody.
+    pub(crate) fn state(&self) -> Option<(State, i64)> {
+        let answer = self.four_letter_word("srvr").ok()?;
+        let value = |name: &str| answer.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let state = match value("Mode:")? {
+            "leader" => State::Leader,
+            "follower" => State::Follower,
+            _ => return None,
+        };
+        let zxid = i64::from_str_radix(value("Zxid:")?.trim_start_matches("0x"), 16).ok()?;
+        Some((state, zxid))
+    }
+
+    /// What it answers to a four-letter word.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub(crate) fn four_letter_word(&self, word: &str) -> io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&self.address(), WORD_LIMIT)?;
+        stream.set_read_timeout(Some(WORD_LIMIT))?;
+        io::Write::write_all(&mut stream, word.as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
+    /// What its process has in memory, in KiB.
+    pub(crate) fn memory_kb(&self) -> u64 {
+        let id = self.process.as_ref().map(Process::id).unwrap_or_default();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or_default()
+    }
+
+    /// Whether its log files hold a write of this value.
+    pub(crate) fn has_logged(&self, value: &str) -> bool {
+        self.files("log.").into_iter().any(|path| {
+            let bytes = std::fs::read(path).expect("a log can be read");
+            bytes.windows(value.len()).any(|window| window == value.as_bytes())
+        })
+    }
+
+    /// Its files with this beginning of the name, by the zxid in it.
+    pub(crate) fn files(&self, prefix: &str) -> Vec<PathBuf> {
+        let folder = std::fs::read_dir(self.version_2()).expect("its folder can be read");
+        let paths = folder.map(|entry| entry.expect("its folder can be read").path());
+        let mut found: Vec<(i64, PathBuf)> = paths
+            .filter_map(|path| {
+                let zxid = path.file_name()?.to_str()?.strip_prefix(prefix)?;
+                Some((i64::from_str_radix(zxid, 16).ok()?, path))
+            })
+            .collect();
+        found.sort();
+        found.into_iter().map(|(_, path)| path).collect()
+    }
+
+    /// Deletes everything but `myid`.
+    pub(crate) fn wipe(&self) {
+        std::fs::remove_dir_all(self.version_2()).expect("its data can be removed");
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.folder.join(match self.kind {
+            Kind::Apache => "zoo.cfg",
+            Kind::Rollcall => "ensemble.yaml",
+        })
+    }
+}
+
+/// Apache's server, with what makes a JVM start fast and stay small.
+fn apache(configuration: &Path) -> Command {
+    let jars = JARS.map(|jar| format!("{JAR_FOLDER}/{jar}"));
+    for jar in &jars {
+        assert!(Path::new(jar).exists(), "{jar} is missing: tests/run installs Debian's package `zookeeper`");
+    }
+    let mut command = Command::new("java");
+    command
+        .args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Xshare:auto"])
+        .arg("-Dorg.slf4j.simpleLogger.showDateTime=true")
+        // Whom it sent TRUNC is said at this level only.
+        .arg("-Dorg.slf4j.simpleLogger.log.org.apache.zookeeper.server.quorum.LearnerHandler=debug")
+        .args(["-cp", &jars.join(":")])
+        .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain")
+        .arg(configuration);
+    command
+}
+
+/// Ours, untouched by the settings of whoever runs the tests.
+fn rollcall(configuration: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rollcall"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ROLLCALL_") {
+            command.env_remove(name);
+        }
+    }
+    command.env_remove("RUST_LOG").env("NO_COLOR", "1");
+    command.args(["ensemble", "--config"]).arg(configuration);
+    command
+}
