@@ -12,6 +12,7 @@
 //!
 //! [`Replica`]: crate::replica::Replica
 
+mod acceptor;
 mod config;
 mod connection;
 mod dial;
@@ -19,13 +20,14 @@ mod driver;
 mod election_port;
 mod error;
 mod four_letter;
-mod links;
+mod log_limit;
 mod log_thread;
 mod member;
 mod members;
 mod members_config;
 mod metrics;
 mod peers;
+mod quorum_port;
 mod settings;
 mod stats;
 mod zoo_cfg;

@@ -37,7 +37,7 @@ pub use apply::{Applied, Change, TxnResult};
 pub use node::NodeRef;
 pub use session::SessionTable;
 pub use snapshot::{SnapshotCursor, SnapshotError};
-pub use snapshot_scanner::SnapshotScanner;
+pub use snapshot_scanner::{ScanError, SnapshotScanner};
 pub use txn::{CreateTxn, Txn, TxnHeader, TxnOp};
 
 /// All znodes and sessions as of one zxid.

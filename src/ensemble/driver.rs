@@ -47,7 +47,7 @@ impl Driver {
         let ended = self.serve(&stop).await;
         // Whoever waits for this member's sockets to close waits no longer.
         stop.cancel();
-        self.peers.ended().await;
+        self.peers.shutdown().await;
         ended
     }
 
@@ -69,7 +69,10 @@ impl Driver {
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 event = self.log_events.recv() => self.on_log_event(event)?,
-                _count = self.peers.recv_many(&mut peer_events, INPUTS_MAX) => {
+                count = self.peers.recv_many(&mut peer_events, INPUTS_MAX) => {
+                    if count == 0 {
+                        return Err(MemberError::Broken);
+                    }
                     for event in peer_events.drain(..) {
                         if let Some(input) = self.peers.input_of(event) {
                             self.replica.handle(clock_now(), input);
@@ -129,7 +132,7 @@ impl Driver {
                 Output::InstallSnapshot { zxid, body } => LogCommand::InstallSnapshot { zxid, body },
                 Output::ReadLog { link, after } => LogCommand::ReadLog { link, after },
                 Output::SendVote(to, message) => {
-                    self.peers.send_vote(to, &message);
+                    self.peers.send_vote(to, message);
                     continue;
                 }
                 Output::Dial { attempt, server } => {
@@ -137,9 +140,7 @@ impl Driver {
                     continue;
                 }
                 Output::Send(link, packet) => {
-                    if !self.peers.send(link, packet) {
-                        self.replica.handle(clock_now(), Input::LinkClosed(link));
-                    }
+                    self.peers.send(link, packet);
                     continue;
                 }
                 Output::SendSnapshot { link, zxid, body } => {

@@ -73,9 +73,7 @@ impl Member {
         let tls = settings.peers.as_ref().and_then(|peers| peers.tls.clone());
         let tls = tls.map(Tls::load).transpose()?.map(Arc::new);
         let peers = match (&settings.peers, peers) {
-            (Some(others), Some(listeners)) => {
-                Peers::start(settings.server_id, others, listeners, tls, &stop)
-            }
+            (Some(others), Some(listeners)) => Peers::start(settings.server_id, others, listeners, tls),
             (None, _) | (_, None) => Peers::none(),
         };
         let is_alone = settings.peers.is_none();

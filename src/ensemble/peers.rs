@@ -1,20 +1,26 @@
-//! The other members, as the driver sees them: what they say comes in over one channel, what they are told goes out.
+//! The other members, as the driver sees them: what they say becomes inputs, and what they are told goes out here.
+//!
+//! ```text
+//! election port ┐                                    ┌ send_vote
+//!               ├─► recv_many ─► input_of ─► replica ┤
+//! quorum port   ┘                                    └ dial, send, send_snapshot, close
+//! ```
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::election_port::{ElectionPort, ElectionShell};
-use super::links::{self, LinkOutbox, LinkShell};
+use super::dial::{Patience, Transport};
+use super::election_port::{ElectionPort, ElectionSettings};
 use super::members::HostPort;
+use super::quorum_port::{LinkOutbox, Queued, QuorumPort, QuorumSettings};
 use super::settings::PeersSettings;
 use crate::id::{ServerId, Zxid};
 use crate::replica::Input;
@@ -36,7 +42,7 @@ pub(super) enum PeerEvent {
     Packet(LinkId, Packet),
     /// A snapshot has come.
     SnapshotReceived(LinkId, Bytes),
-    /// A connection has ended.
+    /// A connection has ended: once for each that was accepted or dialled, whoever ended it.
     LinkClosed(LinkId),
 }
 
@@ -72,140 +78,159 @@ async fn listen(at: &HostPort) -> io::Result<TcpListener> {
     TcpListener::bind((at.host.as_str(), at.port)).await
 }
 
-/// The other members; nobody for a member alone.
-#[derive(Debug)]
+/// The ports, and the links that there are. A member alone has none.
+#[derive(Debug, Default)]
 pub(super) struct Peers {
-    election: Option<ElectionPort>,
-    shell: Option<Arc<LinkShell>>,
+    ports: Option<Ports>,
+}
+
+#[derive(Debug)]
+struct Ports {
+    election: ElectionPort,
+    quorum: QuorumPort,
     links: FxHashMap<LinkId, LinkOutbox>,
     events: mpsc::Receiver<PeerEvent>,
-    /// Held so that the channel of a member alone stays open.
-    _events: mpsc::Sender<PeerEvent>,
+    /// What keeps the ports going; it ends with this.
+    serving: JoinSet<()>,
+    /// Counts all that runs for the ports.
     tasks: TaskTracker,
 }
 
 /// Events that may wait for the driver; a full channel makes readers wait.
-const EVENTS_MAX: usize = 4096;
+const EVENTS_MAX: usize = 1024;
 
 impl Peers {
     /// Nobody.
     pub(super) fn none() -> Self {
-        let (sender, events) = mpsc::channel(1);
-        let tasks = TaskTracker::new();
-        Self { election: None, shell: None, links: FxHashMap::default(), events, _events: sender, tasks }
+        Self::default()
     }
 
-    /// Listens for the others and connects to them.
+    /// Serves both ports and connects to the others, until dropped.
     pub(super) fn start(
         me: ServerId,
         settings: &PeersSettings,
         listeners: PeerListeners,
         tls: Option<Arc<Tls>>,
-        stop: &CancellationToken,
     ) -> Self {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let (members, timeout) = (settings.members.clone(), settings.connect_timeout);
+        // Votes are rare, so that a member that is gone would not be missed for long; learners and leader ping one another.
+        let election = Transport { timeout, patience: Patience::Limited(timeout), tls };
+        let quorum = Transport { patience: Patience::System, ..election.clone() };
         let tasks = TaskTracker::new();
-        let members = settings.members.clone();
-        let election = ElectionShell {
-            me,
+        let election = ElectionSettings {
+            server_id: me,
             members: members.clone(),
-            timeout: settings.connect_timeout,
-            tls: tls.clone(),
-            events: sender.clone(),
-            stop: stop.clone(),
+            transport: election,
             tasks: tasks.clone(),
         };
-        let shell = Arc::new(LinkShell {
+        let quorum = QuorumSettings {
             members,
-            timeout: settings.connect_timeout,
-            tls,
-            events: sender.clone(),
-            stop: stop.clone(),
+            transport: quorum,
+            link_bytes_max: settings.link_bytes_max,
+            snapshot_bytes_max: settings.snapshot_bytes_max,
             tasks: tasks.clone(),
-            next_link: AtomicU64::new(1),
-        });
-        let election = ElectionPort::start(listeners.election, Arc::new(election));
-        tasks.spawn(links::accept(listeners.quorum, shell.clone()));
-        Self {
-            election: Some(election),
-            shell: Some(shell),
-            links: FxHashMap::default(),
-            events,
-            _events: sender,
-            tasks,
+        };
+        let mut serving = JoinSet::new();
+        let (election, run) = ElectionPort::new(election, listeners.election, &sender);
+        serving.spawn(tasks.track_future(run));
+        let (quorum, run) = QuorumPort::new(quorum, listeners.quorum, sender);
+        serving.spawn(tasks.track_future(run));
+        Self { ports: Some(Ports { election, quorum, links: FxHashMap::default(), events, serving, tasks }) }
+    }
+
+    /// Waits for the next events and takes at most `max` of them; for ever when there are no peers. 0 when a port broke.
+    /// Loses nothing when dropped.
+    pub(super) async fn recv_many(&mut self, events: &mut Vec<PeerEvent>, max: usize) -> usize {
+        let Some(ports) = &mut self.ports else { return std::future::pending().await };
+        tokio::select! {
+            biased;
+            Some(_ended) = ports.serving.join_next() => 0,
+            count = ports.events.recv_many(events, max) => count,
         }
     }
 
-    /// Takes what has happened, at most `max` events; never ends.
-    pub(super) async fn recv_many(&mut self, events: &mut Vec<PeerEvent>, max: usize) -> usize {
-        self.events.recv_many(events, max).await
-    }
-
-    /// An event as the replica takes it; `None` when it concerns a connection that was given up.
+    /// An event as the replica takes it; `None` when it concerns a link that was closed from this side.
     pub(super) fn input_of(&mut self, event: PeerEvent) -> Option<Input> {
+        let links = &mut self.ports.as_mut()?.links;
         Some(match event {
             PeerEvent::Notification(from, message) => Input::Notification(from, message),
             PeerEvent::Reachable(peer, is_reachable) => Input::Reachable(peer, is_reachable),
             PeerEvent::Accepted(link, outbox) => {
-                self.links.insert(link, outbox);
+                links.insert(link, outbox);
                 Input::Accepted(link)
             }
             PeerEvent::Dialled { attempt, link } => {
                 let link = link.map(|(link, outbox)| {
-                    self.links.insert(link, outbox);
+                    links.insert(link, outbox);
                     link
                 });
                 Input::Dialled { attempt, link }
             }
-            PeerEvent::Packet(link, packet) if self.links.contains_key(&link) => Input::Packet(link, packet),
-            PeerEvent::SnapshotReceived(link, body) if self.links.contains_key(&link) => {
+            PeerEvent::Packet(link, packet) => {
+                links.get(&link)?.release(&packet);
+                Input::Packet(link, packet)
+            }
+            PeerEvent::SnapshotReceived(link, body) => {
+                links.get(&link)?;
                 Input::SnapshotReceived(link, body)
             }
-            PeerEvent::Packet(..) | PeerEvent::SnapshotReceived(..) => return None,
             PeerEvent::LinkClosed(link) => {
-                self.links.remove(&link)?;
+                links.remove(&link)?;
                 Input::LinkClosed(link)
             }
         })
     }
 
-    pub(super) fn send_vote(&self, to: ServerId, message: &Notification) {
-        if let Some(election) = &self.election {
-            election.send(to, message);
+    /// Sends a vote, in place of one that still waits for this member.
+    pub(super) fn send_vote(&self, to: ServerId, message: Notification) {
+        if let Some(ports) = &self.ports {
+            ports.election.send(to, message);
         }
     }
 
-    pub(super) fn dial(&self, attempt: u64, server: ServerId) {
-        if let Some(shell) = &self.shell {
-            links::connect(shell, attempt, server);
+    /// Connects to a member's quorum port.
+    pub(super) fn dial(&mut self, attempt: u64, server: ServerId) {
+        if let Some(ports) = &mut self.ports {
+            ports.quorum.dial(attempt, server);
         }
     }
 
-    /// Queues a packet; false when the connection does not keep up, and was given up.
-    pub(super) fn send(&mut self, link: LinkId, packet: Packet) -> bool {
-        let Some(outbox) = self.links.get(&link) else { return true };
-        if outbox.send(packet) {
-            return true;
-        }
-        warn!(link = link.0, "closing a connection to a member that does not keep up");
-        self.links.remove(&link);
-        false
+    /// Sends a packet. A link that lets too much gather ends, which is told as an event.
+    pub(super) fn send(&mut self, link: LinkId, packet: Packet) {
+        self.with_link(link, |outbox| outbox.send(packet));
     }
 
-    pub(super) fn send_snapshot(&self, link: LinkId, zxid: Zxid, body: Bytes) {
-        if let Some(outbox) = self.links.get(&link) {
-            outbox.send_snapshot(zxid, body);
-        }
+    /// Sends a snapshot, with the packet before it and the mark behind it.
+    pub(super) fn send_snapshot(&mut self, link: LinkId, zxid: Zxid, body: Bytes) {
+        self.with_link(link, |outbox| outbox.send_snapshot(zxid, body));
     }
 
+    /// Sends what is queued, then closes the link; nothing more is heard of it.
     pub(super) fn close(&mut self, link: LinkId) {
-        self.links.remove(&link);
+        if let Some(ports) = &mut self.ports {
+            ports.links.remove(&link);
+        }
     }
 
-    /// Waits for every task to end, after the token that it was started with was cancelled.
-    pub(super) async fn ended(self) {
-        self.tasks.close();
-        drop(self.links);
-        self.tasks.wait().await;
+    /// Closes everything, and waits until it is closed.
+    pub(super) async fn shutdown(self) {
+        let Some(ports) = self.ports else { return };
+        let tasks = ports.tasks.clone();
+        drop(ports);
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    fn with_link(&mut self, link: LinkId, send: impl FnOnce(&mut LinkOutbox) -> Queued) {
+        let outbox = self.ports.as_mut().and_then(|ports| ports.links.get_mut(&link));
+        if let Some(outbox) = outbox
+            && send(outbox) == Queued::Overflow
+        {
+            warn!(link = link.0, "closing a link to a member that does not read what it is sent");
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

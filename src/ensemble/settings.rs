@@ -63,6 +63,11 @@ pub struct PeersSettings {
     pub finalize_wait: Duration,
     /// Committed txns kept in memory for learners that lack a few (500).
     pub commit_log_count: usize,
+    /// Bytes that may wait to be written to one member, snapshots aside (64 MiB); one that lets more gather is let go, and
+    /// comes back for what it lacks.
+    pub link_bytes_max: usize,
+    /// The longest snapshot that is taken over from a leader, in bytes (2 GiB): it is held in memory.
+    pub snapshot_bytes_max: u64,
     /// Whether a member without any history may vote, though it may have lost what it had (no).
     pub force_bootstrap: bool,
     /// Whether to take over another set of voters than the one recorded with the data (no).
@@ -81,6 +86,8 @@ impl PeersSettings {
             tls: None,
             finalize_wait: Duration::from_millis(200),
             commit_log_count: 500,
+            link_bytes_max: 64 << 20,
+            snapshot_bytes_max: 2 << 30,
             force_bootstrap: false,
             accept_members: false,
         }
