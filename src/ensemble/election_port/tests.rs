@@ -226,6 +226,29 @@ async fn those_who_say_nothing_hold_up_nobody() {
 }
 
 #[tokio::test]
+async fn a_call_is_taken_while_a_dial_hangs() {
+    let addrs = Addrs::reserve([5, 9]).await;
+    let silent = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    silent.set_reuse_address(true).unwrap();
+    silent.bind(&addrs.0[&9].into()).unwrap();
+    silent.listen(0).unwrap();
+    // Once its backlog is full, it does not even refuse.
+    let mut backlog = Vec::new();
+    while let Ok(socket) =
+        tokio::time::timeout(Duration::from_millis(100), TcpStream::connect(addrs.0[&9])).await
+    {
+        backlog.push(socket.unwrap());
+    }
+    let mut member = TestMember::start(5, &addrs).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let started = clock::now();
+    let mut peer = addrs.connect(5).await;
+    peer.write_all(&hello::encode(server(9), "apache:3888")).await.unwrap();
+    member.expect_reachable(9).await;
+    assert!(started.elapsed() < Duration::from_millis(500), "it took {:?}", started.elapsed());
+}
+
+#[tokio::test]
 async fn only_the_newest_message_waits_for_a_member_that_is_slow_to_read() {
     let addrs = Addrs::reserve([5, 9]).await;
     let mut member = TestMember::start(5, &addrs).await;
