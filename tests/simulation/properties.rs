@@ -1,0 +1,248 @@
+//! The properties of Zab, by their names in Apache's specification, checked from outside after every event.
+
+use std::collections::BTreeMap;
+
+use rollcall::id::{Epoch, Zxid};
+use rollcall::zab::{Entry, ServerState};
+
+use crate::canon::{Canon, Fingerprint};
+use crate::coverage::{Coverage, Seen};
+use crate::member::Member;
+use crate::network::{Process, Site};
+use crate::profile::Profile;
+use crate::time::{Nanos, SECOND};
+use crate::world::World;
+
+/// What was seen of leaders and proposals.
+#[derive(Debug, Default)]
+pub(crate) struct Properties {
+    /// Who led each epoch.
+    leaders: BTreeMap<Epoch, Process>,
+    /// What was proposed, by whom.
+    proposed: BTreeMap<Zxid, Entry>,
+    /// When a leader was established last.
+    led_at: Nanos,
+    /// When something was committed last.
+    committed_at: Nanos,
+}
+
+impl Properties {
+    /// A member logs an entry: the leader, as a proposal, or somebody else, the same bytes.
+    pub(crate) fn on_append(&mut self, site: Site, entry: &Entry) {
+        match self.proposed.get(&entry.zxid) {
+            Some(proposed) => {
+                assert_eq!(proposed.payload, entry.payload, "I2: {} is logged with other bytes than before", entry.zxid);
+            }
+            None => {
+                let leader = self.leaders.get(&entry.zxid.epoch());
+                let is_leader = leader.is_some_and(|leader| leader.site == site);
+                assert!(is_leader, "I2: {} is logged by member {}, and proposed by nobody", entry.zxid, site + 1);
+                self.proposed.insert(entry.zxid, entry.clone());
+            }
+        }
+    }
+
+    fn on_leading(&mut self, process: Process, epoch: Epoch, now: Nanos) -> bool {
+        match self.leaders.get(&epoch) {
+            Some(leader) => {
+                assert_eq!(*leader, process, "I1: epoch {epoch} is led by two");
+                false
+            }
+            None => {
+                self.leaders.insert(epoch, process);
+                self.led_at = now;
+                true
+            }
+        }
+    }
+
+    /// How much of the canon a member holds, whatever happens.
+    pub(crate) fn held_by(&self, member: &Member, canon: &Canon) -> usize {
+        let durable = &member.shadow.disk[..member.shadow.durable];
+        let mut count = canon.count_up_to(crate::shadow::last_of(durable)).min(durable.len());
+        while count > 0 && durable[count - 1] != canon.committed[count - 1].entry {
+            count -= 1;
+        }
+        count
+    }
+
+    /// A member's disk has changed, and may hold less than before.
+    pub(crate) fn check_still_held(&self, site: Site, before: usize, members: &[Member], canon: &Canon, profile: &Profile) {
+        let after = self.held_by(&members[site], canon);
+        if after < before {
+            check_held(&canon.committed[before - 1].entry, members, profile);
+        }
+    }
+
+    /// A process ends; what it may leave half done is worth counting.
+    pub(crate) fn see_death(&self, site: Site, members: &[Member], canon: &Canon, profile: &Profile, coverage: &mut Coverage) {
+        let Some(replica) = members[site].replica() else { return };
+        let state = replica.peer().state();
+        if state == ServerState::Following && replica.peer().leader().is_none() {
+            coverage.see(Seen::DiedWhileSynchronizing);
+        }
+        let next = members[site].shadow.log.get(canon.committed.len());
+        if let Some(next) = next.filter(|_| replica.peer().is_leading()) {
+            coverage.see(Seen::LeaderDiedBeforeCommit);
+            let holders = members[..profile.voters].iter().filter(|member| member.shadow.holds_durably(next)).count();
+            if holders >= profile.majority() {
+                coverage.see(Seen::LeaderDiedBetweenQuorumAndCommit);
+            }
+        }
+    }
+
+    /// Everything has settled: all trees are the canon's.
+    pub(crate) fn check_end(&self, members: &[Member], canon: &Canon, coverage: &mut Coverage) {
+        for member in members {
+            let Some(replica) = member.replica() else { continue };
+            let tree = replica.tree();
+            assert!(*tree == canon.tree, "I11: in the end member {} has another tree", member.site + 1);
+            for owner in tree.ephemeral_owners() {
+                assert!(tree.sessions().contains(owner), "I14: {owner} owns ephemerals, and is no session");
+            }
+        }
+        let epochs = self.leaders.len();
+        coverage.count(Seen::TwoEpochs, usize::from(epochs >= 2));
+        coverage.count(Seen::LeaderOfManyEpochs, usize::from(epochs >= 5));
+    }
+}
+
+/// Asserts that a quorum holds an entry, but for those that lost their disks.
+fn check_held(entry: &Entry, members: &[Member], profile: &Profile) {
+    let voters = &members[..profile.voters];
+    let holders = voters.iter().filter(|member| member.shadow.holds_durably(entry)).count();
+    let excused = voters.iter().filter(|member| !member.shadow.holds_durably(entry) && member.shadow.has_lost(entry)).count();
+    let needed = profile.majority();
+    assert!(
+        holders + excused >= needed,
+        "I7: {} is committed, and durable on {holders} of {} voters, {excused} of the others without their disks",
+        entry.zxid,
+        profile.voters
+    );
+}
+
+impl World {
+    /// Notes that a member leads, before anything that it asks for is carried out.
+    pub(crate) fn observe_leader(&mut self, site: Site) {
+        let at = self.members[site].as_process();
+        let Some((leader, epoch)) = self.members[site].replica().and_then(|replica| replica.peer().leader()) else {
+            return;
+        };
+        if leader != self.members[site].server_id() || !self.properties.on_leading(at, epoch, self.agenda.now()) {
+            return;
+        }
+        let (shadow, canon) = (&self.members[site].shadow, &self.canon);
+        let last = canon.committed.last().map(|last| &last.entry);
+        let found = canon.committed.len().checked_sub(1).and_then(|index| shadow.log.get(index));
+        assert!(found == last, "I6: the leader of epoch {epoch} lacks {}, which is committed", canon.last_zxid());
+        assert_eq!(shadow.durable, shadow.log.len(), "I8: epoch {epoch} begins before its leader's history is durable");
+        assert_eq!(shadow.current, epoch, "I8: epoch {epoch} begins before currentEpoch is on its leader's disk");
+    }
+
+    /// Looks at a member after it has done something.
+    pub(crate) fn observe(&mut self, site: Site, is_new_tree: bool) {
+        let now = self.agenda.now();
+        let Some(replica) = self.members[site].replica() else { return };
+        let (reached, last) = (replica.tree().last_zxid(), replica.peer().last_zxid());
+        assert!(reached <= last, "I10: {reached} is applied, but only {last} is logged");
+        if is_new_tree {
+            self.members[site].shadow.applied = self.canon.count_up_to(reached);
+        }
+        self.apply_up_to(site, reached);
+        self.check_fingerprint(site);
+        self.see_serving(site);
+        self.check_available(now);
+    }
+
+    /// A member has applied everything up to `reached`.
+    fn apply_up_to(&mut self, site: Site, reached: Zxid) {
+        let now = self.agenda.now();
+        loop {
+            let shadow = &mut self.members[site].shadow;
+            let Some(entry) = shadow.log.get(shadow.applied).filter(|entry| entry.zxid <= reached).cloned() else {
+                break;
+            };
+            shadow.applied += 1;
+            let index = shadow.applied - 1;
+            match self.canon.committed.get(index) {
+                Some(committed) => {
+                    let (zxid, canonical) = (entry.zxid, committed.entry.zxid);
+                    assert_eq!(zxid, canonical, "I3: member {} delivers {zxid} where {canonical} was delivered", site + 1);
+                    assert!(entry == committed.entry, "I3: {zxid} is delivered with other bytes than before");
+                }
+                None => {
+                    assert!(self.properties.proposed.contains_key(&entry.zxid), "I2: {} was never proposed", entry.zxid);
+                    self.canon.commit(&entry, now);
+                    self.properties.committed_at = now;
+                    check_held(&entry, &self.members, &self.profile);
+                    self.check_expiry();
+                }
+            }
+        }
+        let shadow = &self.members[site].shadow;
+        let applied = shadow.applied.checked_sub(1).map_or(Zxid::ZERO, |index| self.canon.committed[index].entry.zxid);
+        assert_eq!(applied, reached, "I10: member {} has applied what it has not logged", site + 1);
+    }
+
+    fn check_fingerprint(&self, site: Site) {
+        let member = &self.members[site];
+        let Some(replica) = member.replica() else { return };
+        let applied = member.shadow.applied;
+        if let Some(expected) = self.canon.fingerprint(applied)
+            && replica.tree().last_zxid() >= member.shadow.fuzzy_until
+        {
+            let found = Fingerprint::of(replica.tree());
+            assert_eq!(found, expected, "I11: member {} has another tree at {}", site + 1, replica.tree().last_zxid());
+        }
+    }
+
+    /// A session that nobody closed has ended: not too early.
+    fn check_expiry(&mut self) {
+        let Some(committed) = self.canon.committed.last() else { return };
+        let (session, at) = (committed.session, committed.at);
+        let is_closed = self.canon.session(session).is_some_and(|life| life.closed_at == Some(at));
+        if !is_closed || committed.cxid.0 != 0 {
+            return;
+        }
+        self.coverage.see(Seen::SessionExpired);
+        if at < self.properties.led_at + 6 * SECOND {
+            self.coverage.see(Seen::SessionExpiredAfterElection);
+        }
+        let Some(client) = self.clients.iter().find(|client| client.session == Some(session)) else { return };
+        // A member that has lost its leader without knowing it goes on answering for so long.
+        let unheard = self.profile.tick * 7;
+        let alive_until = client.proof_at + client.timeout() * 9 / 10;
+        assert!(
+            at + unheard >= alive_until,
+            "I14: session {session} expires {} ms after a heartbeat that was answered; its timeout is {} ms",
+            (at - client.proof_at) / crate::time::MS,
+            client.timeout() / crate::time::MS
+        );
+    }
+
+    fn see_serving(&mut self, site: Site) {
+        let Some(replica) = self.members[site].replica() else { return };
+        if !replica.is_serving() {
+            return;
+        }
+        match replica.peer().state() {
+            ServerState::Observing => self.coverage.see(Seen::ObserverServed),
+            ServerState::Following => self.coverage.see(Seen::ServedByFollower),
+            ServerState::Looking | ServerState::Leading => {}
+        }
+        if replica.peer().outstanding() > 0 && replica.peer().state() == ServerState::Following {
+            self.coverage.see(Seen::ProposalOutstandingAtSync);
+        }
+    }
+
+    /// While a majority is never at fault, something is committed all the time.
+    fn check_available(&self, now: Nanos) {
+        const GAP_MAX: Nanos = 15 * SECOND;
+        let is_core = self.profile.family == crate::profile::Family::Core;
+        assert!(
+            !is_core || self.is_quiet || now < self.properties.committed_at + GAP_MAX,
+            "I17: nothing was committed for {} s, though a majority was never at fault",
+            GAP_MAX / SECOND
+        );
+    }
+}
