@@ -266,7 +266,7 @@ impl Peer {
         current_epoch: Option<Epoch>,
         now: Instant,
     ) {
-        let own = (self.current_epoch, self.history.last());
+        let own = (self.epoch_of_history(), self.history.last());
         let Phase::Leading(leader) = &mut self.phase else { return };
         let Some(link) = leader.links.get_mut(&id) else { return };
         if link.stage != LinkStage::EpochProposed {

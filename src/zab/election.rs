@@ -157,7 +157,7 @@ impl Election {
         round: u64,
         means: &mut Means<'_>,
     ) -> Option<Decision> {
-        if is_of_an_empty_member(from, vote) {
+        if is_of_an_empty_member(vote) {
             self.blank.insert(from);
             self.bootstrap_if_all_are_blank(means);
         }
@@ -298,10 +298,10 @@ fn is_same(one_state: ServerState, one: Vote, other_state: ServerState, other: V
     }
 }
 
-/// A vote of somebody without any txn: ours votes with -1, Apache's with an empty log. One that was about to lead the first
-/// epoch has written it down, and votes for itself; of a vote for another only epoch 0 says as much of who gives it.
-fn is_of_an_empty_member(from: ServerId, vote: Vote) -> bool {
-    vote.zxid <= Zxid::ZERO && (vote.epoch == Epoch(0) || vote.leader == from)
+/// A vote of somebody without any txn: one without any history votes with -1, Apache's with an empty log. Nobody who has a txn
+/// votes for less.
+fn is_of_an_empty_member(vote: Vote) -> bool {
+    vote.epoch == Epoch(0) && vote.zxid <= Zxid::ZERO
 }
 
 #[cfg(test)]

@@ -251,7 +251,7 @@ impl Peer {
             self.ack_epoch(None);
         } else if mutation::is_on(Mutation::M7) {
             self.accepted_epoch = epoch;
-            self.ack_epoch(Some(self.current_epoch));
+            self.ack_epoch(Some(self.epoch_of_history()));
         } else {
             learner.stage = Stage::AcceptingEpoch;
             self.write_accepted_epoch(epoch);
@@ -261,7 +261,7 @@ impl Peer {
 
     pub(super) fn on_epoch_accepted(&mut self) {
         if matches!(&self.phase, Phase::Learning(learner) if learner.stage == Stage::AcceptingEpoch) {
-            self.ack_epoch(Some(self.current_epoch));
+            self.ack_epoch(Some(self.epoch_of_history()));
         }
     }
 

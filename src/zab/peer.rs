@@ -262,6 +262,13 @@ impl Peer {
         self.current_epoch == Epoch(0) && self.history.last() == Zxid::ZERO
     }
 
+    /// The epoch that speaks for this member's history: none as long as the log is empty. An epoch that began with nothing is
+    /// no reason to prefer having nothing, and all who have nothing are to be alike, so that a first start that was
+    /// interrupted can be told from a history that somebody has.
+    pub(super) fn epoch_of_history(&self) -> Epoch {
+        if self.history.last() == Zxid::ZERO { Epoch(0) } else { self.current_epoch }
+    }
+
     /// Starts from what the disk holds. Epochs that were never written down are those of the history, as in Apache.
     pub(super) fn take_recovery(&mut self, recovery: Recovery) {
         let Recovery { snapshot, tail, accepted_epoch, current_epoch } = recovery;
@@ -313,7 +320,7 @@ impl Peer {
             return;
         }
         self.round += 1;
-        let (epoch, zxid, is_blank) = (self.current_epoch, self.history.last(), self.is_blank());
+        let (epoch, zxid, is_blank) = (self.epoch_of_history(), self.history.last(), self.is_blank());
         debug!(round = self.round, %epoch, %zxid, is_blank, "looking for a leader");
         let mut means = Means {
             settings: &self.settings,
