@@ -2,6 +2,8 @@
 //!
 //! Source: `FinalRequestProcessor.java`, `DataTree.setWatches` of Apache ZooKeeper.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::ConnectionId;
@@ -100,10 +102,14 @@ pub(super) fn set_watches(
     request: &SetWatches,
 ) -> Result<Vec<WatchedEvent>, OpError> {
     let mut missed = Vec::new();
+    let mut deleted = BTreeSet::new();
     let mut miss = |kind, path: &String| missed.push(WatchedEvent { kind, path: path.clone() });
     for path in &request.data {
         match tree.node(path) {
-            None => miss(EventKind::Deleted, path),
+            None => {
+                deleted.insert(path);
+                miss(EventKind::Deleted, path);
+            }
             Some(node)
                 if node.persisted().mzxid > request.relative_zxid && !mutation::is_on(Mutation::M19) =>
             {
@@ -120,6 +126,8 @@ pub(super) fn set_watches(
     }
     for path in &request.child {
         match tree.node(path) {
+            // Who watched its data as well was told.
+            None if deleted.contains(path) => {}
             None => miss(EventKind::Deleted, path),
             Some(node) if node.persisted().pzxid > request.relative_zxid => {
                 miss(EventKind::ChildrenChanged, path)
