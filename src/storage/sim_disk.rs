@@ -160,6 +160,21 @@ impl SimDisk {
         self.next_life(self.lock())
     }
 
+    /// Forgets a power failure that was to come.
+    pub fn keep_power(&self) {
+        self.lock().fails_at = None;
+    }
+
+    /// A disk of its own with what is left of this one if the power fails now and takes all that it can.
+    pub fn durable_image(&self) -> Self {
+        let shared = self.lock();
+        let image = Self::new(0);
+        for (name, inode) in shared.folder.durable_names() {
+            image.put(name, shared.inodes[inode].durable_bytes());
+        }
+        image
+    }
+
     /// A file's bytes as reads see them.
     pub fn bytes_of(&self, name: &str) -> Option<Vec<u8>> {
         let mut shared = self.lock();

@@ -200,7 +200,7 @@ impl Member {
         }
         drop(process);
         self.disk = match end {
-            End::Killed => self.disk.kill_instead(),
+            End::Killed => self.disk.kill(),
             End::PowerFailed => self.disk.power_on(),
         };
         self.shadow.on_process_gone();
@@ -397,6 +397,7 @@ fn recovery_of(recovered: Recovered) -> Recovery {
     Recovery {
         tree: recovered.tree,
         tail: recovered.tail,
+        fuzzy_to: recovered.fuzzy_to,
         accepted_epoch: recovered.accepted_epoch.unwrap_or_default(),
         current_epoch: recovered.current_epoch.unwrap_or_default(),
     }

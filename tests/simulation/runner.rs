@@ -201,7 +201,7 @@ fn shrink(story: &Story, violation: &Violation) -> Story {
         }
     }
     for (fault, _) in smallest.profile().faults {
-        for number in (0..40).rev() {
+        for number in (0..12).rev() {
             try_out(with(&smallest, &|story| story.overrides.skipped.push((fault, number))), &mut smallest);
         }
     }

@@ -301,7 +301,7 @@ impl World {
             Output::Truncate { zxid, is_reload } => {
                 self.coverage.see(if is_reload { Seen::Reload } else { Seen::Trunc });
                 self.at_moment(Moment::Truncates, site);
-                self.members[site].shadow.on_truncate(zxid, &self.canon);
+                self.members[site].shadow.on_truncate(zxid);
                 self.ask_disk(site, LogCommand::Truncate { zxid, is_reload });
             }
             Output::InstallSnapshot { zxid, body } => self.on_install(site, zxid, body),

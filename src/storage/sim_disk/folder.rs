@@ -29,6 +29,11 @@ impl Folder {
         self.names.keys()
     }
 
+    /// What a power failure leaves in any case.
+    pub(super) fn durable_names(&self) -> impl Iterator<Item = (&String, &u64)> {
+        self.durable.iter()
+    }
+
     pub(super) fn change(&mut self, change: NameChange) {
         change.apply(&mut self.names);
         self.unsynced.push(change);

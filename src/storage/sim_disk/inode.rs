@@ -35,6 +35,11 @@ impl Inode {
         &self.bytes
     }
 
+    /// What a power failure leaves in any case.
+    pub(super) fn durable_bytes(&self) -> &[u8] {
+        &self.durable
+    }
+
     pub(super) fn change(&mut self, change: Change) {
         // Copies only if somebody is reading.
         change.apply(Arc::make_mut(&mut self.bytes));
