@@ -139,13 +139,17 @@ impl<R: Read + Seek> LogReader<R> {
         Ok(None)
     }
 
-    /// Whether some sector between two positions, or the part of it that lies between, is all zeros. The
-    /// first four bytes do not count: they are zeros in every record.
+    /// Whether some sector between two positions, or the part of it that lies behind the first, is all zeros: one that
+    /// never reached the disk. The sector of `to` did, since a valid record is in it. The first four bytes do not
+    /// count: they are zeros in every record.
     fn has_empty_sector(&mut self, from: u64, to: u64) -> io::Result<bool> {
         let sector_bytes = SECTOR_BYTES as u64;
         let mut start = from + 4;
         while start < to {
-            let end = ((start / sector_bytes + 1) * sector_bytes).min(to);
+            let end = (start / sector_bytes + 1) * sector_bytes;
+            if end > to {
+                break;
+            }
             if self.find_used(start, end)?.is_none() {
                 return Ok(true);
             }
@@ -241,6 +245,16 @@ mod tests {
          0000001f00000005776f726c6400000006616e796f6e650000000001 0000000200000001a0b9f6d6",
         "0100000ff81100000000000200000001 00000004000001a202b0b140ffffffff ffffff99",
     ];
+
+    #[test]
+    fn a_header_that_is_not_whole_is_damage_when_its_sector_holds_a_record() {
+        let payload = hex(VECTORS[0]);
+        let mut file = b"ZKLG\0\0\0\x02\0\0\0\0\0\0\0\0".to_vec();
+        put_record(&mut file, &payload).unwrap();
+        file.resize(2_000, 0);
+        file[7] = 0;
+        assert_eq!(read(&file).2, LogEnd::Damaged { valid_at: 16 }, "it looks like one that was begun");
+    }
 
     #[test]
     fn records_built_by_hand_are_read_up_to_the_padding() {
