@@ -158,13 +158,12 @@ impl Peer {
                 && leader.stage == LeaderStage::Broadcasting
             {
                 for (id, link) in leader.links.iter_mut().filter(|(_, link)| link.is_forwarding()) {
-                    if link.is_observer {
-                        self.out.push_back(Output::Send(*id, Packet::Inform(entry.clone())));
-                    } else if link.stage == LinkStage::UpToDate {
-                        self.out.push_back(Output::Send(*id, Packet::Commit(entry.zxid)));
+                    // Between NEWLEADER and UPTODATE a commit would throw Apache's followers off (ZOOKEEPER-4394).
+                    let is_early = link.stage != LinkStage::UpToDate && !link.is_observer;
+                    if is_early || link.must_wait(entry.zxid) {
+                        link.held.push_back(entry.clone());
                     } else {
-                        // Between NEWLEADER and UPTODATE it would throw Apache's followers off (ZOOKEEPER-4394).
-                        link.held_commits.push(entry.zxid);
+                        self.out.push_back(Output::Send(*id, link.commit_of(entry.clone())));
                     }
                 }
             }
@@ -177,6 +176,11 @@ impl Peer {
         let Phase::Leading(leader) = &mut self.phase else { return };
         let after = leader.broadcast.last_proposed;
         leader.broadcast.syncs.push_back(Sync { origin, after, round: None });
+        if let SyncOrigin::Learner(link) = origin
+            && let Some(link) = leader.links.get_mut(&link)
+        {
+            link.syncs.push_back(after);
+        }
         self.answer_syncs();
     }
 
@@ -229,12 +233,11 @@ impl Peer {
         let committed = self.history.committed();
         let Phase::Leading(leader) = &mut self.phase else { return };
         let own_round = leader.broadcast.round;
-        let links = &leader.links;
         let confirmed = self.settings.quorum.agreed(|server| {
             if server == me {
                 return Some(own_round);
             }
-            links.values().filter(|link| link.server == Some(server)).map(|link| link.answered).max()
+            leader.links.values().filter(|link| link.server == Some(server)).map(|link| link.answered).max()
         });
         while let Some(sync) = leader.broadcast.syncs.front()
             && (sync.after <= committed || sync.after.counter() == 0)
@@ -242,10 +245,13 @@ impl Peer {
         {
             match sync.origin {
                 SyncOrigin::Own => self.out.push_back(Output::Event(Event::Synced)),
-                SyncOrigin::Learner(link) if links.contains_key(&link) => {
-                    self.out.push_back(Output::Send(link, Packet::Sync));
+                SyncOrigin::Learner(id) => {
+                    if let Some(link) = leader.links.get_mut(&id) {
+                        link.syncs.pop_front();
+                        self.out.push_back(Output::Send(id, Packet::Sync));
+                        self.out.extend(link.take_released().map(|packet| Output::Send(id, packet)));
+                    }
                 }
-                SyncOrigin::Learner(_) => {}
             }
             leader.broadcast.syncs.pop_front();
         }
@@ -290,6 +296,27 @@ impl Peer {
 }
 
 impl LearnerLink {
+    /// Whether a commit must wait for the answer to a sync. An Apache learner finds its clients' requests again in the one
+    /// order in which it passed them on: a write that came behind a sync may not be committed there before the sync is answered.
+    fn must_wait(&self, zxid: Zxid) -> bool {
+        !self.held.is_empty() || self.syncs.front().is_some_and(|after| zxid > *after)
+    }
+
+    /// Takes the commits that waited and need not any more.
+    pub(super) fn take_released(&mut self) -> impl Iterator<Item = Packet> + use<> {
+        let after = self.syncs.front().copied();
+        let released =
+            self.held.iter().take_while(|entry| after.is_none_or(|after| entry.zxid <= after)).count();
+        let released: Vec<_> = self.held.drain(..released).collect();
+        let is_observer = self.is_observer;
+        released.into_iter().map(move |entry| commit_packet(entry, is_observer))
+    }
+
+    /// How this learner is told that an entry is committed.
+    fn commit_of(&self, entry: Entry) -> Packet {
+        commit_packet(entry, self.is_observer)
+    }
+
     /// Whether a follower has not logged for longer than `limit` what was proposed then.
     fn is_behind(&mut self, last_proposed: Zxid, now: Instant, limit: std::time::Duration) -> bool {
         if self.is_observer || !self.is_forwarding() || last_proposed.counter() == 0 {
@@ -303,4 +330,9 @@ impl LearnerLink {
             }
         }
     }
+}
+
+/// Followers have the proposal; observers hear of it only now.
+fn commit_packet(entry: Entry, is_observer: bool) -> Packet {
+    if is_observer { Packet::Inform(entry) } else { Packet::Commit(entry.zxid) }
 }

@@ -19,7 +19,7 @@ use super::broadcast::Broadcast;
 use super::mutation::{self, Mutation};
 use super::peer::{Peer, Phase};
 use super::timer::Timer;
-use super::{LearnerInfo, LinkId, Output, Packet};
+use super::{Entry, LearnerInfo, LinkId, Output, Packet};
 use crate::id::{Epoch, ServerId, Zxid};
 
 /// A leader, from its election until it gives up.
@@ -67,8 +67,10 @@ pub(super) struct LearnerLink {
     pub(super) acked: Zxid,
     /// A proposal that was outstanding at some time, and that time.
     pub(super) oldest_unacked: Option<(Zxid, Instant)>,
-    /// Commits that it will be told of behind UPTODATE.
-    pub(super) held_commits: Vec<Zxid>,
+    /// Commits that it will be told of behind UPTODATE, or behind its oldest sync.
+    pub(super) held: VecDeque<Entry>,
+    /// For each of its syncs that are not answered, oldest first, the last proposal before it.
+    pub(super) syncs: VecDeque<Zxid>,
     /// The rounds of pings that it has not answered.
     pub(super) pings: VecDeque<u64>,
     /// The last round that it has answered.
@@ -120,7 +122,8 @@ impl LearnerLink {
             synced_to: Zxid::ZERO,
             acked: Zxid::ZERO,
             oldest_unacked: None,
-            held_commits: Vec::new(),
+            held: VecDeque::new(),
+            syncs: VecDeque::new(),
             pings: VecDeque::new(),
             answered: 0,
         }

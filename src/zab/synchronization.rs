@@ -189,8 +189,7 @@ impl Peer {
         if link.stage == LinkStage::Accepted {
             link.stage = LinkStage::UpToDate;
             self.out.push_back(Output::Send(id, Packet::UpToDate));
-            let held = std::mem::take(&mut link.held_commits).into_iter();
-            self.out.extend(held.map(|zxid| Output::Send(id, Packet::Commit(zxid))));
+            self.out.extend(link.take_released().map(|packet| Output::Send(id, packet)));
         }
     }
 }

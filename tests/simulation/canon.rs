@@ -103,12 +103,18 @@ impl Canon {
     pub(crate) fn commit(&mut self, entry: &Entry, at: Nanos) {
         let (last, zxid) = (self.last_zxid(), entry.zxid);
         assert!(zxid.epoch() >= last.epoch(), "I5: {zxid} is delivered after {last}, of a later epoch");
-        assert!(continues(last, zxid), "I4: {zxid} is delivered right after {last}, without what comes between");
+        assert!(
+            continues(last, zxid),
+            "I4: {zxid} is delivered right after {last}, without what comes between"
+        );
         let txn = Txn::decode(&entry.payload).expect("I2: what is delivered is a txn");
         assert_eq!(txn.header.zxid, zxid, "I2: an entry has the zxid of its txn");
         let (session, cxid) = (txn.header.session, txn.header.cxid);
         if cxid.0 > 0 {
-            assert!(self.requests.insert((session, cxid)), "I13: request {cxid} of {session} is carried out twice");
+            assert!(
+                self.requests.insert((session, cxid)),
+                "I13: request {cxid} of {session} is carried out twice"
+            );
         }
         let applied = self.tree.apply(&txn);
         self.check_session(&txn, at);
@@ -149,9 +155,14 @@ impl Canon {
             }
             TxnOp::Error(_) => {}
             TxnOp::Multi(ops) if ops.iter().any(|op| matches!(op, TxnOp::Error(_))) => {}
-            _ => assert!(is_alive, "I14: {zxid} changes something for session {session}, which is not there: {:?}", txn.op),
+            _ => assert!(
+                is_alive,
+                "I14: {zxid} changes something for session {session}, which is not there: {:?}",
+                txn.op
+            ),
         }
-        let orphans = self.tree.ephemerals(session).next().is_some() && !self.tree.sessions().contains(session);
+        let orphans =
+            self.tree.ephemerals(session).next().is_some() && !self.tree.sessions().contains(session);
         assert!(!orphans, "I14: session {session} has ephemerals and is not there");
     }
 

@@ -235,7 +235,9 @@ impl Client {
         self.last_zxid = self.last_zxid.max(header.zxid);
         let result = match header.error {
             Some(error) => Err(error),
-            None => Ok(Response::decode(asked.request.op_code(), &mut reader).expect("I13: a reply is readable")),
+            None => {
+                Ok(Response::decode(asked.request.op_code(), &mut reader).expect("I13: a reply is readable"))
+            }
         };
         self.on_reply(&asked, header.zxid, &result, world)
     }
@@ -259,7 +261,8 @@ impl Client {
         let life = world.canon.session(response.session);
         assert!(life.is_some(), "I14: session {} is open, and its creation not committed", response.session);
         self.session = Some(response.session);
-        self.timeout = response.timeout().map_or(0, |timeout| u64::try_from(timeout.as_nanos()).expect("seconds"));
+        self.timeout =
+            response.timeout().map_or(0, |timeout| u64::try_from(timeout.as_nanos()).expect("seconds"));
         if !is_resumed {
             self.proof_at = self.dialled_at;
             self.last_zxid = Zxid::ZERO;
@@ -272,7 +275,13 @@ impl Client {
         }
     }
 
-    fn on_reply(&mut self, asked: &Asked, zxid: Zxid, result: &Result<Response, OpError>, world: &mut World<'_>) -> Wish {
+    fn on_reply(
+        &mut self,
+        asked: &Asked,
+        zxid: Zxid,
+        result: &Result<Response, OpError>,
+        world: &mut World<'_>,
+    ) -> Wish {
         match &asked.request {
             Request::Ping => {}
             Request::Sync { .. } => {}
@@ -306,21 +315,47 @@ impl Client {
         Wish::Nothing
     }
 
-    fn check_write(&mut self, asked: &Asked, zxid: Zxid, result: &Result<Response, OpError>, world: &mut World<'_>) {
+    fn check_write(
+        &mut self,
+        asked: &Asked,
+        zxid: Zxid,
+        result: &Result<Response, OpError>,
+        world: &mut World<'_>,
+    ) {
         let committed = world.canon.find(zxid);
-        let committed = committed.unwrap_or_else(|| panic!("I13: {asked:?} is answered with {zxid}, which is not committed"));
+        let committed = committed
+            .unwrap_or_else(|| panic!("I13: {asked:?} is answered with {zxid}, which is not committed"));
         let session = self.session.expect("it has asked");
-        assert_eq!((committed.session, committed.cxid), (session, asked.xid), "I13: {asked:?} is answered with another's txn {zxid}");
-        assert_eq!(committed.error, result.as_ref().err().copied(), "I13: {asked:?} is answered with {result:?}");
+        assert_eq!(
+            (committed.session, committed.cxid),
+            (session, asked.xid),
+            "I13: {asked:?} is answered with another's txn {zxid}"
+        );
+        assert_eq!(
+            committed.error,
+            result.as_ref().err().copied(),
+            "I13: {asked:?} is answered with {result:?}"
+        );
         assert!(zxid > asked.floor, "I13: {asked:?} has {zxid}, but {} was told before", asked.floor);
         *world.floor = (*world.floor).max(zxid);
         self.last_write_at = world.now;
         world.coverage.see(Seen::AcknowledgedWrite);
     }
 
-    fn check_read(&self, asked: &Asked, path: &str, zxid: Zxid, result: &Result<Response, OpError>, world: &mut World<'_>) {
+    fn check_read(
+        &self,
+        asked: &Asked,
+        path: &str,
+        zxid: Zxid,
+        result: &Result<Response, OpError>,
+        world: &mut World<'_>,
+    ) {
         if asked.is_synced {
-            assert!(zxid >= asked.floor, "I13: after a sync {asked:?} is answered as of {zxid}, but {} was told before", asked.floor);
+            assert!(
+                zxid >= asked.floor,
+                "I13: after a sync {asked:?} is answered as of {zxid}, but {} was told before",
+                asked.floor
+            );
             *world.floor = (*world.floor).max(zxid);
             world.coverage.see(Seen::SyncedRead);
         }

@@ -169,7 +169,8 @@ impl World {
         self.coverage.see(if end == End::Killed { Seen::Killed } else { Seen::PowerFailed });
         self.properties.see_death(site, &self.members, &self.canon, &self.profile, &mut self.coverage);
         self.end(site, end, notice, rng);
-        let restart = if rng.u8(0..4) == 0 { rng.u64(2 * SECOND..6 * SECOND) } else { rng.u64(10 * MS..2 * SECOND) };
+        let restart =
+            if rng.u8(0..4) == 0 { rng.u64(2 * SECOND..6 * SECOND) } else { rng.u64(10 * MS..2 * SECOND) };
         self.agenda.put_in(restart, Event::Start { site });
     }
 
@@ -204,7 +205,10 @@ impl World {
         let found = match self.members[site].start(now, &self.canon, &mut rng) {
             Ok(found) => found,
             Err(error) => {
-                assert!(self.members[site].is_rotten, "I8: after nothing but crashes a member cannot start: {error}");
+                assert!(
+                    self.members[site].is_rotten,
+                    "I8: after nothing but crashes a member cannot start: {error}"
+                );
                 // An operator would read what it says, and give it an empty disk.
                 self.trace.line(now, || format!("member {} refuses its disk: {error}", site + 1));
                 self.coverage.see(Seen::RotRefused);
@@ -250,7 +254,8 @@ impl World {
     }
 
     fn cut(&mut self, links: Vec<(Site, Site)>, rng: &mut Rng) {
-        let time = if rng.u8(0..3) == 0 { rng.u64(3 * SECOND..10 * SECOND) } else { rng.u64(20 * MS..3 * SECOND) };
+        let time =
+            if rng.u8(0..3) == 0 { rng.u64(3 * SECOND..10 * SECOND) } else { rng.u64(20 * MS..3 * SECOND) };
         self.cut_for(links, time, rng);
     }
 
@@ -285,9 +290,8 @@ impl World {
         let sides: Vec<_> = (0..sites).map(|_| rng.bool()).collect();
         let bridge = if rng.u8(0..3) == 0 { Some(rng.usize(0..sites)) } else { None };
         let pairs = (0..sites).flat_map(|from| (0..sites).map(move |to| (from, to)));
-        let links = pairs.filter(|(from, to)| {
-            sides[*from] != sides[*to] && bridge != Some(*from) && bridge != Some(*to)
-        });
+        let links = pairs
+            .filter(|(from, to)| sides[*from] != sides[*to] && bridge != Some(*from) && bridge != Some(*to));
         let links = links.collect();
         self.cut(links, rng);
     }

@@ -45,7 +45,8 @@ fn whatever_fails_the_invariants_hold() {
         return runner::tell_again(&Story::parse(&story));
     }
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
-    let (first, count) = (number("ROLLCALL_SIM_FIRST").unwrap_or(0), number("ROLLCALL_SIM_SEEDS").unwrap_or(STORIES));
+    let (first, count) =
+        (number("ROLLCALL_SIM_FIRST").unwrap_or(0), number("ROLLCALL_SIM_SEEDS").unwrap_or(STORIES));
     let stories = (first..first + count).map(|seed| Story::new(seed, family_of(seed)));
     let coverage = runner::tell_all(stories.collect());
     if count >= STORIES {
@@ -55,7 +56,8 @@ fn whatever_fails_the_invariants_hold() {
 
 #[test]
 fn stories_that_failed_once_do_not_fail_again() {
-    let stories = include_str!("regressions.txt").lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    let stories =
+        include_str!("regressions.txt").lines().filter(|line| !line.starts_with('#') && !line.is_empty());
     runner::tell_all(stories.map(Story::parse).collect());
 }
 

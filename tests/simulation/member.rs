@@ -162,7 +162,11 @@ impl Member {
     }
 
     /// Recovers, sometimes with another power failure in the middle.
-    fn open(&mut self, rng: &mut Rng, found: &mut Found) -> Result<(Storage<SimDisk>, Recovered), StorageError> {
+    fn open(
+        &mut self,
+        rng: &mut Rng,
+        found: &mut Found,
+    ) -> Result<(Storage<SimDisk>, Recovered), StorageError> {
         for _attempt in 0..2 {
             if rng.u8(0..8) == 0 {
                 self.disk.fail_power_after(rng.u64(0..6));
@@ -210,7 +214,8 @@ impl Member {
     /// Apache's, and a log's last record may as well be one that a power failure has torn. False when there is none.
     pub(crate) fn rot(&self, rng: &mut Rng) -> bool {
         let names = self.disk.list().unwrap_or_default();
-        let names = names.into_iter().filter(|name| name.starts_with("log.") || name.starts_with("snapshot."));
+        let names =
+            names.into_iter().filter(|name| name.starts_with("log.") || name.starts_with("snapshot."));
         let Some(name) = rng.choice(names.collect::<Vec<_>>()) else { return false };
         let bytes = self.disk.bytes_of(&name).unwrap_or_default();
         let end = if name.starts_with("log.") { last_record(&bytes) } else { bytes.len() };
@@ -384,7 +389,8 @@ pub(crate) struct Found {
 /// bytes and one that ends it.
 fn last_record(log: &[u8]) -> usize {
     let (mut last, mut next) = (0, 16);
-    while let Some(length) = log.get(next + 8..next + 12).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes)
+    while let Some(length) =
+        log.get(next + 8..next + 12).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes)
         && length > 0
     {
         last = next;

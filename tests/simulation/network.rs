@@ -35,7 +35,10 @@ pub(crate) struct Process {
 pub(crate) enum Item {
     Packet(Packet),
     /// The body of a snapshot, and up to which txn it may hold effects.
-    Snapshot { body: Bytes, fuzzy_until: Zxid },
+    Snapshot {
+        body: Bytes,
+        fuzzy_until: Zxid,
+    },
     /// Of the client protocol, without its length.
     Frame(Bytes),
     /// The other end has closed.
@@ -168,7 +171,14 @@ impl Network {
     }
 
     /// A connection has been cut since: it is given up.
-    pub(crate) fn on_tcp_timeout(&mut self, pipe: PipeId, from: Site, to: Site, cut_number: u64, agenda: &mut Agenda<Event>) {
+    pub(crate) fn on_tcp_timeout(
+        &mut self,
+        pipe: PipeId,
+        from: Site,
+        to: Site,
+        cut_number: u64,
+        agenda: &mut Agenda<Event>,
+    ) {
         if self.is_cut(from, to) && self.cut_numbers[from * self.sites + to] == cut_number {
             self.break_pipe(pipe, SECOND, agenda);
         }
@@ -208,7 +218,12 @@ impl Network {
     }
 
     /// Takes what has arrived; the other end with it.
-    pub(crate) fn take(&mut self, id: PipeId, direction: usize, agenda: &mut Agenda<Event>) -> Option<(Process, Process, Item)> {
+    pub(crate) fn take(
+        &mut self,
+        id: PipeId,
+        direction: usize,
+        agenda: &mut Agenda<Event>,
+    ) -> Option<(Process, Process, Item)> {
         let pipe = self.pipes.get_mut(&id)?;
         let (from, to) = (pipe.ends[direction].process, pipe.ends[1 - direction].process);
         let is_cut = self.cuts[from.site * self.sites + to.site] > 0;
@@ -258,7 +273,8 @@ impl Network {
 
     /// A process has ended: the other ends of its connections hear of it within `notice`.
     pub(crate) fn on_process_gone(&mut self, process: Process, notice: Nanos, agenda: &mut Agenda<Event>) {
-        let ids: Vec<_> = self.pipes.iter().filter(|(_, pipe)| pipe.end_of(process).is_some()).map(|(id, _)| *id).collect();
+        let ids: Vec<_> =
+            self.pipes.iter().filter(|(_, pipe)| pipe.end_of(process).is_some()).map(|(id, _)| *id).collect();
         for id in ids {
             if let Some(pipe) = self.pipes.get_mut(&id)
                 && let Some(direction) = pipe.end_of(process)
@@ -273,7 +289,8 @@ impl Network {
     /// Any connection of which neither end is spared.
     pub(crate) fn any_pipe(&self, rng: &mut Rng, is_spared: impl Fn(Site, Site) -> bool) -> Option<PipeId> {
         let sites = |pipe: &Pipe| (pipe.ends[0].process.site, pipe.ends[1].process.site);
-        let free = self.pipes.iter().filter(|(_, pipe)| !pipe.is_broken && !is_spared(sites(pipe).0, sites(pipe).1));
+        let free =
+            self.pipes.iter().filter(|(_, pipe)| !pipe.is_broken && !is_spared(sites(pipe).0, sites(pipe).1));
         rng.choice(free.map(|(id, _)| *id).collect::<Vec<_>>())
     }
 
@@ -396,7 +413,10 @@ mod tests {
             let received = receive(&mut network, &mut agenda, 100 * SECOND);
             let (end, prefix) = received.split_last().unwrap();
             assert_eq!(*end, -1);
-            assert!(prefix.iter().copied().eq(0..i32::try_from(prefix.len()).unwrap()), "seed {seed}: {received:?}");
+            assert!(
+                prefix.iter().copied().eq(0..i32::try_from(prefix.len()).unwrap()),
+                "seed {seed}: {received:?}"
+            );
             lengths.insert(prefix.len());
         }
         assert!(lengths.len() > 3 && !lengths.contains(&9));

@@ -225,7 +225,8 @@ impl Profile {
             }
         }
         for _ in 0..rng.usize(0..4) {
-            let faults = [Fault::Kill, Fault::PowerFailure, Fault::Pause, Fault::Isolate, Fault::BreakConnection];
+            let faults =
+                [Fault::Kill, Fault::PowerFailure, Fault::Pause, Fault::Isolate, Fault::BreakConnection];
             let trigger = Trigger {
                 moment: rng.choice(Moment::ALL).expect("some"),
                 fault: rng.choice(faults).expect("some"),
@@ -320,7 +321,10 @@ impl Story {
         let mut story = Self::new(seed, Family::Swarm);
         let overrides = &mut story.overrides;
         let fault = |name: &str| {
-            Fault::ALL.into_iter().find(|fault| format!("{fault:?}") == name).expect("the name of a kind of fault")
+            Fault::ALL
+                .into_iter()
+                .find(|fault| format!("{fault:?}") == name)
+                .expect("the name of a kind of fault")
         };
         for part in parts {
             match part.split_once('=') {

@@ -31,12 +31,21 @@ impl Properties {
     pub(crate) fn on_append(&mut self, site: Site, entry: &Entry) {
         match self.proposed.get(&entry.zxid) {
             Some(proposed) => {
-                assert_eq!(proposed.payload, entry.payload, "I2: {} is logged with other bytes than before", entry.zxid);
+                assert_eq!(
+                    proposed.payload, entry.payload,
+                    "I2: {} is logged with other bytes than before",
+                    entry.zxid
+                );
             }
             None => {
                 let leader = self.leaders.get(&entry.zxid.epoch());
                 let is_leader = leader.is_some_and(|leader| leader.site == site);
-                assert!(is_leader, "I2: {} is logged by member {}, and proposed by nobody", entry.zxid, site + 1);
+                assert!(
+                    is_leader,
+                    "I2: {} is logged by member {}, and proposed by nobody",
+                    entry.zxid,
+                    site + 1
+                );
                 self.proposed.insert(entry.zxid, entry.clone());
             }
         }
@@ -67,7 +76,14 @@ impl Properties {
     }
 
     /// A member's disk has changed, and may hold less than before.
-    pub(crate) fn check_still_held(&self, site: Site, before: usize, members: &[Member], canon: &Canon, profile: &Profile) {
+    pub(crate) fn check_still_held(
+        &self,
+        site: Site,
+        before: usize,
+        members: &[Member],
+        canon: &Canon,
+        profile: &Profile,
+    ) {
         let after = self.held_by(&members[site], canon);
         if after < before {
             check_held(&canon.committed[before - 1].entry, members, profile);
@@ -75,7 +91,14 @@ impl Properties {
     }
 
     /// A process ends; what it may leave half done is worth counting.
-    pub(crate) fn see_death(&self, site: Site, members: &[Member], canon: &Canon, profile: &Profile, coverage: &mut Coverage) {
+    pub(crate) fn see_death(
+        &self,
+        site: Site,
+        members: &[Member],
+        canon: &Canon,
+        profile: &Profile,
+        coverage: &mut Coverage,
+    ) {
         let Some(replica) = members[site].replica() else { return };
         let state = replica.peer().state();
         if state == ServerState::Following && replica.peer().leader().is_none() {
@@ -84,7 +107,8 @@ impl Properties {
         let next = members[site].shadow.log.get(canon.committed.len());
         if let Some(next) = next.filter(|_| replica.peer().is_leading()) {
             coverage.see(Seen::LeaderDiedBeforeCommit);
-            let holders = members[..profile.voters].iter().filter(|member| member.shadow.holds_durably(next)).count();
+            let holders =
+                members[..profile.voters].iter().filter(|member| member.shadow.holds_durably(next)).count();
             if holders >= profile.majority() {
                 coverage.see(Seen::LeaderDiedBetweenQuorumAndCommit);
             }
@@ -111,7 +135,10 @@ impl Properties {
 fn check_held(entry: &Entry, members: &[Member], profile: &Profile) {
     let voters = &members[..profile.voters];
     let holders = voters.iter().filter(|member| member.shadow.holds_durably(entry)).count();
-    let excused = voters.iter().filter(|member| !member.shadow.holds_durably(entry) && member.shadow.has_lost(entry)).count();
+    let excused = voters
+        .iter()
+        .filter(|member| !member.shadow.holds_durably(entry) && member.shadow.has_lost(entry))
+        .count();
     let needed = profile.majority();
     assert!(
         holders + excused >= needed,
@@ -125,18 +152,32 @@ impl World {
     /// Notes that a member leads, before anything that it asks for is carried out.
     pub(crate) fn observe_leader(&mut self, site: Site) {
         let at = self.members[site].as_process();
-        let Some((leader, epoch)) = self.members[site].replica().and_then(|replica| replica.peer().leader()) else {
+        let Some((leader, epoch)) = self.members[site].replica().and_then(|replica| replica.peer().leader())
+        else {
             return;
         };
-        if leader != self.members[site].server_id() || !self.properties.on_leading(at, epoch, self.agenda.now()) {
+        if leader != self.members[site].server_id()
+            || !self.properties.on_leading(at, epoch, self.agenda.now())
+        {
             return;
         }
         let (shadow, canon) = (&self.members[site].shadow, &self.canon);
         let last = canon.committed.last().map(|last| &last.entry);
         let found = canon.committed.len().checked_sub(1).and_then(|index| shadow.log.get(index));
-        assert!(found == last, "I6: the leader of epoch {epoch} lacks {}, which is committed", canon.last_zxid());
-        assert_eq!(shadow.durable, shadow.log.len(), "I8: epoch {epoch} begins before its leader's history is durable");
-        assert_eq!(shadow.current, epoch, "I8: epoch {epoch} begins before currentEpoch is on its leader's disk");
+        assert!(
+            found == last,
+            "I6: the leader of epoch {epoch} lacks {}, which is committed",
+            canon.last_zxid()
+        );
+        assert_eq!(
+            shadow.durable,
+            shadow.log.len(),
+            "I8: epoch {epoch} begins before its leader's history is durable"
+        );
+        assert_eq!(
+            shadow.current, epoch,
+            "I8: epoch {epoch} begins before currentEpoch is on its leader's disk"
+        );
     }
 
     /// Looks at a member after it has done something.
@@ -159,7 +200,8 @@ impl World {
         let now = self.agenda.now();
         loop {
             let shadow = &mut self.members[site].shadow;
-            let Some(entry) = shadow.log.get(shadow.applied).filter(|entry| entry.zxid <= reached).cloned() else {
+            let Some(entry) = shadow.log.get(shadow.applied).filter(|entry| entry.zxid <= reached).cloned()
+            else {
                 break;
             };
             shadow.applied += 1;
@@ -167,11 +209,20 @@ impl World {
             match self.canon.committed.get(index) {
                 Some(committed) => {
                     let (zxid, canonical) = (entry.zxid, committed.entry.zxid);
-                    assert_eq!(zxid, canonical, "I3: member {} delivers {zxid} where {canonical} was delivered", site + 1);
+                    assert_eq!(
+                        zxid,
+                        canonical,
+                        "I3: member {} delivers {zxid} where {canonical} was delivered",
+                        site + 1
+                    );
                     assert!(entry == committed.entry, "I3: {zxid} is delivered with other bytes than before");
                 }
                 None => {
-                    assert!(self.properties.proposed.contains_key(&entry.zxid), "I2: {} was never proposed", entry.zxid);
+                    assert!(
+                        self.properties.proposed.contains_key(&entry.zxid),
+                        "I2: {} was never proposed",
+                        entry.zxid
+                    );
                     self.canon.commit(&entry, now);
                     self.properties.committed_at = now;
                     check_held(&entry, &self.members, &self.profile);
@@ -180,7 +231,8 @@ impl World {
             }
         }
         let shadow = &self.members[site].shadow;
-        let applied = shadow.applied.checked_sub(1).map_or(Zxid::ZERO, |index| self.canon.committed[index].entry.zxid);
+        let applied =
+            shadow.applied.checked_sub(1).map_or(Zxid::ZERO, |index| self.canon.committed[index].entry.zxid);
         assert_eq!(applied, reached, "I10: member {} has applied what it has not logged", site + 1);
     }
 
@@ -192,7 +244,13 @@ impl World {
             && replica.tree().last_zxid() >= member.shadow.fuzzy_until
         {
             let found = Fingerprint::of(replica.tree());
-            assert_eq!(found, expected, "I11: member {} has another tree at {}", site + 1, replica.tree().last_zxid());
+            assert_eq!(
+                found,
+                expected,
+                "I11: member {} has another tree at {}",
+                site + 1,
+                replica.tree().last_zxid()
+            );
         }
     }
 

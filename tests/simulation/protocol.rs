@@ -36,7 +36,10 @@ impl Conversation {
                 self.proposed_epoch = Some(*epoch);
             }
             Packet::Diff(_) | Packet::Trunc(_) | Packet::Snap(_) => {
-                assert!(self.proposed_epoch.is_some() && !self.is_synchronizing, "I12: {packet:?} comes out of turn");
+                assert!(
+                    self.proposed_epoch.is_some() && !self.is_synchronizing,
+                    "I12: {packet:?} comes out of turn"
+                );
                 self.is_synchronizing = true;
                 if let Packet::Trunc(zxid) | Packet::Snap(zxid) = packet {
                     self.last_proposal = *zxid;
@@ -45,7 +48,10 @@ impl Conversation {
             Packet::Proposal(entry) | Packet::Inform(entry) => {
                 let (last, zxid) = (self.last_proposal, entry.zxid);
                 assert!(self.is_synchronizing, "I12: a proposal comes before the synchronization");
-                assert!(last == Zxid::ZERO || continues(last, zxid), "I9: {zxid} is proposed right after {last}");
+                assert!(
+                    last == Zxid::ZERO || continues(last, zxid),
+                    "I9: {zxid} is proposed right after {last}"
+                );
                 self.last_proposal = zxid;
                 if let Packet::Proposal(_) = packet {
                     self.uncommitted.push_back(zxid);

@@ -96,7 +96,8 @@ pub(crate) fn tell_all(stories: Vec<Story>) -> Coverage {
     let next = AtomicUsize::new(0);
     let found = Mutex::new(Vec::new());
     let totals = Mutex::new((Coverage::new(), 0_u64, 0_u64));
-    let failures_max = std::env::var("ROLLCALL_SIM_FAILURES").ok().and_then(|count| count.parse().ok()).unwrap_or(1);
+    let failures_max =
+        std::env::var("ROLLCALL_SIM_FAILURES").ok().and_then(|count| count.parse().ok()).unwrap_or(1);
     let tell = || {
         let mut coverage = Coverage::new();
         let (mut events, mut slowest) = (0, 0);
@@ -195,7 +196,10 @@ fn shrink(story: &Story, violation: &Violation) -> Story {
     while step > SECOND / 10 {
         let storm = smallest.profile().storm.saturating_sub(step);
         let before = smallest.clone();
-        try_out(with(&smallest, &|story| story.overrides.storm_ms = Some(storm / crate::time::MS)), &mut smallest);
+        try_out(
+            with(&smallest, &|story| story.overrides.storm_ms = Some(storm / crate::time::MS)),
+            &mut smallest,
+        );
         if smallest == before {
             step /= 2;
         }
@@ -207,7 +211,10 @@ fn shrink(story: &Story, violation: &Violation) -> Story {
     }
     // What never came needs no skipping.
     for skipped in smallest.overrides.skipped.clone() {
-        try_out(with(&smallest, &|story| story.overrides.skipped.retain(|other| *other != skipped)), &mut smallest);
+        try_out(
+            with(&smallest, &|story| story.overrides.skipped.retain(|other| *other != skipped)),
+            &mut smallest,
+        );
     }
     smallest
 }

@@ -54,14 +54,26 @@ impl Shadow {
     /// it without this member; but not what was applied here.
     pub(crate) fn on_truncate(&mut self, zxid: Zxid) {
         let kept = count_up_to(&self.log, zxid);
-        assert_eq!(last_of(&self.log[..kept]), zxid, "I12: TRUNC names {zxid}, which the learner does not have");
-        assert!(self.applied <= kept, "I10: {} is applied, and then truncated", last_of(&self.log[..self.applied]));
+        assert_eq!(
+            last_of(&self.log[..kept]),
+            zxid,
+            "I12: TRUNC names {zxid}, which the learner does not have"
+        );
+        assert!(
+            self.applied <= kept,
+            "I10: {} is applied, and then truncated",
+            last_of(&self.log[..self.applied])
+        );
         self.log.truncate(kept);
     }
 
     /// Notes that the member wants its log replaced by a snapshot.
     pub(crate) fn on_install(&mut self, zxid: Zxid, canon: &Canon) {
-        assert!(zxid <= canon.last_zxid(), "I10: a snapshot as of {zxid} is sent, but only {} is committed", canon.last_zxid());
+        assert!(
+            zxid <= canon.last_zxid(),
+            "I10: a snapshot as of {zxid} is sent, but only {} is committed",
+            canon.last_zxid()
+        );
         self.log = canon_up_to(canon, zxid);
     }
 
@@ -129,12 +141,17 @@ impl Shadow {
         let durable_last = last_of(&self.disk[..self.durable]);
         assert!(last >= durable_last, "I7: recovered up to {last}, but {durable_last} was durable");
         let mut found = self.disk[..count_up_to(&self.disk, base)].to_vec();
-        assert_eq!(last_of(&found), base, "I2: a snapshot as of {base} is recovered, of no txn that was logged");
+        assert_eq!(
+            last_of(&found),
+            base,
+            "I2: a snapshot as of {base} is recovered, of no txn that was logged"
+        );
         found.extend(recovered.tail.iter().cloned());
         let is_prefix = found.len() <= self.disk.len() && found == self.disk[..found.len()];
         assert!(is_prefix, "I2: recovered up to {last}, but not what was logged");
         self.durable = durable.map_or(found.len(), |zxid| count_up_to(&found, zxid));
-        self.fuzzy_until = self.snapshot_ends.iter().rev().find(|(zxid, _)| *zxid == base).map_or(base, |(_, end)| *end);
+        self.fuzzy_until =
+            self.snapshot_ends.iter().rev().find(|(zxid, _)| *zxid == base).map_or(base, |(_, end)| *end);
         self.disk = found;
         self.log.clone_from(&self.disk);
         self.check_epochs(recovered, last);

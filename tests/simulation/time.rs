@@ -36,14 +36,17 @@ impl Clock {
     /// What the clocks show at a true time.
     pub(crate) fn at(&self, time: Nanos) -> Now {
         const BEGINNING_MS: i64 = 1_700_000_000_000;
-        let unix_ms = BEGINNING_MS + i64::try_from(time / MS).expect("worlds are short") + self.wall_offset_ms;
+        let unix_ms =
+            BEGINNING_MS + i64::try_from(time / MS).expect("worlds are short") + self.wall_offset_ms;
         Now { monotonic: self.started + self.elapsed(time), unix_ms }
     }
 
     /// The true time at which the monotonic clock has reached `deadline`.
     pub(crate) fn when(&self, deadline: Instant) -> Nanos {
-        let local = i128::try_from(deadline.saturating_duration_since(self.started).as_nanos()).expect("small");
-        let mut time = u64::try_from(local * 1_000_000 / (1_000_000 + i128::from(self.drift_ppm))).expect("small");
+        let local =
+            i128::try_from(deadline.saturating_duration_since(self.started).as_nanos()).expect("small");
+        let mut time =
+            u64::try_from(local * 1_000_000 / (1_000_000 + i128::from(self.drift_ppm))).expect("small");
         while self.at(time).monotonic < deadline {
             time += 1;
         }
@@ -130,7 +133,10 @@ mod tests {
             for true_time in [0, 1, 999, 5 * SECOND, 3_600 * SECOND + 7] {
                 let deadline = clock.at(true_time).monotonic;
                 let found = clock.when(deadline);
-                assert!(found <= true_time && clock.at(found).monotonic >= deadline, "{drift_ppm} {true_time}");
+                assert!(
+                    found <= true_time && clock.at(found).monotonic >= deadline,
+                    "{drift_ppm} {true_time}"
+                );
             }
         }
     }

@@ -43,7 +43,13 @@ impl Watches {
     }
 
     /// A notification has come.
-    pub(crate) fn on_event(&mut self, zxid: Zxid, event: &WatchedEvent, canon: &Canon, coverage: &mut Coverage) {
+    pub(crate) fn on_event(
+        &mut self,
+        zxid: Zxid,
+        event: &WatchedEvent,
+        canon: &Canon,
+        coverage: &mut Coverage,
+    ) {
         let kinds: &[Kind] = match event.kind {
             EventKind::Created | EventKind::DataChanged => &[Kind::Data],
             EventKind::Deleted => &[Kind::Data, Kind::Child],
@@ -68,7 +74,8 @@ impl Watches {
     /// A reply as of `zxid` is about to reveal everything up to it.
     pub(crate) fn check_told(&self, zxid: Zxid, canon: &Canon) {
         for ((path, kind), watch) in &self.waiting {
-            let missed = canon.versions_between(path, watch.since, zxid).iter().find(|version| kind.hears_of(version));
+            let missed =
+                canon.versions_between(path, watch.since, zxid).iter().find(|version| kind.hears_of(version));
             if let Some(missed) = missed {
                 panic!(
                     "I15: a reply as of {zxid} comes before the news that {path} ({kind:?}) changed at {}, watched since {}",
@@ -105,7 +112,10 @@ impl Watches {
                 (Kind::Child, _, Some(state)) => state.pzxid > last,
                 (Kind::Child, false, None) => unreachable!("children are watched of what is there"),
             };
-            assert!(!has_changed, "I15: {path} ({kind:?}) has changed since {last}, and at {zxid} nothing was told");
+            assert!(
+                !has_changed,
+                "I15: {path} ({kind:?}) has changed since {last}, and at {zxid} nothing was told"
+            );
             watch.since = zxid;
         }
     }

@@ -40,7 +40,9 @@ fn create(rng: &mut Rng, path: String, data: Bytes) -> Request {
             let path = format!("{path}-");
             Request::Create(CreateRequest::open(path, data, CreateMode::EphemeralSequential))
         }
-        2 => Request::Create2(CreateRequest::open(format!("{path}s"), data, CreateMode::PersistentSequential)),
+        2 => {
+            Request::Create2(CreateRequest::open(format!("{path}s"), data, CreateMode::PersistentSequential))
+        }
         _ => Request::Create(CreateRequest::open(path, data, CreateMode::Persistent)),
     }
 }

@@ -261,7 +261,9 @@ impl World {
         self.observe_leader(site);
         while let Some(output) = self.members[site].poll_output() {
             is_new_tree |= matches!(output, Output::InstallSnapshot { .. });
-            self.trace.line(self.agenda.now(), || format!("    member {} asks: {}", site + 1, crate::trace::show(&output)));
+            self.trace.line(self.agenda.now(), || {
+                format!("    member {} asks: {}", site + 1, crate::trace::show(&output))
+            });
             self.on_output(site, output);
         }
         self.observe(site, is_new_tree);
@@ -320,7 +322,12 @@ impl World {
                 let shadow = &self.members[site].shadow;
                 let fuzzy_until = zxid.max(shadow.fuzzy_until);
                 self.send_packet(site, PipeId(link.0), Packet::Snap(zxid));
-                self.network.send(PipeId(link.0), process, Item::Snapshot { body, fuzzy_until }, &mut self.agenda);
+                self.network.send(
+                    PipeId(link.0),
+                    process,
+                    Item::Snapshot { body, fuzzy_until },
+                    &mut self.agenda,
+                );
             }
             Output::CloseLink(link) => self.network.close(PipeId(link.0), process, &mut self.agenda),
             Output::BeginSnapshot(zxid) => {
@@ -335,7 +342,8 @@ impl World {
             }
             Output::Reply(connection, frame) | Output::Notify(connection, frame) => {
                 let mut stream = BytesMut::from(&frame[..]);
-                let frame = split_frame(&mut stream, FRAME_BYTES_MAX).expect("a frame of ours").expect("a whole one");
+                let frame =
+                    split_frame(&mut stream, FRAME_BYTES_MAX).expect("a frame of ours").expect("a whole one");
                 self.network.send(PipeId(connection.0), process, Item::Frame(frame), &mut self.agenda);
             }
             Output::Close(connection, _reason) => {
@@ -426,7 +434,8 @@ impl World {
         let mut wire = Vec::new();
         packet.encode(&mut wire);
         let mut wire = BytesMut::from(&wire[..]);
-        let packet = split_packet(&mut wire).expect("I12: a packet of ours is readable").expect("a whole one");
+        let packet =
+            split_packet(&mut wire).expect("I12: a packet of ours is readable").expect("a whole one");
         assert!(wire.is_empty(), "I12: a packet is longer than it says");
         self.network.send(pipe, from, Item::Packet(packet), &mut self.agenda);
     }
@@ -592,7 +601,9 @@ impl World {
     fn on_client_item(&mut self, to: Process, pipe: PipeId, item: Item) {
         let index = to.site - self.members.len();
         let wish = match item {
-            Item::Frame(frame) => self.with_client(index, |client, world| client.on_frame(pipe, &frame, world)),
+            Item::Frame(frame) => {
+                self.with_client(index, |client, world| client.on_frame(pipe, &frame, world))
+            }
             Item::Fin | Item::Broken => {
                 self.with_client(index, |client, world| client.on_closed(pipe, world));
                 Wish::Nothing
@@ -602,7 +613,11 @@ impl World {
         self.fulfil(index, wish);
     }
 
-    fn with_client<T>(&mut self, index: usize, act: impl FnOnce(&mut Client, &mut client::World<'_>) -> T) -> T {
+    fn with_client<T>(
+        &mut self,
+        index: usize,
+        act: impl FnOnce(&mut Client, &mut client::World<'_>) -> T,
+    ) -> T {
         let mut world = client::World {
             now: self.agenda.now(),
             canon: &self.canon,
@@ -633,7 +648,8 @@ impl World {
 
     /// Every voter and the observers have the same leader.
     fn common_leader(&self) -> Option<(ServerId, Epoch)> {
-        let mut leaders = self.members.iter().map(|member| member.replica().and_then(|replica| replica.peer().leader()));
+        let mut leaders =
+            self.members.iter().map(|member| member.replica().and_then(|replica| replica.peer().leader()));
         let first = leaders.next()??;
         leaders.all(|leader| leader == Some(first)).then_some(first)
     }
@@ -650,7 +666,8 @@ impl World {
         }
         let last = self.canon.last_zxid();
         let is_idle = self.clients.iter().all(|client| client.is_idle);
-        let same = |replica: &Replica| replica.tree().last_zxid() == last && replica.peer().last_zxid() == last;
+        let same =
+            |replica: &Replica| replica.tree().last_zxid() == last && replica.peer().last_zxid() == last;
         let is_settled = is_idle
             && self.common_leader().is_some()
             && self.members.iter().all(|member| member.replica().is_some_and(same));
@@ -663,7 +680,12 @@ impl World {
         }
         let states = || -> Vec<_> {
             let state = |replica: &Replica| {
-                format!("{:?} {:?} {}", replica.peer().state(), replica.peer().leader(), replica.tree().last_zxid())
+                format!(
+                    "{:?} {:?} {}",
+                    replica.peer().state(),
+                    replica.peer().leader(),
+                    replica.tree().last_zxid()
+                )
             };
             self.members.iter().map(|member| member.replica().map(state)).collect()
         };
@@ -694,9 +716,8 @@ fn alarm_text(alarms: &[String]) -> String {
 const EVENTS_MAX: u64 = 400_000;
 
 fn settings(profile: &Profile, site: Site) -> ReplicaSettings {
-    let server = |site: usize| {
-        u8::try_from(site + 1).ok().and_then(ServerId::new).expect("a handful of members")
-    };
+    let server =
+        |site: usize| u8::try_from(site + 1).ok().and_then(ServerId::new).expect("a handful of members");
     let tick = Duration::from_nanos(profile.tick);
     let quorum = Quorum::majority_of((0..profile.voters).map(server));
     let peer = PeerSettings {
