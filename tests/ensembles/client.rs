@@ -72,6 +72,7 @@ struct Watches {
 
 /// A connection that nobody takes, or on which nobody answers, is given up after this.
 const CONNECT_LIMIT: Duration = Duration::from_millis(1_000);
+const ALONE_MAX: Duration = Duration::from_secs(60);
 const CONNECT_PAUSE: Duration = Duration::from_millis(40);
 
 impl Client {
@@ -177,8 +178,14 @@ impl Client {
     }
 
     /// Connects, again and again, with the session if there is one, until a server takes it.
+    ///
+    /// # Panics
+    ///
+    /// When none does for longer than any scenario leaves its clients alone.
     pub(crate) async fn ensure_connected(&mut self) {
+        let start = clock::now();
         while self.link.is_none() {
+            assert!(clock::now() - start < ALONE_MAX, "no member takes {} for {ALONE_MAX:?}", self.name);
             let server = self.random.usize(..self.settings.servers.len());
             let server = self.settings.servers[server].clone();
             match tokio::time::timeout(CONNECT_LIMIT, self.connect(&server)).await {

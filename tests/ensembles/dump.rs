@@ -21,14 +21,16 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(4);
 pub(crate) async fn dump_all(servers: &[Server], recorder: &Recorder, round: u32) -> Vec<Dump> {
     // Those who look have sessions too, and opening them takes txns: all are opened before anything is read.
     let mut lookers: Vec<Client> = servers.iter().map(looker).collect();
-    for looker in &mut lookers {
-        looker.ensure_connected().await;
+    for (looker, server) in lookers.iter_mut().zip(servers) {
+        let connected = tokio::time::timeout(LIMIT, looker.ensure_connected()).await;
+        connected.unwrap_or_else(|_late| panic!("{} opened no session within {LIMIT:?}", server.name));
     }
     let deadline = clock::now() + LIMIT;
     loop {
         let mut dumps = Vec::new();
         for (looker, server) in lookers.iter_mut().zip(servers) {
-            dumps.extend(dump(looker, server, recorder, round).await);
+            let attempt = tokio::time::timeout(LIMIT, dump(looker, server, recorder, round)).await;
+            dumps.extend(attempt.ok().flatten());
         }
         let is_one_moment =
             dumps.len() == servers.len() && dumps.iter().all(|dump| dump.zxid == dumps[0].zxid);
