@@ -12,6 +12,7 @@ mod rejoin;
 mod steady;
 mod storage;
 mod synchronization;
+mod syncs;
 
 use std::time::Duration;
 
