@@ -337,6 +337,7 @@ impl Client {
             "I13: {asked:?} is answered with {result:?}"
         );
         assert!(zxid > asked.floor, "I13: {asked:?} has {zxid}, but {} was told before", asked.floor);
+        check_outcome(&asked.request, zxid, result, world.canon);
         *world.floor = (*world.floor).max(zxid);
         self.last_write_at = world.now;
         world.coverage.see(Seen::AcknowledgedWrite);
@@ -386,4 +387,26 @@ impl Client {
     fn on_watches_set(&mut self, request: &SetWatches, zxid: Zxid, canon: &Canon) {
         self.watches.on_set_again(request.relative_zxid, zxid, canon);
     }
+}
+
+/// A write has done what its client is told, and was refused for a reason that held.
+fn check_outcome(request: &Request, zxid: Zxid, result: &Result<Response, OpError>, canon: &Canon) {
+    let state = |path: &str| canon.state_at(path, zxid);
+    let is_as_told = match (request, result) {
+        (Request::Create(_), Ok(Response::Path(path))) | (Request::Create2(_), Ok(Response::PathStat(path, _))) => {
+            state(path).is_some_and(|state| state.czxid == zxid)
+        }
+        (Request::SetData { path, data, .. }, Ok(Response::Stat(stat))) => state(path).is_some_and(|state| {
+            state.mzxid == zxid && stat.version == state.version && data.as_deref() == Some(&state.data)
+        }),
+        (Request::Delete { path, .. }, Ok(_)) => state(path).is_none(),
+        (Request::Create(create) | Request::Create2(create), Err(OpError::NodeExists)) => state(&create.path).is_some(),
+        (Request::SetData { path, .. } | Request::Delete { path, .. }, Err(OpError::NoNode)) => state(path).is_none(),
+        (Request::SetData { path, version, .. } | Request::Delete { path, version }, Err(OpError::BadVersion)) => {
+            state(path).is_some_and(|state| state.version != *version)
+        }
+        (Request::Delete { path, .. }, Err(OpError::NotEmpty)) => state(path).is_some_and(|state| state.children > 0),
+        _other => true,
+    };
+    assert!(is_as_told, "I13: {request:?} is answered with {result:?} at {zxid}, which is not so");
 }

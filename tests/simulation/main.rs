@@ -21,6 +21,8 @@ mod client;
 mod coverage;
 mod faults;
 mod member;
+#[cfg(rollcall_mutations)]
+mod mutations;
 mod network;
 mod profile;
 mod properties;

@@ -29,6 +29,12 @@ impl Violation {
         let name = self.text.split(':').next().unwrap_or_default();
         if is_invariant(name) { name } else { &self.place }
     }
+
+    /// Whether it is an invariant, rather than an assertion of the code under test.
+    #[cfg(rollcall_mutations)]
+    pub(crate) fn is_named(&self) -> bool {
+        self.name() != self.place
+    }
 }
 
 fn is_invariant(name: &str) -> bool {
@@ -84,6 +90,15 @@ pub(crate) fn on_teller<T: Send>(act: impl FnOnce() -> T + Send) -> T {
     })
 }
 
+/// Runs `act` on as many threads as stories are told on.
+pub(crate) fn on_tellers(act: impl Fn() + Sync) {
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            std::thread::Builder::new().name(TELLER.to_owned()).spawn_scoped(scope, &act).expect("a thread");
+        }
+    });
+}
+
 /// What a story comes to.
 pub(crate) fn outcome(story: &Story) -> Outcome {
     let told = on_teller(|| attempt(story, &Trace::off(), LevelFilter::WARN));
@@ -123,11 +138,7 @@ pub(crate) fn tell_all(stories: Vec<Story>) -> Coverage {
         totals.1 += events;
         totals.2 = totals.2.max(slowest);
     };
-    std::thread::scope(|scope| {
-        for _ in 0..THREADS.min(stories.len()) {
-            std::thread::Builder::new().name(TELLER.to_owned()).spawn_scoped(scope, tell).expect("a thread");
-        }
-    });
+    on_tellers(tell);
     let mut found = found.into_inner().expect("nobody panicked holding it");
     found.sort_by_key(|(story, _)| story.seed);
     let (coverage, events, slowest) = totals.into_inner().expect("nobody panicked holding it");
