@@ -269,7 +269,7 @@ impl Client {
         } else {
             world.coverage.see(Seen::SessionResumed);
         }
-        match self.watches.to_set_again(self.last_zxid) {
+        match self.watches.take_to_set_again(self.last_zxid) {
             Some(watches) if is_resumed => self.send(vec![Request::SetWatches(watches)], world),
             Some(_) | None => Wish::Nothing,
         }
@@ -393,19 +393,27 @@ impl Client {
 fn check_outcome(request: &Request, zxid: Zxid, result: &Result<Response, OpError>, canon: &Canon) {
     let state = |path: &str| canon.state_at(path, zxid);
     let is_as_told = match (request, result) {
-        (Request::Create(_), Ok(Response::Path(path))) | (Request::Create2(_), Ok(Response::PathStat(path, _))) => {
+        (Request::Create(_), Ok(Response::Path(path)))
+        | (Request::Create2(_), Ok(Response::PathStat(path, _))) => {
             state(path).is_some_and(|state| state.czxid == zxid)
         }
         (Request::SetData { path, data, .. }, Ok(Response::Stat(stat))) => state(path).is_some_and(|state| {
             state.mzxid == zxid && stat.version == state.version && data.as_deref() == Some(&state.data)
         }),
         (Request::Delete { path, .. }, Ok(_)) => state(path).is_none(),
-        (Request::Create(create) | Request::Create2(create), Err(OpError::NodeExists)) => state(&create.path).is_some(),
-        (Request::SetData { path, .. } | Request::Delete { path, .. }, Err(OpError::NoNode)) => state(path).is_none(),
-        (Request::SetData { path, version, .. } | Request::Delete { path, version }, Err(OpError::BadVersion)) => {
-            state(path).is_some_and(|state| state.version != *version)
+        (Request::Create(create) | Request::Create2(create), Err(OpError::NodeExists)) => {
+            state(&create.path).is_some()
         }
-        (Request::Delete { path, .. }, Err(OpError::NotEmpty)) => state(path).is_some_and(|state| state.children > 0),
+        (Request::SetData { path, .. } | Request::Delete { path, .. }, Err(OpError::NoNode)) => {
+            state(path).is_none()
+        }
+        (
+            Request::SetData { path, version, .. } | Request::Delete { path, version },
+            Err(OpError::BadVersion),
+        ) => state(path).is_some_and(|state| state.version != *version),
+        (Request::Delete { path, .. }, Err(OpError::NotEmpty)) => {
+            state(path).is_some_and(|state| state.children > 0)
+        }
         _other => true,
     };
     assert!(is_as_told, "I13: {request:?} is answered with {result:?} at {zxid}, which is not so");

@@ -35,22 +35,34 @@ const EQUIVALENT: [(Mutation, &str); 3] = [
 
 #[test]
 fn every_mutation_is_caught_by_an_invariant() {
-    let stories_max = std::env::var("ROLLCALL_SIM_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(STORIES_MAX);
+    let stories_max =
+        std::env::var("ROLLCALL_SIM_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(STORIES_MAX);
     let wanted = std::env::var("ROLLCALL_MUTATION").ok();
     let mut wrong = Vec::new();
-    for mutation in Mutation::ALL.into_iter().filter(|mutation| wanted.as_ref().is_none_or(|name| format!("{mutation:?}") == *name)) {
+    for mutation in Mutation::ALL
+        .into_iter()
+        .filter(|mutation| wanted.as_ref().is_none_or(|name| format!("{mutation:?}") == *name))
+    {
         let began = rollcall::clock::now();
         let found = hunt(mutation, stories_max);
         let took = rollcall::clock::now().saturating_duration_since(began).as_secs_f64();
         let equivalent = EQUIVALENT.iter().find(|(other, _)| *other == mutation);
         let verdict = match (&found.named, &found.other, equivalent) {
-            (Some((story, violation)), _, _) => format!("{} by story {story}: {}", violation.name(), violation.text),
-            (None, Some((story, violation)), _) => format!("only {} by story {story}: {}", violation.name(), violation.text),
+            (Some((story, violation)), _, _) => {
+                format!("{} by story {story}: {}", violation.name(), violation.text)
+            }
+            (None, Some((story, violation)), _) => {
+                format!("only {} by story {story}: {}", violation.name(), violation.text)
+            }
             (None, None, Some((_, why))) => format!("equivalent: {why}"),
             (None, None, None) => "not noticed".to_owned(),
         };
         let verdict: String = verdict.chars().take(230).collect();
-        println!("{mutation:?}: {}\n    after {} stories, {took:.1} s: {verdict}", mutation.meaning(), found.stories);
+        println!(
+            "{mutation:?}: {}\n    after {} stories, {took:.1} s: {verdict}",
+            mutation.meaning(),
+            found.stories
+        );
         if found.named.is_some() == equivalent.is_some() {
             wrong.push(mutation);
         }

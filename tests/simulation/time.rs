@@ -45,8 +45,10 @@ impl Clock {
     pub(crate) fn when(&self, deadline: Instant) -> Nanos {
         let local =
             i128::try_from(deadline.saturating_duration_since(self.started).as_nanos()).expect("small");
-        let mut time =
+        let about =
             u64::try_from(local * 1_000_000 / (1_000_000 + i128::from(self.drift_ppm))).expect("small");
+        // Both directions are rounded.
+        let mut time = about.saturating_sub(1);
         while self.at(time).monotonic < deadline {
             time += 1;
         }

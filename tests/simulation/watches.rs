@@ -87,7 +87,7 @@ impl Watches {
 
     /// What to give back after a reconnect of a client that was at `last`. What happened meanwhile is told by what is there
     /// then; changes that cancel each other out may go unseen, as in Apache ZooKeeper.
-    pub(crate) fn to_set_again(&mut self, last: Zxid) -> Option<SetWatches> {
+    pub(crate) fn take_to_set_again(&mut self, last: Zxid) -> Option<SetWatches> {
         let mut request = SetWatches { relative_zxid: last, ..SetWatches::default() };
         for ((path, kind), watch) in &mut self.waiting {
             // Up to the last reply everything was told.
