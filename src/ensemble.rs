@@ -26,6 +26,7 @@ mod member;
 mod members;
 mod members_config;
 mod metrics;
+mod my_id;
 mod peers;
 mod quorum_port;
 mod settings;

@@ -4,12 +4,13 @@
 //! `config/ensemble.yaml` shows every key.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::members_config::{MemberEntry, QuorumKeys, plan_peers};
+use super::my_id::MyId;
 use super::{FourLetterWord, MemberSettings};
 use crate::config::{Mistake, Scalar, socket_addr};
 use crate::id::ServerId;
@@ -19,7 +20,7 @@ use crate::telemetry::LogSettings;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EnsembleConfig {
-    /// Who this member is, 1 to 254. Default 1.
+    /// Who this member is, 1 to 254. Default: what `myid` in `data_dir` says; 1 for a member alone.
     pub server_id: Option<u8>,
     /// Where its data lie. No default: they must outlive the process.
     pub data_dir: Option<PathBuf>,
@@ -101,11 +102,9 @@ impl EnsembleConfig {
         let mut member = MemberSettings::default();
         self.keys.apply("member", &mut member, &mut mistakes);
         self.client.apply(&mut member, &mut mistakes);
-        match ServerId::new(self.server_id.unwrap_or(1)) {
-            Some(server_id) => member.server_id = server_id,
-            None => mistakes.push(Mistake::new("server_id", "0 and 255 are no server ids", "use 1 to 254")),
-        }
-        member.peers = plan_peers(member.server_id, &self.members, &self.quorum, &mut mistakes);
+        let own = self.plan_server_id(&mut mistakes);
+        member.server_id = own.unwrap_or(member.server_id);
+        member.peers = plan_peers(own, &self.members, &self.quorum, &mut mistakes);
         match self.data_dir {
             Some(data_dir) if !data_dir.as_os_str().is_empty() => member.data_dir = data_dir,
             Some(_) | None => mistakes.push(Mistake::new(
@@ -122,6 +121,44 @@ impl EnsembleConfig {
                 Ok(EnsemblePlan { member, client_addr, status_addr, log: self.log })
             }
             _ => Err(mistakes),
+        }
+    }
+
+    /// Which member this is; `None` when that is among the mistakes.
+    fn plan_server_id(&self, mistakes: &mut Vec<Mistake>) -> Option<ServerId> {
+        let given = self.server_id.map(|id| {
+            let server_id = ServerId::new(id);
+            if server_id.is_none() {
+                mistakes.push(Mistake::new("server_id", "0 and 255 are no server ids", "use 1 to 254"));
+            }
+            server_id
+        });
+        // Without a folder there is a mistake already.
+        let data_dir = self.data_dir.as_deref().unwrap_or_else(|| Path::new(""));
+        let found = if data_dir.as_os_str().is_empty() { None } else { Some(MyId::read(data_dir)) };
+        match (given, found) {
+            (Some(Some(given)), Some(MyId::Is(found))) if given != found => {
+                let message = format!("it is {given}, but {} says {found}", MyId::file(data_dir).display());
+                let remedy = "point data_dir at this member's own folder, or remove what is wrong of the two";
+                mistakes.push(Mistake::new("server_id", message, remedy));
+                None
+            }
+            (Some(given), _) => given,
+            (None, Some(MyId::Is(found))) => Some(found),
+            (None, Some(MyId::Wrong(message))) => {
+                mistakes.push(Mistake::new("server_id", message, MyId::remedy(data_dir)));
+                None
+            }
+            // Alone it does not matter; among others two members with one id would be a disaster.
+            (None, _) if self.members.is_empty() => Some(ServerId::STANDALONE),
+            (None, Some(MyId::Missing(file))) => {
+                let message =
+                    format!("nothing says which of the members this is: {} does not exist", file.display());
+                let remedy = format!("{}, or give server_id", MyId::remedy(data_dir));
+                mistakes.push(Mistake::new("server_id", message, remedy));
+                None
+            }
+            (None, None) => None,
         }
     }
 }
@@ -207,6 +244,7 @@ impl MemberKeys {
 mod tests {
     use super::*;
     use crate::config::{Environment, parse};
+    use crate::tls::ClientAuth;
 
     fn plan(text: &str) -> Result<EnsemblePlan, Vec<String>> {
         parse(text, &Environment::empty(), EnsembleConfig::plan)
@@ -222,6 +260,88 @@ mod tests {
             (plan.client_addr.to_string(), plan.status_addr.to_string()),
             (EnsembleConfig::CLIENT_ADDR.to_owned(), EnsembleConfig::STATUS_ADDR.to_owned())
         );
+    }
+
+    /// What `config/ensemble.yaml` shows.
+    const SHOWN: &str = include_str!("../../config/ensemble.yaml");
+
+    #[test]
+    fn the_file_that_shows_every_key_shows_its_default() {
+        let plan = plan(SHOWN).unwrap();
+        let expected = MemberSettings { data_dir: "/var/lib/rollcall".into(), ..MemberSettings::default() };
+        assert_eq!(plan.member, expected);
+    }
+
+    #[test]
+    fn three_members_share_one_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |more: &str| {
+            let data_dir = folder.path().display();
+            format!(
+                "data_dir: {data_dir}\nmembers:\n- {{id: 1, host: one, client_port: 2181}}\n- {{id: 2, host: '::1'}}\n\
+                 - {{id: 3, host: one, quorum_port: 2889, election_port: 3889, role: observer}}\n\
+                 quorum: {{init_limit: 7, connect_timeout: 2s, listen_host: 0.0.0.0, \
+                 tls: {{cert: c, key: k, ca: a, client_auth: want}}}}\n{more}"
+            )
+        };
+        let my_id = folder.path().join("myid");
+        let nobody = plan(&file("")).unwrap_err().join("\n");
+        assert!(nobody.contains(" server_id: nothing says which of the members this is"), "{nobody}");
+        assert!(nobody.contains("write this member's id into") && nobody.lines().count() == 1, "{nobody}");
+
+        fs_err::write(&my_id, "2\n").unwrap();
+        let of_file = plan(&file("")).unwrap().member;
+        assert_eq!(
+            (of_file.server_id.get(), of_file.clone()),
+            (2, plan(&file("server_id: 2")).unwrap().member)
+        );
+        let peers = of_file.peers.unwrap();
+        assert_eq!((peers.init_limit, peers.sync_limit), (7, 5));
+        assert_eq!(
+            (peers.connect_timeout, peers.listen_host.as_deref()),
+            (Duration::from_secs(2), Some("0.0.0.0"))
+        );
+        let tls = peers.tls.unwrap();
+        assert_eq!((tls.client_auth, tls.verify_hostname), (ClientAuth::Want, true));
+        assert_eq!(
+            peers.members.to_config_text(),
+            "server.1=one:2888:3888:participant;one:2181\nserver.2=[::1]:2888:3888:participant\n\
+             server.3=one:2889:3889:observer\nversion=0"
+        );
+
+        let two = plan(&file("server_id: 3")).unwrap_err().join("\n");
+        assert!(two.contains("server_id: it is 3, but") && two.contains("myid says 2"), "{two}");
+        fs_err::write(&my_id, "0").unwrap();
+        let none = plan(&file("")).unwrap_err().join("\n");
+        assert!(none.contains("holds \"0\", which is no server id; write this"), "{none}");
+        fs_err::write(&my_id, "9").unwrap();
+        let stranger = plan(&file("")).unwrap_err().join("\n");
+        assert!(stranger.contains("members: this member, server_id 9, is not among them"), "{stranger}");
+    }
+
+    #[test]
+    fn every_mistake_about_members_is_told_at_once() {
+        let text = "data_dir: /nowhere\nserver_id: 3\n\
+                    members:\n- {id: 0, host: a}\n- {id: 1, host: '', quorum_port: 0}\n- {id: 1, host: b, election_port: 2888}\n\
+                    quorum: {init_limit: 0, connect_timeout: 1ms, finalize_wait: 1h}\n";
+        let mistakes = plan(text).unwrap_err();
+        let paths = [
+            "quorum.init_limit",
+            "quorum.connect_timeout",
+            "quorum.finalize_wait",
+            "members[0].id",
+            "members[1].host",
+            "members[1].quorum_port",
+            "members[2].id",
+        ];
+        for path in paths {
+            let found = mistakes.iter().filter(|mistake| mistake.contains(&format!(" {path}: "))).count();
+            assert_eq!(found, 1, "{path} in {mistakes:#?}");
+        }
+        let of_all: Vec<_> = mistakes.iter().filter(|mistake| mistake.contains(" members: ")).collect();
+        assert!(of_all[1].contains("server_id 3, is not among them"), "{of_all:#?}");
+        assert!(of_all[0].contains("members 1 and 1 both listen on b:2888"), "{of_all:#?}");
+        assert_eq!(mistakes.len(), paths.len() + of_all.len());
     }
 
     #[test]

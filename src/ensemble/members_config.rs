@@ -113,7 +113,7 @@ const FINALIZE_WAIT: (Duration, Duration) = (Duration::ZERO, Duration::from_secs
 
 /// The others, if there are any; every mistake goes into `mistakes`.
 pub(super) fn plan_peers(
-    own: ServerId,
+    own: Option<ServerId>,
     entries: &[MemberEntry],
     keys: &QuorumKeys,
     mistakes: &mut Vec<Mistake>,
@@ -121,6 +121,7 @@ pub(super) fn plan_peers(
     if entries.is_empty() {
         return None;
     }
+    let times = keys.times(mistakes);
     let mut by_id = BTreeMap::new();
     for (index, entry) in entries.iter().enumerate() {
         let Some(id) = ServerId::new(entry.id) else {
@@ -132,12 +133,24 @@ pub(super) fn plan_peers(
             let path = format!("members[{index}].host");
             mistakes.push(Mistake::new(path, "there is no host", "give its name or address"));
         }
+        for (key, port) in [
+            ("quorum_port", Some(entry.quorum_port)),
+            ("election_port", Some(entry.election_port)),
+            ("client_port", entry.client_port),
+        ] {
+            if port == Some(0) {
+                let message = "0 is no port that others could connect to";
+                mistakes.push(Mistake::new(format!("members[{index}].{key}"), message, "use 1 to 65535"));
+            }
+        }
         if by_id.insert(id, entry.address()).is_some() {
             let path = format!("members[{index}].id");
             mistakes.push(Mistake::new(path, format!("two members have the id {id}"), "give each its own"));
         }
     }
-    if !by_id.contains_key(&own) {
+    if let Some(own) = own
+        && !by_id.contains_key(&own)
+    {
         let message = format!("this member, server_id {own}, is not among them");
         mistakes.push(Mistake::new("members", message, "list every member, this one too"));
     }
@@ -149,7 +162,7 @@ pub(super) fn plan_peers(
         }
     };
     let mut settings = PeersSettings::of(members);
-    keys.apply(&mut settings, mistakes);
+    keys.apply(times, &mut settings);
     Some(settings)
 }
 
@@ -185,24 +198,24 @@ impl PeerTlsKeys {
 }
 
 impl QuorumKeys {
-    fn apply(&self, settings: &mut PeersSettings, mistakes: &mut Vec<Mistake>) {
+    /// Checks everything, also when the members make no ensemble; the times of a connection and of a vote, if they are given.
+    fn times(&self, mistakes: &mut Vec<Mistake>) -> [Option<Duration>; 2] {
         for (path, limit) in [("quorum.init_limit", self.init_limit), ("quorum.sync_limit", self.sync_limit)]
         {
             if limit == Some(0) {
                 mistakes.push(Mistake::new(path, "0 ticks are over at once", "use 1 or more"));
             }
         }
-        if let Some(timeout) = &self.connect_timeout
-            && let Some(timeout) =
-                timeout.to_duration_within("quorum.connect_timeout", CONNECT_TIMEOUT, mistakes)
-        {
-            settings.connect_timeout = timeout;
-        }
-        if let Some(wait) = &self.finalize_wait
-            && let Some(wait) = wait.to_duration_within("quorum.finalize_wait", FINALIZE_WAIT, mistakes)
-        {
-            settings.finalize_wait = wait;
-        }
+        [
+            ("quorum.connect_timeout", &self.connect_timeout, CONNECT_TIMEOUT),
+            ("quorum.finalize_wait", &self.finalize_wait, FINALIZE_WAIT),
+        ]
+        .map(|(path, given, range)| given.as_ref()?.to_duration_within(path, range, mistakes))
+    }
+
+    fn apply(&self, [connect_timeout, finalize_wait]: [Option<Duration>; 2], settings: &mut PeersSettings) {
+        settings.connect_timeout = connect_timeout.unwrap_or(settings.connect_timeout);
+        settings.finalize_wait = finalize_wait.unwrap_or(settings.finalize_wait);
         settings.tls = self.tls.as_ref().map(PeerTlsKeys::files);
         settings.listen_host.clone_from(&self.listen_host);
         settings.init_limit = self.init_limit.unwrap_or(settings.init_limit);

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use properties::Property;
 
+use super::my_id::MyId;
 use super::{
     EnsembleConfig, EnsemblePlan, FourLetterWord, HostPort, MemberAddress, MemberKeys, MemberRole,
     MemberSettings, Members, PeersSettings,
@@ -404,16 +405,18 @@ impl Reading {
             }
             return;
         }
-        match read_my_id(&self.member.data_dir) {
-            Ok(id) if servers.contains_key(&id) => self.member.server_id = id,
-            Ok(id) => {
-                let message = format!(
-                    "{} says {id}, which no server.N has",
-                    my_id_file(&self.member.data_dir).display()
-                );
+        let data_dir = &self.member.data_dir;
+        match MyId::read(data_dir) {
+            MyId::Is(id) if servers.contains_key(&id) => self.member.server_id = id,
+            MyId::Is(id) => {
+                let message = format!("{} says {id}, which no server.N has", MyId::file(data_dir).display());
                 self.lack("server", message, "correct the file, or add the server");
             }
-            Err((message, remedy)) => self.lack("dataDir", message, remedy),
+            MyId::Missing(file) => {
+                let message = format!("{} does not exist", file.display());
+                self.lack("dataDir", message, MyId::remedy(data_dir));
+            }
+            MyId::Wrong(message) => self.lack("dataDir", message, MyId::remedy(data_dir)),
         }
         for (key, limit) in [("initLimit", self.init_limit), ("syncLimit", self.sync_limit)] {
             if limit.is_none() && !self.mistakes.iter().any(|known| known.mistake.path == key) {
@@ -481,20 +484,6 @@ impl Reading {
 
 fn is_true(value: &str) -> bool {
     value.eq_ignore_ascii_case("true")
-}
-
-fn my_id_file(data_dir: &Path) -> PathBuf {
-    data_dir.join("myid")
-}
-
-/// The member's id, as Apache reads it: the first line of the file beside its data.
-fn read_my_id(data_dir: &Path) -> Result<ServerId, (String, String)> {
-    let file = my_id_file(data_dir);
-    let remedy = || format!("write this member's id into {}, 1 to 254", file.display());
-    let text = read(&file).map_err(|error| (error.to_string(), remedy()))?;
-    let id = text.lines().next().unwrap_or_default().trim();
-    let server = id.parse().ok().and_then(ServerId::new);
-    server.ok_or_else(|| (format!("{} holds {id:?}, which is no server id", file.display()), remedy()))
 }
 
 /// `host:quorumPort:electionPort[:participant|observer][;[clientHost:]clientPort]`, IPv6 hosts in brackets.
