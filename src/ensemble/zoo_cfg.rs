@@ -5,14 +5,18 @@
 //!
 //! Source: `QuorumPeerConfig.java` of Apache ZooKeeper and its administrator's guide.
 
+mod meaning;
 mod properties;
+mod server_line;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use meaning::Meaning;
 use properties::Property;
+use server_line::parse_server;
 
 use super::my_id::MyId;
 use super::{
@@ -43,8 +47,19 @@ pub fn load_zoo_cfg(file: &Path) -> Result<ZooCfg, ConfigError> {
     let mut reading = Reading::default();
     let mut properties = properties::parse(&read(file)?);
     if let Some(dynamic) = properties.iter().find(|property| property.key == "dynamicConfigFile") {
-        let dynamic = properties::parse(&read(Path::new(&dynamic.value))?);
-        properties.extend(dynamic.into_iter().filter(|property| property.key != "version"));
+        let (file, line) = (dynamic.value.clone(), dynamic.line);
+        let is_of_members = |property: &&Property| {
+            ["server.", "group", "weight"].iter().any(|start| property.key.starts_with(start))
+        };
+        for property in properties.iter().filter(is_of_members) {
+            let message = format!("members stand in {file}, which dynamicConfigFile names");
+            reading.mistake(property, message, "keep them in one of the two files");
+        }
+        let included = properties::parse(&read(Path::new(&file))?).into_iter();
+        properties.extend(included.filter(|property| property.key != "version").map(|property| {
+            let included_from = Some(format!("{file}:{}", property.line));
+            Property { line, included_from, ..property }
+        }));
     }
     properties.iter().for_each(|property| reading.take(property));
     let warnings = reading.warnings();
@@ -73,6 +88,9 @@ struct Reading {
     connect_timeout: Option<Duration>,
     commit_log_count: Option<usize>,
     listens_on_all: bool,
+    is_prometheus: bool,
+    metrics_host: Option<String>,
+    metrics_port: Option<u16>,
     is_standalone_disabled: bool,
     tls: QuorumTls,
     without_effect: Vec<String>,
@@ -80,6 +98,9 @@ struct Reading {
     notes: Vec<String>,
     mistakes: Vec<LocatedMistake>,
 }
+
+/// What to do about a store that Java wrote.
+const TO_PEM: &str = "convert the store to PEM, and write PEM as its type";
 
 /// TLS between members, as far as it was read.
 #[derive(Debug, Default)]
@@ -91,49 +112,9 @@ struct QuorumTls {
     skips_hostname: bool,
 }
 
-/// Keys that are known and change nothing here: what they tune is not there, or is always so.
-const WITHOUT_EFFECT: [&str; 36] = [
-    "admin.",
-    "authProvider",
-    "autopurge.purgeInterval",
-    "clientCnxnSocket",
-    "client.portUnification",
-    "closeSessionTxn.enabled",
-    "cnxTimeoutRetries",
-    "digest.enabled",
-    "dynamicConfigFile",
-    "enableEagerACLCheck",
-    "extendedTypesEnabled",
-    "fastleader.",
-    "flushDelay",
-    "fsync.warningthresholdms",
-    "globalOutstandingLimit",
-    "leader.",
-    "learner.",
-    "localSessionsUpgradingEnabled",
-    "maxClientCnxns",
-    "maxResponseCacheSize",
-    "maxGetChildrenResponseCacheSize",
-    "maxBatchSize",
-    "metricsProvider.",
-    "multiAddress.",
-    "nioSelectorThreads",
-    "nioWorkerThreads",
-    "observer.",
-    "peerType",
-    "preAllocSize",
-    "request_throttle",
-    "serverCnxnFactory",
-    "snapshot.",
-    "ssl.",
-    "syncEnabled",
-    "tcpKeepAlive",
-    "watchManagerName",
-];
-
 impl Reading {
     fn take(&mut self, property: &Property) {
-        let Property { line, key, value } = property;
+        let Property { line, key, value, included_from: _ } = property;
         // In this file `zookeeper.` goes without saying, but some write it.
         let key = key.strip_prefix("zookeeper.").unwrap_or(key);
         match key {
@@ -165,6 +146,8 @@ impl Reading {
                     self.member.snapshot_txns = count;
                 }
             }
+            // Apache takes no limit from it then; what is read into memory at a start keeps one here.
+            "snapSizeLimitInKb" if value == "0" || value.starts_with('-') => {}
             "snapSizeLimitInKb" => {
                 if let Some(kib) = self.number::<u64>(property, 1..=1 << 32) {
                     // What lies in the log beyond a snapshot is read into memory at a start.
@@ -181,93 +164,62 @@ impl Reading {
                     self.member.frame_bytes_max = bytes;
                 }
             }
-            "readonlymode.enabled" => self.member.read_only_mode = is_true(value),
-            "quorumListenOnAllIPs" => self.listens_on_all = is_true(value),
-            "sslQuorum" => self.tls.is_on = is_true(value),
-            "ssl.quorum.keyStore.location" => self.tls.key_store = Some(PathBuf::from(value)),
-            "ssl.quorum.trustStore.location" => self.tls.trust_store = Some(PathBuf::from(value)),
+            "readonlymode.enabled" => self.member.read_only_mode = self.is_true(property),
+            "quorumListenOnAllIPs" => self.listens_on_all = self.is_true(property),
+            "sslQuorum" => self.tls.is_on = self.is_true(property),
+            "ssl.quorum.keyStore.location" => self.tls.key_store = self.store(property),
+            "ssl.quorum.trustStore.location" => self.tls.trust_store = self.store(property),
             "ssl.quorum.keyStore.type" | "ssl.quorum.trustStore.type" => {
                 if !value.eq_ignore_ascii_case("PEM") {
-                    self.mistake(property, format!("{value:?} is not read here"), "convert the store to PEM, and write PEM");
+                    self.mistake(property, format!("{value:?} is not read here"), TO_PEM);
                 }
             }
             "ssl.quorum.keyStore.password" | "ssl.quorum.keyStore.passwordPath" if !value.is_empty() => {
                 self.mistake(property, "a key with a password is not read here", "decrypt it, guard the file, and remove the key");
             }
-            "ssl.quorum.hostnameVerification" => self.tls.skips_hostname = !is_true(value),
+            "ssl.quorum.hostnameVerification" => self.tls.skips_hostname = !self.is_true(property),
             "ssl.quorum.clientAuth" => match value.as_str() {
                 "need" | "NEED" => self.tls.client_auth = ClientAuth::Need,
                 "want" | "WANT" => self.tls.client_auth = ClientAuth::Want,
                 "none" | "NONE" => self.tls.client_auth = ClientAuth::None,
                 _ => self.mistake(property, format!("{value:?} is none of them"), "write need, want or none"),
             },
-            "standaloneEnabled" => self.is_standalone_disabled = !is_true(value),
+            "standaloneEnabled" => self.is_standalone_disabled = !self.is_true(property),
             "4lw.commands.whitelist" => self.take_words(value),
             "DigestAuthenticationProvider.superDigest" => self.notes.push(
                 "DigestAuthenticationProvider.superDigest takes effect once authentication is offered".to_owned(),
             ),
-            "localSessionsEnabled" if is_true(value) => self.notes.push(
-                "localSessionsEnabled is not offered yet: every session is known to all members, which is safer and costs \
-                 a txn each"
-                    .to_owned(),
-            ),
-            "localSessionsEnabled" => {}
-            _ => self.take_server_or_refuse(property, key),
+            "localSessionsEnabled" => {
+                if self.is_true(property) {
+                    self.notes.push(
+                        "localSessionsEnabled is not offered yet: every session is known to all members, which is safer \
+                         and costs a txn each"
+                            .to_owned(),
+                    );
+                }
+            }
+            "autopurge.purgeInterval" if value == "0" => self.notes.push(format!(
+                "autopurge.purgeInterval=0 does not keep everything here: after each new snapshot those beyond {} are removed, \
+                 with their logs; say how many to keep with autopurge.snapRetainCount",
+                MemberSettings::default().snapshots_kept
+            )),
+            "metricsProvider.className" => self.is_prometheus = value.contains("Prometheus"),
+            "metricsProvider.httpHost" => self.metrics_host = Some(value.clone()),
+            "metricsProvider.httpPort" => self.metrics_port = self.number(property, 1..=65_535),
+            _ => self.take_server_or_note(property, key),
         }
     }
 
-    /// Keys with a number in them, and those by which one would lose something.
-    fn take_server_or_refuse(&mut self, property: &Property, key: &str) {
-        let value = property.value.as_str();
-        let refusal = match key {
-            "electionAlg" if value != "3" => Some(("there is one election algorithm, 3", "remove it")),
-            "electionAlg" => None,
-            "leaderServes" if value == "no" => Some((
-                "here a leader always serves clients",
-                "remove it, and keep clients away by their connect strings",
-            )),
-            "leaderServes" => None,
-            "forceSync" if value == "no" => Some((
-                "without syncs an acknowledged write is lost at a power failure, which is never offered here",
-                "remove it",
-            )),
-            "forceSync" => None,
-            "skipACL" if value == "yes" => Some(("ACLs are always checked here", "remove it")),
-            "skipACL" => None,
-            "reconfigEnabled" if is_true(value) => Some((
-                "members cannot be changed while they run, so far",
-                "remove it, and restart members one by one with another list",
-            )),
-            "reconfigEnabled" => None,
-            "portUnification" if is_true(value) => Some((
-                "one port for plain and TLS members is not offered",
-                "switch every member to TLS at once",
-            )),
-            "portUnification" => None,
-            "secureClientPort" | "secureClientPortAddress" => Some((
-                "TLS for clients is not offered yet: they would be turned away",
-                "remove it, and serve them on clientPort",
-            )),
-            "snapshot.trust.empty" if is_true(value) => Some((
-                "logs without a snapshot are never trusted here: files are missing then",
-                "remove it, after Apache ZooKeeper has written a snapshot",
-            )),
-            _ if key.starts_with("group.") || key.starts_with("weight.") => Some((
-                "hierarchical quorums are not offered yet",
-                "remove groups and weights: every voter counts the same",
-            )),
-            _ if key.starts_with("server.") => return self.take_server(property, key),
-            _ => {
-                let is_known = WITHOUT_EFFECT
-                    .iter()
-                    .any(|known| key == *known || known.ends_with('.') && key.starts_with(known));
-                let list = if is_known { &mut self.without_effect } else { &mut self.unknown };
-                list.push(key.to_owned());
-                None
-            }
-        };
-        if let Some((message, remedy)) = refusal {
-            self.mistake(property, message, remedy);
+    /// Keys with a number in them, and those that mean nothing here.
+    fn take_server_or_note(&mut self, property: &Property, key: &str) {
+        if key.starts_with("server.") {
+            return self.take_server(property, key);
+        }
+        match Meaning::of(key, &property.value) {
+            Meaning::Refused(message, remedy) => self.mistake(property, message, remedy),
+            Meaning::WithoutEffect => self.without_effect.push(key.to_owned()),
+            Meaning::AsHere => {}
+            Meaning::Unknown => self.unknown.push(key.to_owned()),
         }
     }
 
@@ -292,6 +244,18 @@ impl Reading {
         }
     }
 
+    /// A store by its file, whose name says to Apache what it is.
+    fn store(&mut self, property: &Property) -> Option<PathBuf> {
+        let file = PathBuf::from(&property.value);
+        let is_other = file.extension().is_some_and(|extension| {
+            ["jks", "p12", "pfx", "bcfks"].iter().any(|other| extension.eq_ignore_ascii_case(other))
+        });
+        if is_other {
+            self.mistake(property, format!("{:?} is not read here", property.value), TO_PEM);
+        }
+        Some(file)
+    }
+
     fn take_words(&mut self, value: &str) {
         let words = value.split(',').map(str::trim).filter(|word| !word.is_empty());
         let mut not_answered = Vec::new();
@@ -306,6 +270,15 @@ impl Reading {
         if !not_answered.is_empty() {
             self.notes.push(format!("four-letter words that are not answered: {}", not_answered.join(", ")));
         }
+    }
+
+    /// A switch that is misspelt must not be off for that.
+    fn is_true(&mut self, property: &Property) -> bool {
+        let is_true = property.value.eq_ignore_ascii_case("true");
+        if !is_true && !property.value.eq_ignore_ascii_case("false") {
+            self.mistake(property, format!("{:?} is neither", property.value), "write true or false");
+        }
+        is_true
     }
 
     fn number<T: TryFrom<u64>>(
@@ -335,7 +308,11 @@ impl Reading {
     }
 
     fn mistake(&mut self, property: &Property, message: impl Into<String>, remedy: impl Into<String>) {
-        let mistake = Mistake::new(property.key.clone(), message, remedy);
+        let key = match &property.included_from {
+            Some(place) => format!("{place}: {}", property.key),
+            None => property.key.clone(),
+        };
+        let mistake = Mistake::new(key, message, remedy);
         self.mistakes.push(LocatedMistake { position: Position { line: property.line, column: 1 }, mistake });
     }
 
@@ -385,7 +362,7 @@ impl Reading {
         }
         self.member.session_timeouts = Some(SessionTimeouts { min, max });
         let client_addr = self.client_addr();
-        let status_addr = EnsembleConfig::STATUS_ADDR.parse().ok();
+        let status_addr = self.status_addr();
         match (client_addr, status_addr) {
             (Some(client_addr), Some(status_addr)) if self.mistakes.is_empty() => {
                 let log = LogSettings::default();
@@ -398,7 +375,9 @@ impl Reading {
     /// One voter without observers runs alone, as in Apache, unless that is switched off.
     fn plan_members(&mut self) {
         let servers = std::mem::take(&mut self.servers);
-        let is_alone = servers.len() < 2 && !(self.is_standalone_disabled && servers.len() == 1);
+        let votes = |member: &MemberAddress| member.role == MemberRole::Voter;
+        let is_alone = servers.is_empty()
+            || servers.len() == 1 && servers.values().all(votes) && !self.is_standalone_disabled;
         if is_alone {
             if let Some(only) = servers.keys().next() {
                 self.member.server_id = *only;
@@ -423,11 +402,8 @@ impl Reading {
                 self.lack(key, "it is missing", "write it: initLimit=10 and syncLimit=5 are usual");
             }
         }
-        // A member's clients connect where its own line says, if it does.
-        if let Some(client) = servers.get(&self.member.server_id).and_then(|own| own.client.clone())
-            && self.client_port.is_none()
-        {
-            (self.client_host, self.client_port) = (Some(client.host), Some(client.port));
+        if let Some(client) = servers.get(&self.member.server_id).and_then(|own| own.client.clone()) {
+            self.take_client(client);
         }
         match Members::new(servers) {
             Ok(members) => {
@@ -442,6 +418,20 @@ impl Reading {
             }
             Err(error) => self.lack("server", error.to_string(), ""),
         }
+    }
+
+    /// A member's clients connect where its own line says, if it does; the file must not say two things.
+    fn take_client(&mut self, client: HostPort) {
+        let is_other_port = self.client_port.is_some_and(|port| port != client.port);
+        let is_other_host =
+            self.client_host.as_ref().is_some_and(|host| *host != "0.0.0.0" && *host != client.host);
+        if is_other_port || is_other_host {
+            let message = format!(
+                "the line of this server says {client}, clientPort and clientPortAddress another place"
+            );
+            return self.lack("clientPort", message, "remove one of the two");
+        }
+        (self.client_host, self.client_port) = (Some(client.host), Some(client.port));
     }
 
     fn plan_tls(&mut self) -> Option<TlsFiles> {
@@ -465,6 +455,20 @@ impl Reading {
         })
     }
 
+    /// Where Apache would serve metrics to Prometheus, they are served here.
+    fn status_addr(&mut self) -> Option<SocketAddr> {
+        let Some(port) = self.metrics_port.filter(|_| self.is_prometheus) else {
+            return EnsembleConfig::STATUS_ADDR.parse().ok();
+        };
+        let host = self.metrics_host.as_deref().unwrap_or("0.0.0.0");
+        let address = ip(host).map(|ip| SocketAddr::new(ip, port));
+        if address.is_none() {
+            let message = format!("{host:?} is no address of this machine");
+            self.lack("metricsProvider.httpHost", message, "write an IP address, such as 0.0.0.0");
+        }
+        address
+    }
+
     fn client_addr(&mut self) -> Option<SocketAddr> {
         let Some(port) = self.client_port else {
             if !self.mistakes.iter().any(|known| known.mistake.path == "clientPort") {
@@ -473,7 +477,7 @@ impl Reading {
             return None;
         };
         let host = self.client_host.as_deref().unwrap_or("0.0.0.0");
-        let address = host.trim_matches(['[', ']']).parse().ok().map(|ip| SocketAddr::new(ip, port));
+        let address = ip(host).map(|ip| SocketAddr::new(ip, port));
         if address.is_none() {
             let message = format!("{host:?} is no address of this machine");
             self.lack("clientPortAddress", message, "write an IP address, such as 0.0.0.0");
@@ -482,46 +486,8 @@ impl Reading {
     }
 }
 
-fn is_true(value: &str) -> bool {
-    value.eq_ignore_ascii_case("true")
-}
-
-/// `host:quorumPort:electionPort[:participant|observer][;[clientHost:]clientPort]`, IPv6 hosts in brackets.
-fn parse_server(value: &str) -> Option<MemberAddress> {
-    let (servers, client) = match value.split_once(';') {
-        Some((servers, client)) => (servers, Some(client)),
-        None => (value, None),
-    };
-    let mut first = servers.split('|').next()?.trim();
-    let host = if let Some(rest) = first.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']')?;
-        first = rest.strip_prefix(':')?;
-        host
-    } else {
-        let (host, rest) = first.split_once(':')?;
-        first = rest;
-        host
-    };
-    let mut parts = first.split(':');
-    let port = |text: Option<&str>| text?.trim().parse::<u16>().ok().filter(|port| *port > 0);
-    let (quorum_port, election_port) = (port(parts.next())?, port(parts.next())?);
-    let role = match parts.next().map(str::trim) {
-        None | Some("participant") => MemberRole::Voter,
-        Some(role) if role.eq_ignore_ascii_case("observer") => MemberRole::Observer,
-        Some(_) => return None,
-    };
-    let at = |port| HostPort { host: host.to_owned(), port };
-    let client = match client.map(|client| {
-        client.trim().rsplit_once(':').map_or((None, client), |(host, port)| (Some(host), port))
-    }) {
-        None => None,
-        Some((client_host, client_port)) => {
-            let host = client_host.unwrap_or("0.0.0.0").trim_matches(['[', ']']).to_owned();
-            Some(HostPort { host, port: port(Some(client_port))? })
-        }
-    };
-    let is_whole = parts.next().is_none() && !host.is_empty();
-    is_whole.then(|| MemberAddress { quorum: at(quorum_port), election: at(election_port), client, role })
+fn ip(host: &str) -> Option<IpAddr> {
+    host.trim_matches(['[', ']']).parse().ok()
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Property {
     pub(super) line: usize,
+    /// The place in another file that this line of the first one stands for.
+    pub(super) included_from: Option<String>,
     pub(super) key: String,
     pub(super) value: String,
 }
@@ -32,7 +34,7 @@ pub(super) fn parse(text: &str) -> Vec<Property> {
         }
         let (key, value) = split(&logical);
         properties.retain(|property| property.key != key);
-        properties.push(Property { line: index + 1, key, value });
+        properties.push(Property { line: index + 1, included_from: None, key, value });
     }
     properties
 }

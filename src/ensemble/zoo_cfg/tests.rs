@@ -132,3 +132,160 @@ fn tls_between_members_takes_pem_stores() {
         "{error}"
     );
 }
+
+#[test]
+fn a_switch_that_is_misspelt_is_not_off_for_that() {
+    let text = "dataDir=DATA\nclientPort=2181\nsslQuorum=ture\nssl.quorum.hostnameVerification=yes\n\
+                quorumListenOnAllIPs=1\nreadonlymode.enabled=TRUE\nlocalSessionsEnabled=\n";
+    let error = read_cfg(text, None).map(drop).unwrap_err();
+    let lines = [
+        "zoo.cfg:3:1: sslQuorum: \"ture\" is neither; write true or false",
+        "zoo.cfg:4:1: ssl.quorum.hostnameVerification: \"yes\" is neither",
+        "zoo.cfg:5:1: quorumListenOnAllIPs: ",
+        "zoo.cfg:7:1: localSessionsEnabled: ",
+    ];
+    for line in lines {
+        assert!(error.contains(line), "{line} in\n{error}");
+    }
+    assert_eq!(error.lines().count(), lines.len(), "{error}");
+}
+
+const TWO: &str = "initLimit=10\nsyncLimit=5\ndataDir=DATA\nserver.1=a:2888:3888;127.0.0.1:2181\nserver.2=b:2888:3888;2182\n";
+
+#[test]
+fn clients_connect_where_the_line_of_the_server_says() {
+    for (more, id, expected) in [
+        ("", "1", "127.0.0.1:2181"),
+        ("", "2", "0.0.0.0:2182"),
+        ("clientPort=2181\n", "1", "127.0.0.1:2181"),
+        ("clientPort=2181\nclientPortAddress=0.0.0.0\n", "1", "127.0.0.1:2181"),
+    ] {
+        let (ZooCfg { plan, .. }, _folder) = read_cfg(&format!("{TWO}{more}"), Some(id)).unwrap();
+        assert_eq!(plan.client_addr.to_string(), expected, "{more:?} {id}");
+    }
+    for more in ["clientPort=2181\n", "clientPort=2182\nclientPortAddress=127.0.0.9\n"] {
+        let error = read_cfg(&format!("{TWO}{more}"), Some("2")).map(drop).unwrap_err();
+        assert!(error.contains("clientPort: the line of this server says 0.0.0.0:2182"), "{error}");
+    }
+}
+
+#[test]
+fn an_observer_is_never_alone() {
+    let text = "initLimit=10\nsyncLimit=5\ndataDir=DATA\nclientPort=2181\nserver.1=a:1:2:observer\n";
+    let error = read_cfg(text, Some("1")).map(drop).unwrap_err();
+    assert!(error.contains("server: no member votes"), "{error}");
+}
+
+#[test]
+fn metrics_are_told_where_prometheus_looks_for_them() {
+    let text = "dataDir=DATA\nclientPort=2181\nmetricsProvider.httpPort=7000\n";
+    let (ZooCfg { plan, .. }, _folder) = read_cfg(text, None).unwrap();
+    assert_eq!(plan.status_addr.to_string(), EnsembleConfig::STATUS_ADDR, "Apache's default tells nobody");
+    let text = format!(
+        "{text}metricsProvider.className=org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider\n\
+         metricsProvider.exportJvmInfo=true\n"
+    );
+    let (ZooCfg { plan, warnings }, _folder) = read_cfg(&text, None).unwrap();
+    assert_eq!(plan.status_addr.to_string(), "0.0.0.0:7000");
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("metricsProvider.exportJvmInfo"), "{warnings:?}");
+    let (ZooCfg { plan, .. }, _folder) =
+        read_cfg(&format!("{text}metricsProvider.httpHost=127.0.0.1\n"), None).unwrap();
+    assert_eq!(plan.status_addr.to_string(), "127.0.0.1:7000");
+}
+
+#[test]
+fn members_in_a_file_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("myid"), "2").unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let write = |zoo_cfg: &str, dynamic: &str| {
+        let dynamic_file = path("zoo.cfg.dynamic.100000000");
+        fs::write(&dynamic_file, dynamic).unwrap();
+        let text = format!(
+            "initLimit=10\nsyncLimit=5\ndataDir={}\ndynamicConfigFile={}\n{zoo_cfg}",
+            folder.path().display(),
+            dynamic_file.display()
+        );
+        fs::write(path("zoo.cfg"), text).unwrap();
+        load_zoo_cfg(&path("zoo.cfg"))
+            .map_err(|error| error.to_string().replace(&folder.path().display().to_string(), "FOLDER"))
+    };
+    let members =
+        "server.1=a:2888:3888:participant;2181\nserver.2=b:2888:3888:participant;2181\nversion=100000000\n";
+    let ZooCfg { plan, warnings } = write("", members).unwrap();
+    assert_eq!((plan.member.server_id.get(), plan.client_addr.port()), (2, 2181));
+    assert_eq!(warnings.join("\n").matches("dynamicConfigFile").count(), 1, "{warnings:?}");
+
+    let error = write("", "\nserver.1=a\nserver.2=b:2888:3888;2181\n").unwrap_err();
+    assert!(
+        error.contains("zoo.cfg:4:1: FOLDER/zoo.cfg.dynamic.100000000:2: server.1: \"a\" is no"),
+        "{error}"
+    );
+    let error = write("server.3=c:2888:3888\n", members).unwrap_err();
+    assert!(
+        error.contains("zoo.cfg:5:1: server.3: members stand in FOLDER/zoo.cfg.dynamic.100000000"),
+        "{error}"
+    );
+}
+
+/// A ZooKeeper with TLS between its members, as operators write it.
+#[test]
+fn stores_of_java_are_refused_and_pem_is_taken() {
+    let tls = |stores: &str| {
+        format!(
+            "{TWO}sslQuorum=true\nserverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory\n{stores}"
+        )
+    };
+    let pem = tls("ssl.quorum.keyStore.location=/tls/node.pem\nssl.quorum.trustStore.location=/tls/ca.pem\n\
+                   ssl.quorum.keyStore.type=PEM\nssl.quorum.trustStore.type=PEM\nssl.quorum.hostnameVerification=false\n\
+                   sslQuorumReloadCertFiles=true\nssl.quorum.protocol=TLSv1.3\n");
+    let (ZooCfg { plan, warnings }, _folder) = read_cfg(&pem, Some("1")).unwrap();
+    let expected = TlsFiles {
+        cert: "/tls/node.pem".into(),
+        key: "/tls/node.pem".into(),
+        ca: "/tls/ca.pem".into(),
+        client_auth: ClientAuth::Need,
+        verify_hostname: false,
+    };
+    assert_eq!(plan.member.peers.unwrap().tls, Some(expected));
+    assert!(
+        warnings[0].contains("sslQuorumReloadCertFiles") && !warnings[0].contains("not known"),
+        "{warnings:?}"
+    );
+
+    let java = tls("ssl.quorum.keyStore.location=/tls/node.JKS\nssl.quorum.keyStore.password=secret\n\
+                    ssl.quorum.trustStore.location=/tls/trust.p12\nssl.quorum.trustStore.type=PKCS12\nssl.quorum.crl=true\n");
+    let error = read_cfg(&java, Some("1")).map(drop).unwrap_err();
+    for path in ["keyStore.location", "keyStore.password", "trustStore.location", "trustStore.type", "crl"] {
+        assert_eq!(error.matches(&format!("ssl.quorum.{path}: ")).count(), 1, "{path} in\n{error}");
+    }
+    assert!(!error.contains("secret") && error.lines().count() == 5, "{error}");
+}
+
+/// What the image of a well-known chart writes.
+#[test]
+fn a_file_made_for_kubernetes() {
+    let text = "tickTime=2000\ninitLimit=10\nsyncLimit=5\ndataDir=DATA\nclientPort=2181\nmaxClientCnxns=60\n\
+                autopurge.snapRetainCount=3\nautopurge.purgeInterval=0\npreAllocSize=65536\nsnapCount=100000\n\
+                maxCnxns=0\nreconfigEnabled=false\nquorumListenOnAllIPs=true\n4lw.commands.whitelist=srvr, mntr, ruok\n\
+                maxSessionTimeout=40000\nadmin.serverPort=8080\nadmin.enableServer=true\nsnapSizeLimitInKb=-1\n\
+                server.1=zookeeper-0.zookeeper-headless.default.svc.cluster.local:2888:3888;2181\n\
+                server.2=zookeeper-1.zookeeper-headless.default.svc.cluster.local:2888:3888;2181\n\
+                server.3=zookeeper-2.zookeeper-headless.default.svc.cluster.local:2888:3888;2181\n";
+    let (ZooCfg { plan, warnings }, _folder) = read_cfg(text, Some("3\n")).unwrap();
+    let member = plan.member;
+    assert_eq!(
+        (member.server_id.get(), member.snapshot_bytes),
+        (3, MemberSettings::default().snapshot_bytes)
+    );
+    assert_eq!(member.connections_max, MemberSettings::default().connections_max);
+    assert_eq!(member.peers.unwrap().listen_host.as_deref(), Some("0.0.0.0"));
+    assert_eq!(plan.client_addr.to_string(), "0.0.0.0:2181");
+    let expected = [
+        "autopurge.purgeInterval=0 does not keep everything here: after each new snapshot those beyond 3 are removed, with \
+         their logs; say how many to keep with autopurge.snapRetainCount",
+        "keys without effect here: maxClientCnxns, preAllocSize, admin.serverPort, admin.enableServer",
+    ];
+    assert_eq!(warnings, expected);
+}
