@@ -28,8 +28,11 @@ impl Meaning {
     }
 }
 
-/// Which values of a key are refused, why, and what to do.
-fn refusal(key: &str) -> Option<(fn(&str) -> bool, &'static str, &'static str)> {
+/// Which values are refused, why, and what to do.
+type Refusal = (fn(&str) -> bool, &'static str, &'static str);
+
+/// Which values of a key are refused, if any.
+fn refusal(key: &str) -> Option<Refusal> {
     // What is switched on by anything but false is not left to a misspelling.
     let on: fn(&str) -> bool = |value| !value.eq_ignore_ascii_case("false");
     let any: fn(&str) -> bool = |_| true;

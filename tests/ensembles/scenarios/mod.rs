@@ -54,17 +54,20 @@ fn client_of(cluster: &Cluster, index: usize, name: &str, timeout: Duration, rec
     Client::new(name, Settings { servers, session_timeout: timeout, recorder: recorder.clone() })
 }
 
-/// Sets `path` this often, many at a time, and demands that every write is acknowledged. Values are at least so long.
+/// Sets `path` until so many writes are acknowledged, many at a time. Values are at least so long. A disk that stalls may cost a
+/// leader its place here; what is asked for is what the ensemble holds in the end.
 async fn write_many(client: &mut Client, path: &str, count: usize, value_bytes: usize) {
     const AT_ONCE: usize = 100;
-    for start in (0..count).step_by(AT_ONCE) {
-        let sets = (start..count.min(start + AT_ONCE)).map(|_set| set(client, path, value_bytes)).collect();
-        let replies = client.call(sets).await;
-        assert!(
-            replies.into_iter().all(|reply| reply.is_some_and(|reply| reply.error == 0)),
-            "a write failed"
-        );
-    }
+    let writes = async {
+        let mut acknowledged = 0;
+        while acknowledged < count {
+            let wanted = AT_ONCE.min(count - acknowledged);
+            let sets = (0..wanted).map(|_set| set(client, path, value_bytes)).collect();
+            let replies = client.call(sets).await;
+            acknowledged += replies.iter().flatten().filter(|reply| reply.error == 0).count();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), writes).await.expect("the ensemble goes on writing");
 }
 
 /// A write of a value that was not written before.
