@@ -176,7 +176,7 @@ impl Election {
         } else if self.beats(vote) {
             self.propose(Some(vote), means);
             self.broadcast(means);
-        } else if self.proposal != Some(vote) {
+        } else if self.proposal != Some(vote) && self.own.is_some() {
             // It did not look for a leader yet when it was told of the better vote.
             means.out.push_back(Output::SendVote(from, self.notification(means.settings)));
         }
