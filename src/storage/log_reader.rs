@@ -140,14 +140,14 @@ impl<R: Read + Seek> LogReader<R> {
     }
 
     /// Whether some sector between two positions, or the part of it that lies behind the first, is all zeros: one that
-    /// never reached the disk. The sector of `to` did, since a valid record is in it. The first four bytes do not
-    /// count: they are zeros in every record.
+    /// never reached the disk. That of the valid record at `to` did, but for one that holds its first four bytes alone: these are
+    /// zeros in every record, and nobody misses them.
     fn has_empty_sector(&mut self, from: u64, to: u64) -> io::Result<bool> {
         let sector_bytes = SECTOR_BYTES as u64;
-        let mut start = from + 4;
+        let mut start = from + LEADING_ZEROS;
         while start < to {
             let end = (start / sector_bytes + 1) * sector_bytes;
-            if end > to {
+            if end > to + LEADING_ZEROS {
                 break;
             }
             if self.find_used(start, end)?.is_none() {
@@ -227,6 +227,8 @@ const READ_BYTES: usize = 256 << 10;
 const CANDIDATE_BYTES: usize = RECORD_HEAD_BYTES + 20;
 /// The unit that a disk writes wholly or not at all.
 const SECTOR_BYTES: usize = 512;
+/// The checksum has 32 bits in a field of 64.
+const LEADING_ZEROS: u64 = 4;
 const ZEROS: [u8; SECTOR_BYTES] = [0; SECTOR_BYTES];
 
 #[cfg(test)]
