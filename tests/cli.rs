@@ -74,6 +74,28 @@ fn good_files_are_told_with_their_role() {
 }
 
 #[test]
+fn the_file_of_apache_zookeeper_is_checked_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("zoo.cfg");
+    let check = |text: &str| {
+        fs_err::write(&file, text).unwrap();
+        run(&["check-config", file.to_str().unwrap()])
+    };
+    let good = check("dataDir=/var/lib/zookeeper\nclientPort=2181\nmaxClientCnxns=60\nmine=1\n");
+    let told = String::from_utf8(good.stdout).unwrap().replace(file.to_str().unwrap(), "zoo.cfg");
+    assert_eq!(
+        told,
+        "zoo.cfg: keys without effect here: maxClientCnxns; not known: mine\n\
+         zoo.cfg: ok (Apache ZooKeeper's settings, server 1)\n"
+    );
+    assert_eq!(good.status.code(), Some(0));
+    let bad = check("dataDir=/var/lib/zookeeper\nclientPort=2181\nforceSync=no\n");
+    let told = String::from_utf8(bad.stderr).unwrap();
+    assert_eq!((bad.status.code(), bad.stdout.len()), (Some(2), 0));
+    assert!(told.contains("zoo.cfg:3:1: forceSync: "), "{told}");
+}
+
+#[test]
 fn a_missing_file_has_status_2_too() {
     let output = run(&["check-config", "/nowhere/x.yaml"]);
     assert_eq!(output.status.code(), Some(2));

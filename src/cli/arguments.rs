@@ -231,7 +231,7 @@ pub(super) enum ZkCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct CheckConfigArguments {
-    /// Settings file of `rollcall ensemble`, `rollcall sidecar` or `rollcall dev`
+    /// Settings file of `rollcall ensemble`, `rollcall sidecar` or `rollcall dev`, or Apache ZooKeeper's, whose name ends in .cfg
     pub(super) file: PathBuf,
 }
 

@@ -1,16 +1,21 @@
 //! `rollcall check-config`.
 
+use std::path::Path;
+
 use super::arguments::CheckConfigArguments;
 use super::dev::DevSettings;
 use super::failure::Failure;
 use super::output::print;
 use crate::config::{ConfigError, Environment, LocatedMistake, load};
-use crate::ensemble::EnsembleConfig;
+use crate::ensemble::{EnsembleConfig, ZooCfg, load_zoo_cfg};
 use crate::sidecar::SidecarSettings;
 
 /// Reads the file as each role would, and reports on the one that it fits best.
 pub(super) fn run(arguments: &CheckConfigArguments) -> Result<(), Failure> {
     let file = &arguments.file;
+    if file.extension().is_some_and(|extension| extension == "cfg") {
+        return check_zoo_cfg(file);
+    }
     let environment = Environment::of_process();
     let services = |count: usize| format!("{count} {}", if count == 1 { "service" } else { "services" });
     let sidecar = load(file, &environment, SidecarSettings::plan)
@@ -26,6 +31,15 @@ pub(super) fn run(arguments: &CheckConfigArguments) -> Result<(), Failure> {
     let best = readings.into_iter().min_by_key(|(role, read)| (misfit(read), !name.contains(role)));
     let (_, read) = best.expect("there are three");
     print(&format!("{}: ok ({})", file.display(), read?))
+}
+
+/// Apache ZooKeeper's file, and what `rollcall ensemble --zoo-cfg` would warn of.
+fn check_zoo_cfg(file: &Path) -> Result<(), Failure> {
+    let ZooCfg { plan, warnings } = load_zoo_cfg(file)?;
+    let name = file.display();
+    let mut text: String = warnings.iter().map(|warning| format!("{name}: {warning}\n")).collect();
+    text.push_str(&format!("{name}: ok (Apache ZooKeeper's settings, server {})", plan.member.server_id));
+    print(&text)
 }
 
 /// How badly a file fits a role: first by the keys of its top level that the role does not know, since nothing below them is

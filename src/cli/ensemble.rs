@@ -47,14 +47,19 @@ pub(super) async fn run(arguments: EnsembleArguments) -> Result<(), Failure> {
             ))
         })
     };
-    let client_listener = bind(plan.client_addr, "ZooKeeper clients", "client.address")?;
-    let status_listener = bind(plan.status_addr, "status", "status_address")?;
+    let [client_key, status_key, members_key, listen_key] = if arguments.zoo_cfg.is_some() {
+        ["clientPort", "metricsProvider.className and httpPort", "server.N", "quorumListenOnAllIPs=true"]
+    } else {
+        ["client.address", "status_address", "members", "quorum.listen_host to an address of this machine"]
+    };
+    let client_listener = bind(plan.client_addr, "ZooKeeper clients", client_key)?;
+    let status_listener = bind(plan.status_addr, "status", status_key)?;
     let peer_listeners = match &plan.member.peers {
         None => None,
         Some(peers) => Some(PeerListeners::bind(plan.member.server_id, peers).await.map_err(|(place, error)| {
             Failure::failed(format!(
-                "cannot listen on {place} for other members: {}; stop what listens there, change members in {file}, or \
-                 set quorum.listen_host to an address of this machine",
+                "cannot listen on {place} for other members: {}; stop what listens there, change {members_key} in \
+                 {file}, or set {listen_key}",
                 reason(&error)
             ))
         })?),
