@@ -23,7 +23,15 @@ pub(crate) fn next(rng: &mut Rng, site: Site, names: &mut u32, canon: &Canon) ->
         68..76 => Request::Exists { path, watch },
         76..84 => Request::GetChildren2 { path, watch },
         84..98 => return vec![Request::Sync { path: path.clone() }, Request::GetData { path, watch }],
-        98.. => Request::CloseSession,
+        98.. => {
+            // Its end comes while it still writes.
+            let create = CreateRequest::open(
+                format!("/n{}/c{}", rng.u8(0..4), rng.u8(0..3)),
+                data,
+                CreateMode::Ephemeral,
+            );
+            return vec![Request::Create(create), Request::CloseSession];
+        }
     }]
 }
 
