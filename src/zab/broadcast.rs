@@ -19,7 +19,7 @@ use super::{Entry, Event, LinkId, Output, Packet};
 use crate::id::{ServerId, Zxid};
 
 /// A leader's proposals and syncs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Broadcast {
     last_proposed: Zxid,
     /// Up to where this leader's own log is durable.
@@ -39,7 +39,7 @@ pub(super) enum SyncOrigin {
 }
 
 /// A sync that waits.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Sync {
     origin: SyncOrigin,
     /// For this to be committed.

@@ -23,7 +23,7 @@ use super::{Entry, LearnerInfo, LinkId, Output, Packet};
 use crate::id::{Epoch, ServerId, Zxid};
 
 /// A leader, from its election until it gives up.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Leader {
     pub(super) stage: LeaderStage,
     /// The epoch it leads, or will; 0 while none is proposed.
@@ -54,7 +54,7 @@ pub(super) enum LeaderStage {
 }
 
 /// One learner's connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct LearnerLink {
     pub(super) server: Option<ServerId>,
     pub(super) is_observer: bool,

@@ -22,7 +22,7 @@ use super::{Notification, Output, PeerSettings, ServerState, Vote};
 use crate::id::{Epoch, ServerId, Zxid};
 
 /// One search for a leader.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Election {
     round: u64,
     /// This member's vote for itself; `None` when it has none to give.

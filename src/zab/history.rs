@@ -24,7 +24,7 @@ pub struct Entry {
 /// What a member knows of the total order.
 ///
 /// Invariants: zxids grow without gaps; what is durable is at most what was appended.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct History {
     /// Committed entries, the newest last; entries are dropped from its front.
     window: VecDeque<Entry>,

@@ -28,7 +28,7 @@ use super::{Entry, Event, LearnerInfo, LinkId, Output, Packet, Recovery, SyncMod
 use crate::id::{Epoch, ServerId, Zxid};
 
 /// What a learner knows of its leader.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Learner {
     pub(super) leader: ServerId,
     pub(super) stage: Stage,

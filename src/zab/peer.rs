@@ -30,7 +30,7 @@ use crate::id::{Epoch, ServerId, SessionId, Zxid};
 ///
 /// Invariants, checked after every input: the current epoch is at most the accepted one, no entry is of a later epoch than the
 /// accepted one, zxids grow without gaps, what is committed was logged.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Peer {
     pub(super) settings: PeerSettings,
     pub(super) history: History,
@@ -54,7 +54,7 @@ pub struct Peer {
 }
 
 /// What the member is doing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Phase {
     /// It waits for its disk, to vote.
     Draining,

@@ -116,7 +116,7 @@ pub enum Input {
 }
 
 /// Something to do, in the order given.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// Send a message over the election port.
     SendVote(ServerId, Notification),
@@ -156,7 +156,7 @@ pub enum Output {
 }
 
 /// What the replica is told.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A quorum holds this: apply it.
     Deliver(Entry),

@@ -21,7 +21,7 @@ pub(super) enum Timer {
 }
 
 /// The deadlines that are set.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Timers {
     deadlines: BTreeMap<Timer, Instant>,
 }
