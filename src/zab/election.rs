@@ -98,6 +98,11 @@ impl Election {
         self.round
     }
 
+    /// Whether this member has a history, or has found that nobody has one.
+    pub(super) const fn has_say(&self) -> bool {
+        !self.is_blank
+    }
+
     /// What this member says now.
     pub(super) fn notification(&self, settings: &PeerSettings) -> Notification {
         let blank = Vote { epoch: Epoch(0), zxid: Zxid::NONE, leader: settings.server_id };

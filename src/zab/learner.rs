@@ -33,6 +33,8 @@ pub(super) struct Learner {
     pub(super) leader: ServerId,
     pub(super) stage: Stage,
     pub(super) link: Option<LinkId>,
+    /// Whether what it has accepted counts: it has a history, or knows that nobody has one.
+    has_say: bool,
     /// The dial that is under way.
     attempt: u64,
     began: Instant,
@@ -91,11 +93,12 @@ enum Breach {
 }
 
 impl Learner {
-    pub(super) const fn new(leader: ServerId, now: Instant) -> Self {
+    pub(super) const fn new(leader: ServerId, has_say: bool, now: Instant) -> Self {
         Self {
             leader,
             stage: Stage::Dialling,
             link: None,
+            has_say,
             attempt: 0,
             began: now,
             heard: now,
@@ -121,8 +124,8 @@ impl Learner {
 
 impl Peer {
     /// Starts to follow, or to observe, `leader`.
-    pub(super) fn learn_from(&mut self, leader: ServerId, now: Instant) {
-        self.phase = Phase::Learning(Learner::new(leader, now));
+    pub(super) fn learn_from(&mut self, leader: ServerId, has_say: bool, now: Instant) {
+        self.phase = Phase::Learning(Learner::new(leader, has_say, now));
         self.set_patience(now);
         self.dial(now);
     }
@@ -269,6 +272,8 @@ impl Peer {
         let last_zxid = self.history.last();
         let Phase::Learning(learner) = &mut self.phase else { return };
         learner.stage = Stage::AwaitingSync;
+        // Without a history it may have promised more, and held more, than it knows.
+        let current_epoch = current_epoch.filter(|_| learner.has_say);
         self.send_leader(Packet::AckEpoch { last_zxid, current_epoch });
     }
 
@@ -526,5 +531,46 @@ impl Peer {
     fn set_patience(&mut self, now: Instant) {
         let deadline = now + self.patience();
         self.timers.set(Timer::Patience, deadline);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zab::{Input, Notification, PeerSettings, Quorum, ServerState, Vote};
+
+    fn server(id: u8) -> ServerId {
+        ServerId::new(id).unwrap()
+    }
+
+    /// Its answer to LEADERINFO, after it has found a leader that others follow.
+    fn answer_of(recovery: Recovery) -> Packet {
+        let (now, epoch, link) = (crate::clock::now(), Epoch(3), LinkId(7));
+        let settings = PeerSettings::new(server(1), Quorum::majority_of([1, 2, 3].map(server)));
+        let mut peer = Peer::new(settings, recovery, now);
+        let vote = Some(Vote { epoch, zxid: Zxid::new(Epoch(2), 5), leader: server(2) });
+        for (from, state) in [(3, ServerState::Following), (2, ServerState::Leading)] {
+            let message = Notification { state, round: 4, vote, config: Bytes::new() };
+            peer.handle(now, Input::Notification(server(from), message));
+        }
+        peer.handle(now, Input::Dialled { attempt: 1, link: Some(link) });
+        peer.handle(now, Input::Packet(link, Packet::LeaderInfo(epoch)));
+        peer.handle(now, Input::AcceptedEpochDurable(epoch));
+        let outputs = std::iter::from_fn(|| peer.poll_output());
+        let sent = outputs
+            .filter_map(|output| if let Output::Send(_, packet) = output { Some(packet) } else { None });
+        sent.last().unwrap()
+    }
+
+    #[test]
+    fn a_member_that_may_have_lost_its_history_accepts_an_epoch_without_being_counted() {
+        let nothing = Packet::AckEpoch { last_zxid: Zxid::ZERO, current_epoch: None };
+        assert_eq!(answer_of(Recovery::default()), nothing);
+        let zxid = Zxid::new(Epoch(2), 1);
+        let tail = vec![Entry { zxid, payload: Bytes::new() }];
+        let recovery =
+            Recovery { tail, accepted_epoch: Epoch(2), current_epoch: Epoch(2), ..Recovery::default() };
+        let counted = Packet::AckEpoch { last_zxid: zxid, current_epoch: Some(Epoch(2)) };
+        assert_eq!(answer_of(recovery), counted);
     }
 }

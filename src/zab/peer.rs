@@ -356,13 +356,14 @@ impl Peer {
         let Some(Decision { vote, round }) = decision else { return };
         self.round = round;
         self.vote = Some(vote);
+        let has_say = matches!(&self.phase, Phase::Looking(election) if election.has_say());
         self.timers.stop_phase();
         info!(leader = %vote.leader, round, epoch = %vote.epoch, zxid = %vote.zxid, "elected");
         if vote.leader == self.settings.server_id {
             self.lead(now);
         } else {
             self.close_parked();
-            self.learn_from(vote.leader, now);
+            self.learn_from(vote.leader, has_say, now);
         }
     }
 
