@@ -165,6 +165,9 @@ impl Election {
         if is_of_an_empty_member(vote) {
             self.blank.insert(from);
             self.bootstrap_if_all_are_blank(means);
+        } else if vote.leader == from {
+            // What it said before is out of date.
+            self.blank.remove(&from);
         }
         // A voter would answer what only listens, and be answered.
         if round < self.round && self.own.is_some() {
@@ -198,13 +201,15 @@ impl Election {
         means: &Means<'_>,
     ) -> Option<Decision> {
         let me = means.settings.server_id;
+        // Others may not have noticed yet that it has lost everything.
+        let may_lead = vote.leader == me && round == self.round && !self.is_blank;
         if round == self.round {
             self.received.insert(from, (state, vote));
             let alike = self
                 .received
                 .iter()
                 .filter(|(_, (their_state, theirs))| is_same(*their_state, *theirs, state, vote));
-            let leads = vote.leader == me
+            let leads = may_lead
                 || self.received.get(&vote.leader).is_some_and(|(state, _)| *state == ServerState::Leading);
             if leads && means.settings.quorum.is_reached_by(alike.map(|(server, _)| *server)) {
                 return Some(Decision { vote, round });
@@ -217,7 +222,7 @@ impl Election {
             .filter(|(_, (_, theirs, _))| (theirs.leader, theirs.epoch) == (vote.leader, vote.epoch));
         let leader_says_so =
             self.settled.get(&vote.leader).is_some_and(|(state, ..)| *state == ServerState::Leading);
-        let leads = if vote.leader == me { round == self.round } else { leader_says_so };
+        let leads = if vote.leader == me { may_lead } else { leader_says_so };
         if leads && means.settings.quorum.is_reached_by(alike.map(|(server, _)| *server)) {
             self.round = round;
             return Some(Decision { vote, round });
@@ -489,6 +494,32 @@ mod tests {
             election.on_notification(server(3), &apaches, &mut bench.means()),
             Some(Decision { vote: of(3, Zxid::ZERO), round: 1 })
         );
+    }
+
+    #[test]
+    fn who_has_lost_everything_does_not_lead_though_others_follow_it_still() {
+        let mut bench = Bench::of(1, &[2, 3]);
+        let mut election = bench.start_blank();
+        let following = said(ServerState::Following, Vote { epoch: Epoch(1), ..vote(1, 5) }, 1);
+        for from in [2, 3] {
+            assert_eq!(election.on_notification(server(from), &following, &mut bench.means()), None);
+        }
+    }
+
+    #[test]
+    fn who_has_a_txn_after_all_is_not_taken_for_empty_any_more() {
+        let mut bench = Bench::of(1, &[2, 3]);
+        let mut election = bench.start_blank();
+        let nothing = |leader| Vote { epoch: Epoch(0), zxid: Zxid::ZERO, leader: server(leader) };
+        let messages = [(3, nothing(3)), (3, vote(3, 1)), (2, nothing(2))];
+        for (from, vote) in messages {
+            let message = said(ServerState::Looking, vote, 1);
+            assert_eq!(election.on_notification(server(from), &message, &mut bench.means()), None);
+        }
+        assert!(!election.has_say());
+        let message = said(ServerState::Looking, nothing(3), 1);
+        election.on_notification(server(3), &message, &mut bench.means());
+        assert!(election.has_say(), "now nobody has one");
     }
 
     #[test]
