@@ -148,3 +148,10 @@ fn check(bounds: Bounds, deepen: impl FnOnce(Bounds) -> Bounds) -> search::Found
     assert!(found.violation.is_none(), "a property does not hold; its name and a shortest trace are above");
     found
 }
+
+/// One member loses its disk; the votes of the others keep what it held.
+#[test]
+fn with_real_votes_and_a_disk_lost() {
+    let bounds = Bounds { breaks: 0, wipes: 1, disks_at_start: disks_of_epoch_1([1, 1, 0]), ..real_votes() };
+    check(bounds, |deep| Bounds { election: Election::Real { rounds: 3 }, ..deep });
+}
