@@ -141,6 +141,7 @@ impl Peer {
         self.phase = Phase::Leading(Leader::new(self.history.committed()));
         self.timers.set(Timer::Patience, now + self.settings.tick * self.settings.init_limit);
         self.timers.set(Timer::HalfTick, now + self.settings.tick / 2);
+        self.timers.stop(Timer::Parked);
         for (link, packet) in std::mem::take(&mut self.parked) {
             self.on_accepted(link, now);
             if let Some(packet) = packet {
