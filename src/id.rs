@@ -123,6 +123,11 @@ pub struct SessionId(pub i64);
 impl SessionId {
     /// What a client sends when it asks for a new session, and what a refusal carries.
     pub const NONE: Self = Self(0);
+
+    /// The id of the member that opened it.
+    pub const fn member_byte(self) -> u8 {
+        self.0.to_be_bytes()[0]
+    }
 }
 
 impl fmt::Display for SessionId {

@@ -140,6 +140,9 @@ pub const ENSEMBLE_REFUSALS: Metric =
     metric("rollcall_ensemble_refusals_total", "Client connections closed because of what they sent.");
 /// Sessions.
 pub const ENSEMBLE_SESSIONS: Metric = metric("rollcall_ensemble_sessions", "Sessions alive in the ensemble.");
+/// Sessions of one member.
+pub const ENSEMBLE_LOCAL_SESSIONS: Metric =
+    metric("rollcall_ensemble_local_sessions", "Sessions that this member alone knows.");
 /// Watched paths.
 pub const ENSEMBLE_WATCHED_PATHS: Metric =
     metric("rollcall_ensemble_watched_paths", "Paths watched by the clients connected to this member.");
@@ -202,7 +205,7 @@ pub const PROCESS_FDS: Metric =
 pub const PROCESS_THREADS: Metric = metric("rollcall_process_threads", "Threads of the process.");
 
 /// All of the above.
-pub const ALL: [Metric; 49] = [
+pub const ALL: [Metric; 50] = [
     DNS_QUERIES,
     DNS_DROPPED,
     DNS_TRUNCATED,
@@ -236,6 +239,7 @@ pub const ALL: [Metric; 49] = [
     ENSEMBLE_CONNECTIONS,
     ENSEMBLE_REFUSALS,
     ENSEMBLE_SESSIONS,
+    ENSEMBLE_LOCAL_SESSIONS,
     ENSEMBLE_WATCHED_PATHS,
     ENSEMBLE_ZNODES,
     ENSEMBLE_STATE,

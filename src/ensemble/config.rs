@@ -14,6 +14,7 @@ use super::my_id::MyId;
 use super::{FourLetterWord, MemberSettings};
 use crate::config::{Mistake, Scalar, socket_addr};
 use crate::id::ServerId;
+use crate::replica::LocalSessionMode;
 use crate::telemetry::LogSettings;
 
 /// The member's file.
@@ -67,6 +68,10 @@ pub struct MemberKeys {
     pub snapshots_kept: Option<usize>,
     /// Whether clients that are content with it may read while there is no leader. Default false.
     pub read_only_mode: Option<bool>,
+    /// Whether sessions are known only to the member that opened them. Default false.
+    pub local_sessions: Option<bool>,
+    /// Whether such a session becomes known to all when it creates an ephemeral znode. Default false.
+    pub local_sessions_upgrading: Option<bool>,
 }
 
 /// Everything decided.
@@ -236,6 +241,18 @@ impl MemberKeys {
         }
         member.snapshot_txns = self.snapshot_txns.unwrap_or(member.snapshot_txns);
         member.read_only_mode = self.read_only_mode.unwrap_or(member.read_only_mode);
+        member.local_sessions = match (self.local_sessions, self.local_sessions_upgrading) {
+            (Some(true), Some(true)) => LocalSessionMode::Upgraded,
+            (Some(true), _) => LocalSessionMode::On,
+            (_, Some(true)) => {
+                let message = "there are no local sessions to upgrade";
+                let path = format!("{at}.local_sessions_upgrading");
+                mistakes.push(Mistake::new(path, message, "set local_sessions too, or remove it"));
+                LocalSessionMode::Off
+            }
+            (Some(false), _) => LocalSessionMode::Off,
+            (None, _) => member.local_sessions,
+        };
         member.snapshots_kept = self.snapshots_kept.unwrap_or(member.snapshots_kept);
     }
 }
@@ -347,13 +364,14 @@ mod tests {
     #[test]
     fn every_mistake_is_told_at_once() {
         let text = "server_id: 255\nclient: {address: here, connections_max: 0, frame_bytes_max: 1, \
-                    handshake_timeout: 1ms, four_letter_words: [ruok, conf]}\nmember: {tick: 1h, snapshots_kept: 0}\n\
+                    handshake_timeout: 1ms, four_letter_words: [ruok, conf]}\nmember: {tick: 1h, snapshots_kept: 0, local_sessions_upgrading: true}\n\
                     log: {filter: a=b=c}\n";
         let mistakes = plan(text).unwrap_err();
         let paths = [
             "client.address",
             "member.tick",
             "member.snapshots_kept",
+            "member.local_sessions_upgrading",
             "client.connections_max",
             "client.frame_bytes_max",
             "client.handshake_timeout",

@@ -115,7 +115,7 @@ fn mntr(stats: &MemberStats) -> String {
         ("watch_count", stats.watched_paths.load(Relaxed)),
         ("global_sessions", stats.sessions.load(Relaxed)),
         ("commit_count", stats.commits.load(Relaxed)),
-        ("local_sessions", 0),
+        ("local_sessions", stats.local_sessions.load(Relaxed)),
         ("outstanding_changes_queued", stats.proposals.load(Relaxed)),
         ("looking_count", stats.losses.load(Relaxed)),
         ("digest_mismatches_count", stats.digest_mismatches.load(Relaxed)),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::four_letter::FourLetterWord;
 use super::members::{MemberRole, Members};
 use crate::id::ServerId;
-use crate::replica::ReplicaSettings;
+use crate::replica::{LocalSessionMode, ReplicaSettings};
 use crate::tls::TlsFiles;
 use crate::wire::FRAME_BYTES_MAX;
 use crate::zab::{PeerSettings, Quorum};
@@ -40,6 +40,8 @@ pub struct MemberSettings {
     pub snapshots_kept: usize,
     /// Whether clients that are content with it may read while there is no leader (no).
     pub read_only_mode: bool,
+    /// Whether sessions may be known to one member alone (no).
+    pub local_sessions: LocalSessionMode,
     /// The other members; `None` for one that runs alone.
     pub peers: Option<PeersSettings>,
 }
@@ -109,6 +111,7 @@ impl Default for MemberSettings {
             snapshot_bytes: 256 << 20,
             snapshots_kept: 3,
             read_only_mode: false,
+            local_sessions: LocalSessionMode::Off,
             peers: None,
         }
     }
@@ -146,6 +149,7 @@ impl MemberSettings {
             snapshot_txns: self.snapshot_txns,
             snapshot_bytes: self.snapshot_bytes,
             read_only_mode: self.read_only_mode,
+            local_sessions: self.local_sessions,
         }
     }
 }

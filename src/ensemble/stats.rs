@@ -39,8 +39,10 @@ pub struct MemberStats {
     pub refusals: AtomicU64,
     /// Paths watched by the clients connected now.
     pub watched_paths: AtomicU64,
-    /// Sessions alive.
+    /// Sessions alive that all members know.
     pub sessions: AtomicU64,
+    /// Sessions alive that this member alone knows.
+    pub local_sessions: AtomicU64,
     /// Znodes in the tree.
     pub znodes: AtomicU64,
     /// The last zxid applied.
@@ -98,6 +100,7 @@ impl MemberStats {
         self.zxid.store(tree.last_zxid().raw().cast_unsigned(), Relaxed);
         self.znodes.store(tree.node_count() as u64, Relaxed);
         self.sessions.store(tree.sessions().len() as u64, Relaxed);
+        self.local_sessions.store(replica.local_sessions() as u64, Relaxed);
         self.is_serving.store(replica.is_serving(), Relaxed);
         self.state.store(peer.state() as u8, Relaxed);
         self.leader.store(peer.leader().map_or(0, |(leader, _)| leader.get().into()), Relaxed);

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::config::{ConfigError, LocatedMistake, Mistake, Position, read};
 use crate::id::ServerId;
+use crate::replica::LocalSessionMode;
 use crate::telemetry::LogSettings;
 use crate::tls::{ClientAuth, TlsFiles};
 use crate::znode::SessionTimeouts;
@@ -92,6 +93,8 @@ struct Reading {
     metrics_host: Option<String>,
     metrics_port: Option<u16>,
     is_standalone_disabled: bool,
+    has_local_sessions: bool,
+    upgrades_local_sessions: bool,
     tls: QuorumTls,
     without_effect: Vec<String>,
     unknown: Vec<String>,
@@ -189,15 +192,8 @@ impl Reading {
             "DigestAuthenticationProvider.superDigest" => self.notes.push(
                 "DigestAuthenticationProvider.superDigest takes effect once authentication is offered".to_owned(),
             ),
-            "localSessionsEnabled" => {
-                if self.is_true(property) {
-                    self.notes.push(
-                        "localSessionsEnabled is not offered yet: every session is known to all members, which is safer \
-                         and costs a txn each"
-                            .to_owned(),
-                    );
-                }
-            }
+            "localSessionsEnabled" => self.has_local_sessions = self.is_true(property),
+            "localSessionsUpgradingEnabled" => self.upgrades_local_sessions = self.is_true(property),
             "autopurge.purgeInterval" if value == "0" => self.notes.push(format!(
                 "autopurge.purgeInterval=0 does not keep everything here: after each new snapshot those beyond {} are removed, \
                  with their logs; say how many to keep with autopurge.snapRetainCount",
@@ -354,6 +350,11 @@ impl Reading {
             self.mistakes.push(LocatedMistake { position: Position { line: *line, column: 1 }, mistake });
         }
         self.plan_members();
+        self.member.local_sessions = match (self.has_local_sessions, self.upgrades_local_sessions) {
+            (false, _) => LocalSessionMode::Off,
+            (true, false) => LocalSessionMode::On,
+            (true, true) => LocalSessionMode::Upgraded,
+        };
         let timeouts = SessionTimeouts::from_tick(self.member.tick);
         let (min, max) = (self.session_min.unwrap_or(timeouts.min), self.session_max.unwrap_or(timeouts.max));
         if min > max {

@@ -34,7 +34,7 @@ pub(super) enum Phase {
     /// It has a session.
     Open { session: SessionId, timeout: Duration },
     /// It will be closed once it has been told what it waits for.
-    Refusing { session: SessionId },
+    Leaving { session: SessionId },
 }
 
 /// One request that is not answered yet.
@@ -53,8 +53,8 @@ pub(super) enum Awaiting {
     Sync { path: String, is_done: bool },
     /// Its turn: to be read, or to be told what is wrong.
     Turn(Result<Request, OpError>),
-    /// Its turn to be refused, with which the connection ends.
-    Refusal { error: OpError, reason: CloseReason },
+    /// Its turn to be told the last word, with which the connection ends.
+    Farewell { result: Result<(), OpError>, reason: CloseReason },
 }
 
 impl Connection {
@@ -76,7 +76,7 @@ impl Connection {
     pub(super) fn take_held(&mut self) -> Option<Bytes> {
         match &mut self.phase {
             Phase::Fresh { held, .. } => held.take(),
-            Phase::Opening { .. } | Phase::Open { .. } | Phase::Refusing { .. } => None,
+            Phase::Opening { .. } | Phase::Open { .. } | Phase::Leaving { .. } => None,
         }
     }
 
@@ -84,7 +84,7 @@ impl Connection {
     pub(super) const fn session(&self) -> Option<SessionId> {
         match &self.phase {
             Phase::Fresh { .. } => None,
-            Phase::Opening { session, .. } | Phase::Open { session, .. } | Phase::Refusing { session } => {
+            Phase::Opening { session, .. } | Phase::Open { session, .. } | Phase::Leaving { session } => {
                 Some(*session)
             }
         }

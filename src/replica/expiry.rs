@@ -46,11 +46,29 @@ impl ExpiryQueue {
         if self.sessions.is_empty() || away <= self.tick * AWAY_TICKS {
             return None;
         }
+        self.restart(now);
+        Some(away)
+    }
+
+    /// Gives every session its whole timeout from now on.
+    pub(super) fn restart(&mut self, now: Instant) {
         let sessions: Vec<_> = self.sessions.iter().map(|(id, deadline)| (*id, deadline.timeout)).collect();
         for (session, timeout) in sessions {
             self.touch(session, timeout, now);
         }
-        Some(away)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    pub(super) fn sessions(&self) -> impl Iterator<Item = SessionId> {
+        self.sessions.keys().copied()
+    }
+
+    /// The timeout of a session, if it is one of these.
+    pub(super) fn timeout(&self, session: SessionId) -> Option<Duration> {
+        self.sessions.get(&session).map(|deadline| deadline.timeout)
     }
 
     /// Gives a session its whole timeout from now on.

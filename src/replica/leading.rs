@@ -12,7 +12,7 @@ use super::connection::{Awaiting, Pending};
 use super::expiry::ExpiryQueue;
 use super::prepare::{Preparer, Write};
 use super::request::{self, Kind};
-use super::{ConnectionId, Now, Replica, Role, decode, session};
+use super::{ConnectionId, LocalSessionMode, Now, Replica, Role, decode, session};
 use crate::codec::Reader;
 use crate::id::{Epoch, SessionId, Xid};
 use crate::tree::{Txn, TxnHeader, TxnOp};
@@ -96,6 +96,7 @@ impl Replica {
             expiry.touch(session, if is_short { Duration::ZERO } else { timeout }, now.monotonic);
         }
         self.close_served();
+        self.local.on_served(&self.tree, now.monotonic);
         self.role = Role::Leading(Box::new(Leading {
             preparer: Preparer::default(),
             in_flight: VecDeque::new(),
@@ -122,14 +123,18 @@ impl Replica {
 
     /// Whether the session exists, once everything proposed is applied; as far as this member can tell.
     pub(super) fn is_alive(&self, session: SessionId) -> bool {
-        match &self.role {
+        let is_global = match &self.role {
             Role::Leading(leading) => leading.preparer.is_alive(&self.tree, session),
             Role::Learning(_) | Role::Idle { .. } | Role::ReadOnly => self.tree.sessions().contains(session),
-        }
+        };
+        is_global || self.local.contains(session)
     }
 
     /// Something was heard of a session whose client is connected here.
     pub(super) fn touch(&mut self, session: SessionId, timeout: Duration, now: Now) {
+        if self.local.touch(session, timeout, now.monotonic) {
+            return;
+        }
         match &mut self.role {
             Role::Leading(leading) => {
                 if leading.preparer.is_alive(&self.tree, session) {
@@ -180,9 +185,17 @@ impl Replica {
         if let Write::CreateSession(_) = write {
             leading.owners.insert(session, origin);
         }
-        let owner = *leading.owners.entry(session).or_insert(origin);
-        let write = if owner == origin { write } else { Write::Refused(OpError::SessionMoved) };
+        // Where a session is served that the leader does not know is its member's business.
+        let is_elsewhere = leading.preparer.is_known(&self.tree, session)
+            && *leading.owners.entry(session).or_insert(origin) != origin;
+        let write = if is_elsewhere { Write::Refused(OpError::SessionMoved) } else { write };
         self.propose(connection, session, cxid, write, now);
+    }
+
+    /// Whether the session may be one that another member alone knows, or is one that this member alone knows.
+    fn may_be_local(&self, session: SessionId) -> bool {
+        let is_own = session.member_byte() == self.settings.peer.server_id.get();
+        self.settings.local_sessions != LocalSessionMode::Off && (!is_own || self.local.contains(session))
     }
 
     /// Proposes a write. Its reply, if a connection waits for one, comes when it is applied.
@@ -194,13 +207,14 @@ impl Replica {
         write: Write,
         now: Now,
     ) {
+        let may_be_local = self.may_be_local(session);
         let Role::Leading(leading) = &mut self.role else { return };
         let Some(zxid) = self.peer.next_zxid() else {
             // The epoch's counter is used up: the next reign begins with an election. What is under way is not lost.
             return self.peer.resign("the epoch is used up", now.monotonic);
         };
         let shape = request::shape_of(&write);
-        let op = leading.preparer.prepare(&self.tree, zxid, session, write);
+        let op = leading.preparer.prepare(&self.tree, zxid, session, may_be_local, write);
         let txn = Txn { header: TxnHeader { session, cxid, zxid, time_ms: now.unix_ms }, op, digest: None };
         let entry = Entry { zxid, payload: txn.encode() };
         leading.in_flight.push_back(InFlight { txn, connection });

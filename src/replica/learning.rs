@@ -35,7 +35,8 @@ pub(super) struct Learning {
 struct Forwarded {
     session: SessionId,
     cxid: Xid,
-    connection: ConnectionId,
+    /// Who waits for it, if anybody.
+    connection: Option<ConnectionId>,
 }
 
 impl Learning {
@@ -54,7 +55,7 @@ impl Learning {
             .front()
             .is_some_and(|oldest| (oldest.session, oldest.cxid) == (txn.header.session, txn.header.cxid));
         let own = if is_own { self.forwarded.pop_front() } else { None };
-        (txn, own.map(|forwarded| forwarded.connection))
+        (txn, own.and_then(|forwarded| forwarded.connection))
     }
 
     pub(super) fn touch(&mut self, session: SessionId, timeout: Duration) {
@@ -65,11 +66,17 @@ impl Learning {
 impl Replica {
     /// Passes a write on to the leader; its reply comes when the txn is committed.
     pub(super) fn forward(&mut self, connection: ConnectionId, request: ForwardedRequest, shape: ReplyShape) {
+        let xid = request.cxid;
+        self.pass_on(Some(connection), request);
+        self.enqueue(connection, Pending { xid, awaiting: Awaiting::Commit { shape } });
+    }
+
+    /// Passes on to the leader what becomes a txn, for which this connection waits.
+    pub(super) fn pass_on(&mut self, connection: Option<ConnectionId>, request: ForwardedRequest) {
         let Role::Learning(learning) = &mut self.role else { return };
         let (session, cxid) = (request.session, request.cxid);
         learning.forwarded.push_back(Forwarded { session, cxid, connection });
         self.peer.forward(request);
-        self.enqueue(connection, Pending { xid: cxid, awaiting: Awaiting::Commit { shape } });
     }
 
     /// Asks the leader whether a session may go on here.
@@ -112,7 +119,7 @@ impl Replica {
             Awaiting::Sync { .. }
             | Awaiting::Commit { .. }
             | Awaiting::Turn(_)
-            | Awaiting::Refusal { .. } => None,
+            | Awaiting::Farewell { .. } => None,
         });
         if let Some(is_done) = oldest {
             *is_done = true;

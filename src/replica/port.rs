@@ -23,6 +23,18 @@ pub struct Now {
     pub unix_ms: i64,
 }
 
+/// Whether sessions may be known to one member alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LocalSessionMode {
+    /// Every session is a txn, known to all members.
+    #[default]
+    Off,
+    /// Sessions are known where they were opened, and may not create ephemeral znodes.
+    On,
+    /// So they are until they create an ephemeral znode; then all members know them.
+    Upgraded,
+}
+
 /// What a member is told once.
 #[derive(Clone, Debug)]
 pub struct ReplicaSettings {
@@ -36,6 +48,8 @@ pub struct ReplicaSettings {
     pub snapshot_txns: u64,
     /// Whether clients that are content with it may read what this member has while it finds no leader.
     pub read_only_mode: bool,
+    /// Whether sessions may be known to one member alone; must be the same on every member.
+    pub local_sessions: LocalSessionMode,
     /// Bytes of txns between two snapshots: a start reads no more than these into memory.
     pub snapshot_bytes: u64,
 }

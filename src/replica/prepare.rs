@@ -71,9 +71,18 @@ pub(super) enum ReplyShape {
 type Prepared = Result<TxnOp, OpError>;
 
 impl Preparer {
-    /// Turns a write of `session` into the txn `zxid`.
-    pub(super) fn prepare(&mut self, tree: &Tree, zxid: Zxid, session: SessionId, write: Write) -> TxnOp {
-        let mut step = Step { preparer: self, tree, zxid, session };
+    /// Turns a write of `session` into the txn `zxid`. A session that nobody here knows of may write if it may be one that
+    /// another member alone knows.
+    pub(super) fn prepare(
+        &mut self,
+        tree: &Tree,
+        zxid: Zxid,
+        session: SessionId,
+        may_be_local: bool,
+        write: Write,
+    ) -> TxnOp {
+        let is_local = may_be_local && !self.is_known(tree, session);
+        let mut step = Step { preparer: self, tree, zxid, session, is_local };
         step.prepare(write).unwrap_or_else(TxnOp::Error)
     }
 
@@ -95,8 +104,12 @@ impl Preparer {
 
     /// Whether the session exists, once everything proposed is applied.
     pub(super) fn is_alive(&self, tree: &Tree, session: SessionId) -> bool {
-        (tree.sessions().contains(session) || self.creating.contains(&session))
-            && !self.closing.contains(&session)
+        self.is_known(tree, session) && !self.closing.contains(&session)
+    }
+
+    /// Whether the session exists or existed, as far as the tree and what is proposed tell.
+    pub(super) fn is_known(&self, tree: &Tree, session: SessionId) -> bool {
+        tree.sessions().contains(session) || self.creating.contains(&session)
     }
 
     /// Forgets what the txns up to `zxid` changed, since the tree holds it now.
@@ -127,6 +140,8 @@ struct Step<'a> {
     tree: &'a Tree,
     zxid: Zxid,
     session: SessionId,
+    /// Whether one member alone knows the session.
+    is_local: bool,
 }
 
 impl Step<'_> {
@@ -151,6 +166,9 @@ impl Step<'_> {
     fn create(&mut self, create: CreateRequest) -> Result<CreateTxn, OpError> {
         let mode = CreateMode::from_flags(create.flags).ok_or(OpError::BadArguments)?;
         self.check_session()?;
+        if self.is_local && mode.is_ephemeral() {
+            return Err(OpError::SessionExpired);
+        }
         let parent_text = parent_text(&create.path)?;
         let acl = access::fix_up(create.acl)?;
         let mut parent = self.get(parent_text)?;
@@ -285,7 +303,7 @@ impl Step<'_> {
 
     fn check_session(&self) -> Result<(), OpError> {
         let is_alive = self.preparer.is_alive(self.tree, self.session);
-        if is_alive { Ok(()) } else { Err(OpError::SessionExpired) }
+        if is_alive || self.is_local { Ok(()) } else { Err(OpError::SessionExpired) }
     }
 
     fn get(&self, path: &str) -> Result<ZnodeState, OpError> {

@@ -38,7 +38,7 @@ impl Replica {
             let is_ready = connection.pending.front().is_some_and(|pending| match &pending.awaiting {
                 Awaiting::Commit { .. } => false,
                 Awaiting::Sync { is_done, .. } => *is_done,
-                Awaiting::Turn(_) | Awaiting::Refusal { .. } => true,
+                Awaiting::Turn(_) | Awaiting::Farewell { .. } => true,
             });
             if !is_ready {
                 return;
@@ -49,9 +49,9 @@ impl Replica {
                 Awaiting::Sync { path, .. } => self.reply(id, xid, applied, Ok(Response::Path(path))),
                 Awaiting::Turn(Ok(request)) => self.answer_read(id, xid, applied, &request),
                 Awaiting::Turn(Err(error)) => self.reply(id, xid, applied, Err(error)),
-                Awaiting::Refusal { error, reason } => {
-                    let zxid = if error == OpError::Unimplemented { Zxid::NONE } else { applied };
-                    self.reply(id, xid, zxid, Err(error));
+                Awaiting::Farewell { result, reason } => {
+                    let zxid = if result == Err(OpError::Unimplemented) { Zxid::NONE } else { applied };
+                    self.reply(id, xid, zxid, result.map(|()| Response::Empty));
                     return self.close(id, reason);
                 }
             }
@@ -69,11 +69,6 @@ impl Replica {
             read::read(&self.tree, &mut self.watches, id, request)
         };
         self.reply(id, xid, applied, result);
-    }
-
-    /// Says that something was done, and no more.
-    pub(super) fn reply_empty(&mut self, id: ConnectionId, xid: Xid) {
-        self.reply(id, xid, self.tree.last_zxid(), Ok(Response::Empty));
     }
 
     fn reply(&mut self, id: ConnectionId, xid: Xid, zxid: Zxid, result: Result<Response, OpError>) {

@@ -106,7 +106,7 @@ impl Replica {
                     self.on_request(id, session, &frame, now);
                 }
             }
-            Phase::Refusing { .. } => {}
+            Phase::Leaving { .. } => {}
         }
     }
 
@@ -129,8 +129,7 @@ impl Replica {
         };
         match kind {
             Ok(Kind::Write(Write::CloseSession)) if self.is_read_only() => {
-                self.reply_empty(id, xid);
-                self.close(id, CloseReason::SessionClosed);
+                self.take_leave(id, session, xid, Ok(()), CloseReason::SessionClosed);
             }
             Ok(Kind::Write(_) | Kind::Sync(_)) if self.is_read_only() => {
                 let awaiting = Awaiting::Turn(Err(OpError::NotReadOnly));
@@ -141,6 +140,7 @@ impl Replica {
                     connection.held.push_back(frame.clone());
                 }
             }
+            Ok(Kind::Write(write)) if !self.admit_local(id, session, xid, &write, now) => {}
             Ok(Kind::Write(write)) => match self.role {
                 Role::Leading(_) => self.propose_from(Origin::Own, Some(id), session, xid, write, now),
                 Role::Learning(_) => {
@@ -157,13 +157,15 @@ impl Replica {
             Ok(Kind::Sync(path)) => self.on_sync(id, session, xid, path, payload),
             Ok(Kind::Auth(scheme)) => {
                 let reason = CloseReason::AuthRefused(scheme);
-                self.refuse(id, session, xid, OpError::AuthFailed, reason);
+                self.take_leave(id, session, xid, Err(OpError::AuthFailed), reason);
             }
             Ok(Kind::Unknown) => {
                 let reason = CloseReason::UnknownOperation(op_code);
-                self.refuse(id, session, xid, OpError::Unimplemented, reason);
+                self.take_leave(id, session, xid, Err(OpError::Unimplemented), reason);
             }
-            Err(error) => self.refuse(id, session, xid, OpError::MarshallingError, error.into()),
+            Err(error) => {
+                self.take_leave(id, session, xid, Err(OpError::MarshallingError), error.into());
+            }
         }
     }
 
@@ -206,16 +208,16 @@ impl Replica {
         }
     }
 
-    /// Answers a request with an error in its turn, and closes the connection then.
-    fn refuse(
+    /// Answers a request in its turn, and closes the connection then.
+    pub(super) fn take_leave(
         &mut self,
         id: ConnectionId,
         session: SessionId,
         xid: Xid,
-        error: OpError,
+        result: Result<(), OpError>,
         reason: CloseReason,
     ) {
-        self.enqueue(id, Pending { xid, awaiting: Awaiting::Refusal { error, reason } });
-        self.enter(id, Phase::Refusing { session });
+        self.enqueue(id, Pending { xid, awaiting: Awaiting::Farewell { result, reason } });
+        self.enter(id, Phase::Leaving { session });
     }
 }

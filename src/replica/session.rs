@@ -11,7 +11,7 @@ use super::connection::{Awaiting, Pending, Phase};
 use super::leading::Origin;
 use super::learning::create_session_payload;
 use super::prepare::{ReplyShape, Write};
-use super::{CloseReason, ConnectionId, Now, Output, Replica, Role};
+use super::{CloseReason, ConnectionId, LocalSessionMode, Now, Output, Replica, Role};
 use crate::id::{ServerId, SessionId, Xid};
 use crate::wire::{ConnectRequest, ConnectResponse, write_frame};
 use crate::zab::ForwardedRequest;
@@ -75,6 +75,10 @@ impl Replica {
         };
         self.enter(id, Phase::Opening { session, timeout, read_only, backlog: VecDeque::new() });
         self.by_session.insert(session, id);
+        if self.settings.local_sessions != LocalSessionMode::Off && self.is_serving() {
+            self.local.open(session, timeout, now.monotonic);
+            return self.on_session_opened(id, now);
+        }
         match self.role {
             Role::Leading(_) => {
                 let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
@@ -115,6 +119,9 @@ impl Replica {
         self.by_session.insert(session, id);
         let read_only = request.read_only;
         self.enter(id, Phase::Opening { session, timeout, read_only, backlog: VecDeque::new() });
+        if self.local.touch(session, timeout, now.monotonic) {
+            return self.on_session_opened(id, now);
+        }
         match self.role {
             Role::Leading(_) => {
                 self.own_session(session, Origin::Own);

@@ -3,13 +3,16 @@
 
 mod bounds;
 mod ensemble;
+mod local_sessions;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::{CloseReason, ConnectionId, Input, Now, Output, Recovery, Replica, ReplicaSettings};
+use super::{
+    CloseReason, ConnectionId, Input, LocalSessionMode, Now, Output, Recovery, Replica, ReplicaSettings,
+};
 use crate::codec::{Reader, WriteJute};
 use crate::id::{Epoch, ServerId, SessionId, Xid, Zxid};
 use crate::tree::Tree;
@@ -57,6 +60,7 @@ impl Bench {
             snapshot_txns: 1_000_000,
             snapshot_bytes: 1 << 40,
             read_only_mode: false,
+            local_sessions: LocalSessionMode::Off,
         };
         let recovery = Recovery::default();
         let replica = Replica::new(settings, recovery, Now { monotonic: now, unix_ms: 1000 });

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use fastrand::Rng;
 use rollcall::id::{Epoch, ServerId, Zxid};
-use rollcall::replica::{ConnectionId, Input, Output, Replica, ReplicaSettings};
+use rollcall::replica::{ConnectionId, Input, LocalSessionMode, Output, Replica, ReplicaSettings};
 use rollcall::wire::{FRAME_BYTES_MAX, split_frame};
 use rollcall::zab::{LinkId, Notification, Packet, PeerSettings, Quorum, split_packet};
 use rollcall::znode::SessionTimeouts;
@@ -738,6 +738,7 @@ fn settings(profile: &Profile, site: Site) -> ReplicaSettings {
         handshake_timeout: Duration::from_secs(2),
         snapshot_txns: profile.snapshot_txns,
         read_only_mode: false,
+        local_sessions: LocalSessionMode::Off,
         snapshot_bytes: 1 << 30,
     }
 }

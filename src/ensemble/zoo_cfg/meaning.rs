@@ -126,7 +126,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "kerberos.",
     "leader.",
     "learner.",
-    "localSessionsUpgradingEnabled",
     "maxBatchSize",
     "maxClientCnxns",
     "maxGetChildrenResponseCacheSize",

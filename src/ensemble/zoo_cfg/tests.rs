@@ -33,7 +33,8 @@ fn the_example_of_the_package_runs_alone() {
 fn three_voters_and_an_observer() {
     let text = "tickTime=200\ninitLimit=20\nsyncLimit=6\ndataDir=DATA\nclientPortAddress=127.0.0.1\nclientPort=2181\n\
                 autopurge.snapRetainCount=5\nautopurge.purgeInterval=1\nsnapCount=1000\nmaxSessionTimeout=90000\n\
-                4lw.commands.whitelist=srvr, ruok, wchp\nreadonlymode.enabled=true\nadmin.enableServer=false\nmyOwn=1\n\
+                4lw.commands.whitelist=srvr, ruok, wchp\nreadonlymode.enabled=true\nlocalSessionsEnabled=true\n\
+                localSessionsUpgradingEnabled=true\nadmin.enableServer=false\nmyOwn=1\n\
                 server.1=zoo1:2888:3888\nserver.2=[::1]:2889:3889:participant;2182\nserver.3=a:1:2|b:1:2\n\
                 server.4=zoo4:2888:3888:observer;127.0.0.4:2181\nDigestAuthenticationProvider.superDigest=super:secret=\n";
     let (ZooCfg { plan, warnings }, _folder) = read_cfg(text, Some("3\n")).unwrap();
@@ -41,6 +42,7 @@ fn three_voters_and_an_observer() {
     let peers = member.peers.unwrap();
     assert_eq!((member.server_id.get(), peers.init_limit, peers.sync_limit), (3, 20, 6));
     assert_eq!((member.snapshots_kept, member.snapshot_txns, member.read_only_mode), (5, 1000, true));
+    assert_eq!(member.local_sessions, LocalSessionMode::Upgraded);
     let timeouts = member.session_timeouts.unwrap();
     assert_eq!((timeouts.min, timeouts.max), (Duration::from_millis(400), Duration::from_secs(90)));
     assert_eq!(member.four_letter_words, [FourLetterWord::Srvr, FourLetterWord::Ruok]);

@@ -6,7 +6,7 @@ use super::*;
 use crate::zab::{Entry, LinkId, ServerState};
 
 /// Members by id; `None` while one is down.
-struct Ensemble {
+pub(super) struct Ensemble {
     members: BTreeMap<u8, Option<Member>>,
     disks: BTreeMap<u8, DiskState>,
     /// Both ends of each connection, the one that dialled first.
@@ -17,14 +17,15 @@ struct Ensemble {
     window_entries: usize,
     voters: u8,
     read_only_mode: bool,
+    pub(super) local_sessions: LocalSessionMode,
     /// Members whose packets and votes do not get through.
-    cut_off: Vec<u8>,
+    pub(super) cut_off: Vec<u8>,
 }
 
-struct Member {
-    replica: Replica,
-    sent: Vec<(ConnectionId, Vec<u8>)>,
-    closed: Vec<(ConnectionId, CloseReason)>,
+pub(super) struct Member {
+    pub(super) replica: Replica,
+    pub(super) sent: Vec<(ConnectionId, Vec<u8>)>,
+    pub(super) closed: Vec<(ConnectionId, CloseReason)>,
 }
 
 #[derive(Default)]
@@ -55,11 +56,19 @@ impl DiskState {
 }
 
 impl Ensemble {
-    fn of(voters: u8) -> Self {
+    pub(super) fn of(voters: u8) -> Self {
         Self::with_window(voters, 100)
     }
 
     fn with_window(voters: u8, window_entries: usize) -> Self {
+        Self::start_all(voters, window_entries, LocalSessionMode::Off)
+    }
+
+    pub(super) fn with_local_sessions(voters: u8, mode: LocalSessionMode) -> Self {
+        Self::start_all(voters, 100, mode)
+    }
+
+    fn start_all(voters: u8, window_entries: usize, local_sessions: LocalSessionMode) -> Self {
         let mut ensemble = Self {
             members: (1..=voters).map(|id| (id, None)).collect(),
             disks: (1..=voters).map(|id| (id, DiskState::default())).collect(),
@@ -70,6 +79,7 @@ impl Ensemble {
             window_entries,
             voters,
             read_only_mode: false,
+            local_sessions,
             cut_off: Vec::new(),
         };
         (1..=voters).for_each(|id| ensemble.start(id));
@@ -80,7 +90,7 @@ impl Ensemble {
         Now { monotonic: self.now, unix_ms: 1000 }
     }
 
-    fn start(&mut self, id: u8) {
+    pub(super) fn start(&mut self, id: u8) {
         let server = |id| ServerId::new(id).unwrap();
         let quorum = Quorum::majority_of((1..=self.voters).map(server));
         let peer = PeerSettings {
@@ -96,6 +106,7 @@ impl Ensemble {
             snapshot_txns: 1_000_000,
             snapshot_bytes: 1 << 40,
             read_only_mode: self.read_only_mode,
+            local_sessions: self.local_sessions,
         };
         let replica = Replica::new(settings, self.disks[&id].recovery(), self.now());
         self.members.insert(id, Some(Member { replica, sent: Vec::new(), closed: Vec::new() }));
@@ -110,7 +121,7 @@ impl Ensemble {
     }
 
     /// As kill -9 would: everything but the disk is gone.
-    fn kill(&mut self, id: u8) {
+    pub(super) fn kill(&mut self, id: u8) {
         self.members.insert(id, None);
         self.queue.retain(|(to, _)| *to != id);
         let broken: Vec<_> = self.links.iter().filter(|(_, (a, b))| *a == id || *b == id).collect();
@@ -130,11 +141,11 @@ impl Ensemble {
         self.members.iter().filter(|(_, member)| member.is_some()).map(|(id, _)| *id).collect()
     }
 
-    fn member(&mut self, id: u8) -> &mut Member {
+    pub(super) fn member(&mut self, id: u8) -> &mut Member {
         self.members.get_mut(&id).unwrap().as_mut().expect("it is up")
     }
 
-    fn give(&mut self, id: u8, input: Input) {
+    pub(super) fn give(&mut self, id: u8, input: Input) {
         let now = self.now();
         if let Some(Some(member)) = self.members.get_mut(&id) {
             member.replica.handle(now, input);
@@ -142,13 +153,13 @@ impl Ensemble {
         }
     }
 
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         while let Some((to, input)) = self.queue.pop_front() {
             self.give(to, input);
         }
     }
 
-    fn advance(&mut self, by: Duration) {
+    pub(super) fn advance(&mut self, by: Duration) {
         let end = self.now + by;
         loop {
             let due = self.up().into_iter().filter_map(|id| {
@@ -252,7 +263,7 @@ impl Ensemble {
         }
     }
 
-    fn leader(&self) -> u8 {
+    pub(super) fn leader(&self) -> u8 {
         let leads =
             |id: &u8| self.members[id].as_ref().is_some_and(|member| member.replica.peer().is_leading());
         let leaders: Vec<_> = self.up().into_iter().filter(leads).collect();
@@ -260,21 +271,26 @@ impl Ensemble {
         leaders[0]
     }
 
-    fn followers(&self) -> Vec<u8> {
+    pub(super) fn followers(&self) -> Vec<u8> {
         let leader = self.leader();
         self.up().into_iter().filter(|id| *id != leader).collect()
     }
 
     /// Opens a session at a member, over its connection 1.
-    fn open(&mut self, id: u8) -> SessionId {
+    pub(super) fn open(&mut self, id: u8) -> SessionId {
         self.open_as(id, SessionId::NONE)
     }
 
-    fn open_as(&mut self, id: u8, session: SessionId) -> SessionId {
+    pub(super) fn open_as(&mut self, id: u8, session: SessionId) -> SessionId {
         self.connect(id, session, false).expect("it is served").session
     }
 
-    fn connect(&mut self, id: u8, session: SessionId, is_read_only_enough: bool) -> Option<ConnectResponse> {
+    pub(super) fn connect(
+        &mut self,
+        id: u8,
+        session: SessionId,
+        is_read_only_enough: bool,
+    ) -> Option<ConnectResponse> {
         self.give(id, Input::Disconnected(ConnectionId(1)));
         self.give(id, Input::Connected(ConnectionId(1)));
         let request = ConnectRequest {
@@ -293,20 +309,25 @@ impl Ensemble {
         Some(ConnectResponse::decode(&reply[4..]).unwrap())
     }
 
-    fn send_request(&mut self, id: u8, request: &Request) {
+    pub(super) fn send_request(&mut self, id: u8, request: &Request) {
+        self.member(id).sent.clear();
+        self.give_request(id, request);
+    }
+
+    /// Sends a request behind those that are not answered yet.
+    pub(super) fn give_request(&mut self, id: u8, request: &Request) {
         let mut frame = Vec::new();
         request.encode(Xid(7), &mut frame);
-        self.member(id).sent.clear();
         self.give(id, Input::Frame(ConnectionId(1), frame.into()));
     }
 
-    fn ask(&mut self, id: u8, request: &Request) -> Result<Response, OpError> {
+    pub(super) fn ask(&mut self, id: u8, request: &Request) -> Result<Response, OpError> {
         self.send_request(id, request);
         self.settle();
         self.answer(id, request)
     }
 
-    fn answer(&mut self, id: u8, request: &Request) -> Result<Response, OpError> {
+    pub(super) fn answer(&mut self, id: u8, request: &Request) -> Result<Response, OpError> {
         let (_, reply) = self.member(id).sent.pop().expect("an answer");
         let mut reader = Reader::new(&reply[4..]);
         let header = ReplyHeader::decode(&mut reader).unwrap();
@@ -316,12 +337,12 @@ impl Ensemble {
         }
     }
 
-    fn create(&mut self, id: u8, path: &str) {
+    pub(super) fn create(&mut self, id: u8, path: &str) {
         let create = Request::Create(CreateRequest::open(path, "x", CreateMode::Persistent));
         self.ask(id, &create).unwrap();
     }
 
-    fn all_agree(&mut self) {
+    pub(super) fn all_agree(&mut self) {
         self.advance(TICK * 20);
         let trees: Vec<_> = self
             .members
