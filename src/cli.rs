@@ -54,9 +54,16 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
-/// An ensemble's member has work for more than one thread.
+/// An ensemble's member has work for more than one thread, where there are processors to spare: the log has one of its own, and
+/// threads that wake one another cost more than they bring on two (measured: 15 % of a write's CPU time).
 fn on_threads(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    block_on(tokio::runtime::Builder::new_multi_thread(), command)
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) / 2;
+    if threads < 2 {
+        return on_one_thread(command);
+    }
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(threads);
+    block_on(builder, command)
 }
 
 /// Anything else shares a pod, or ends soon.

@@ -22,6 +22,7 @@ mod connection;
 mod expiry;
 mod leading;
 mod learning;
+mod local;
 mod overlay;
 mod port;
 mod prepare;
@@ -35,7 +36,9 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub use self::port::{CloseReason, ConnectionId, Input, Now, Output, Recovery, ReplicaSettings};
+pub use self::port::{
+    CloseReason, ConnectionId, Input, LocalSessionMode, Now, Output, Recovery, ReplicaSettings,
+};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -46,6 +49,7 @@ use tracing::{debug, error, info, warn};
 use self::connection::{Connection, Phase};
 use self::leading::Leading;
 use self::learning::Learning;
+use self::local::LocalSessions;
 use self::session::SessionIds;
 use self::snapshot::Snapshotting;
 use self::watch::Watches;
@@ -68,6 +72,7 @@ pub struct Replica {
     /// Connections that have no session yet, by when they must have one.
     handshakes: BTreeSet<(Instant, ConnectionId)>,
     session_ids: SessionIds,
+    local: LocalSessions,
     watches: Watches,
     snapshotting: Snapshotting,
     /// Up to where the tree may hold parts of what is still to be applied.
@@ -145,6 +150,7 @@ impl Replica {
             by_session: BTreeMap::new(),
             handshakes: BTreeSet::new(),
             session_ids: SessionIds::new(settings.peer.server_id, now.unix_ms),
+            local: LocalSessions::new(now.monotonic, settings.peer.tick),
             watches: Watches::default(),
             snapshotting: Snapshotting::new(settings.snapshot_txns, settings.snapshot_bytes),
             fuzzy_to,
@@ -205,6 +211,7 @@ impl Replica {
         self.peer.handle_timeout(now.monotonic);
         self.follow_peer(now);
         self.expire_sessions(now);
+        self.expire_local_sessions(now);
         if let Role::Idle { read_only_at: Some(at) } = self.role
             && at <= now.monotonic
         {
@@ -230,7 +237,8 @@ impl Replica {
             Role::Idle { read_only_at } => *read_only_at,
             Role::ReadOnly | Role::Learning(_) => None,
         };
-        [handshake, expiry, self.peer.poll_timeout()].into_iter().flatten().min()
+        let local = if self.is_serving() { self.local.next_look() } else { None };
+        [handshake, expiry, local, self.peer.poll_timeout()].into_iter().flatten().min()
     }
 
     /// The next thing to do.
@@ -276,6 +284,7 @@ impl Replica {
     }
 
     fn look_at(&mut self, now: Now) {
+        self.local.look_at(now.monotonic);
         if let Role::Leading(leading) = &mut self.role
             && let Some(away) = leading.expiry.look_at(now.monotonic)
         {
@@ -323,12 +332,14 @@ impl Replica {
                     self.fuzzy_to = self.peer.last_zxid();
                 }
                 self.role = Role::Learning(Learning::default());
+                self.local.on_served(&self.tree, now.monotonic);
                 self.serve_those_who_wait(now);
             }
             Event::Lost => {
                 self.counts.losses += 1;
                 self.role = idle(&self.settings, now);
                 self.syncs.clear();
+                self.local.on_lost();
                 self.close_served();
             }
             Event::Request(link, request) => self.on_forwarded(link, request, now),
@@ -378,6 +389,9 @@ impl Replica {
         }
         if let Some(id) = connection {
             self.answer_commit(id, txn, applied.result, now);
+        }
+        if let TxnOp::CreateSession { .. } = txn.op {
+            self.local.remove(session);
         }
         if let TxnOp::CloseSession { .. } = txn.op {
             self.tell_ended(session);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 
+use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -15,8 +16,10 @@ use super::log_thread::{LogCommand, LogEvent};
 use super::peers::Peers;
 use super::stats::MemberStats;
 use crate::clock;
+use crate::id::Zxid;
 use crate::replica::{CloseReason, ConnectionId, Input, Now, Output, Recovery, Replica};
 use crate::storage::Recovered;
+use crate::zab::{LinkId, Packet};
 
 /// Inputs handled between two looks at the timer.
 const INPUTS_MAX: usize = 256;
@@ -54,9 +57,10 @@ impl Driver {
     async fn serve(&mut self, stop: &CancellationToken) -> Result<(), MemberError> {
         let mut events = Vec::with_capacity(INPUTS_MAX);
         let mut peer_events = Vec::with_capacity(INPUTS_MAX);
+        let mut told = Told::default();
         loop {
             // 1. Outputs, until there are none.
-            self.carry_out()?;
+            self.carry_out(&mut told)?;
             // 2. The timer.
             let now = clock_now();
             let deadline = self.replica.poll_timeout();
@@ -122,7 +126,31 @@ impl Driver {
         self.replica.handle(clock_now(), input);
     }
 
-    fn carry_out(&mut self) -> Result<(), MemberError> {
+    fn carry_out(&mut self, told: &mut Told) -> Result<(), MemberError> {
+        loop {
+            self.start_on_outputs(told)?;
+            if told.is_empty() {
+                break;
+            }
+            // Clients and members do not wait for one another, and most of it is a system call each: the few go first. So a
+            // client alone has its reply before the learners have the commit, and many do not keep the learners waiting.
+            if told.clients.len() <= told.members.len() {
+                told.clients.drain(..).for_each(|(id, message)| self.tell_client(id, message));
+                told.members.drain(..).for_each(|(link, message)| self.tell_member(link, message));
+            } else {
+                told.members.drain(..).for_each(|(link, message)| self.tell_member(link, message));
+                told.clients.drain(..).for_each(|(id, message)| self.tell_client(id, message));
+            }
+        }
+        let is_serving = self.replica.is_serving();
+        self.is_serving.send_if_modified(|was| std::mem::replace(was, is_serving) != is_serving);
+        self.stats.observe(&self.replica);
+        self.stats.connections.store(self.outboxes.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Hands over what is for the disk and the election, and sorts the rest by who is to be told.
+    fn start_on_outputs(&mut self, told: &mut Told) -> Result<(), MemberError> {
         while let Some(output) = self.replica.poll_output() {
             let command = match output {
                 Output::Append(entry) => LogCommand::Append(entry),
@@ -131,6 +159,9 @@ impl Driver {
                 Output::Truncate { zxid, is_reload } => LogCommand::Truncate { zxid, is_reload },
                 Output::InstallSnapshot { zxid, body } => LogCommand::InstallSnapshot { zxid, body },
                 Output::ReadLog { link, after } => LogCommand::ReadLog { link, after },
+                Output::BeginSnapshot(zxid) => LogCommand::BeginSnapshot(zxid),
+                Output::SnapshotSlice(slice) => LogCommand::SnapshotSlice(slice),
+                Output::FinishSnapshot { zxid, digest } => LogCommand::FinishSnapshot { zxid, digest },
                 Output::SendVote(to, message) => {
                     self.peers.send_vote(to, message);
                     continue;
@@ -140,42 +171,53 @@ impl Driver {
                     continue;
                 }
                 Output::Send(link, packet) => {
-                    self.peers.send(link, packet);
+                    told.members.push((link, ToMember::Packet(packet)));
                     continue;
                 }
                 Output::SendSnapshot { link, zxid, body } => {
-                    self.peers.send_snapshot(link, zxid, body);
+                    told.members.push((link, ToMember::Snapshot(zxid, body)));
                     continue;
                 }
                 Output::CloseLink(link) => {
-                    self.peers.close(link);
+                    told.members.push((link, ToMember::Close));
                     continue;
                 }
-                Output::BeginSnapshot(zxid) => LogCommand::BeginSnapshot(zxid),
-                Output::SnapshotSlice(slice) => LogCommand::SnapshotSlice(slice),
-                Output::FinishSnapshot { zxid, digest } => LogCommand::FinishSnapshot { zxid, digest },
                 Output::Reply(id, frame) => {
-                    if let Some(outbox) = self.outboxes.get_mut(&id) {
-                        outbox.reply(frame);
-                    }
+                    told.clients.push((id, ToClient::Reply(frame)));
                     continue;
                 }
                 Output::Notify(id, frame) => {
-                    self.notify(id, frame);
+                    told.clients.push((id, ToClient::Notify(frame)));
                     continue;
                 }
                 Output::Close(id, reason) => {
-                    self.close(id, &reason);
+                    told.clients.push((id, ToClient::Close(reason)));
                     continue;
                 }
             };
             self.log.send(command).map_err(|_gone| MemberError::LogEnded)?;
         }
-        let is_serving = self.replica.is_serving();
-        self.is_serving.send_if_modified(|was| std::mem::replace(was, is_serving) != is_serving);
-        self.stats.observe(&self.replica);
-        self.stats.connections.store(self.outboxes.len() as u64, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn tell_member(&mut self, link: LinkId, message: ToMember) {
+        match message {
+            ToMember::Packet(packet) => self.peers.send(link, packet),
+            ToMember::Snapshot(zxid, body) => self.peers.send_snapshot(link, zxid, body),
+            ToMember::Close => self.peers.close(link),
+        }
+    }
+
+    fn tell_client(&mut self, id: ConnectionId, message: ToClient) {
+        match message {
+            ToClient::Reply(frame) => {
+                if let Some(outbox) = self.outboxes.get_mut(&id) {
+                    outbox.reply(frame);
+                }
+            }
+            ToClient::Notify(frame) => self.notify(id, frame),
+            ToClient::Close(reason) => self.close(id, &reason),
+        }
     }
 
     fn notify(&mut self, id: ConnectionId, frame: Vec<u8>) {
@@ -207,6 +249,31 @@ impl Driver {
             | CloseReason::HandshakeTimeout
             | CloseReason::NotServing => {}
         }
+    }
+}
+
+/// What clients and members are to be told, each in order.
+#[derive(Default)]
+struct Told {
+    clients: Vec<(ConnectionId, ToClient)>,
+    members: Vec<(LinkId, ToMember)>,
+}
+
+enum ToClient {
+    Reply(Vec<u8>),
+    Notify(Vec<u8>),
+    Close(CloseReason),
+}
+
+enum ToMember {
+    Packet(Packet),
+    Snapshot(Zxid, Bytes),
+    Close,
+}
+
+impl Told {
+    fn is_empty(&self) -> bool {
+        self.clients.is_empty() && self.members.is_empty()
     }
 }
 
