@@ -38,6 +38,8 @@ pub(crate) struct Profile {
     pub(crate) session_timeout_max: Duration,
     /// The member by index whose data are on a disk of so many bytes.
     pub(crate) small_disk: Option<(usize, u64)>,
+    /// Whether sessions are local until they create an ephemeral znode.
+    pub(crate) has_local_sessions: bool,
     /// How long after a session's timeout its ephemerals may still be there.
     pub(crate) removal_slack: Duration,
 }
@@ -50,6 +52,7 @@ impl Profile {
         is_log_sent: true,
         session_timeout_max: SESSION_TIMEOUT,
         small_disk: None,
+        has_local_sessions: false,
         removal_slack: Duration::from_millis(2_000 + 200 * (2 + SYNC_LIMIT + INIT_LIMIT) as u64),
     };
 }

@@ -51,6 +51,9 @@ pub(crate) struct Setup {
     /// How long after a session's timeout its ephemerals may still be there: two ticks, and an election where one
     /// falls in between.
     pub(crate) removal_slack_ms: u64,
+    /// Whether some sessions are known to one member alone: their end is no txn.
+    #[serde(default)]
+    pub(crate) has_local_sessions: bool,
 }
 
 /// A turn in the life of a session.

@@ -103,11 +103,16 @@ impl Member {
             let (id, host) = (member.id, member.host);
             format!("server.{id}={host}:{}:{}\n", member.quorum.number(), member.election.number())
         });
+        let local = if profile.has_local_sessions {
+            "localSessionsEnabled=true\nlocalSessionsUpgradingEnabled=true\n"
+        } else {
+            ""
+        };
         let from_log = if profile.is_log_sent { "" } else { "snapshotSizeFactor=-1\n" };
         format!(
             "tickTime={tick}\ninitLimit={INIT_LIMIT}\nsyncLimit={SYNC_LIMIT}\nmaxSessionTimeout={session}\n\
              snapCount={txns}\ndataDir={data}\nclientPort={port}\nclientPortAddress={host}\nmaxClientCnxns=0\n\
-             admin.enableServer=false\n4lw.commands.whitelist=*\n{from_log}{servers}",
+             admin.enableServer=false\n4lw.commands.whitelist=*\n{from_log}{local}{servers}",
             tick = TICK.as_millis(),
             session = profile.session_timeout_max.as_millis(),
             txns = profile.snapshot_txns,
@@ -127,7 +132,7 @@ impl Member {
         format!(
             "server_id: {id}\ndata_dir: {data}\nstatus_address: {host}:{status}\n\
              client: {{address: '{address}', four_letter_words: [isro, mntr, ruok, srvr]}}\n\
-             member: {{tick: {tick}ms, snapshot_txns: {txns}}}\n\
+             member: {{tick: {tick}ms, snapshot_txns: {txns}{local}}}\n\
              quorum: {{init_limit: {INIT_LIMIT}, sync_limit: {SYNC_LIMIT}}}\n\
              log: {{format: text, filter: info}}\nmembers:\n{entries}",
             id = self.id,
@@ -137,6 +142,11 @@ impl Member {
             address = self.address(),
             tick = TICK.as_millis(),
             txns = profile.snapshot_txns,
+            local = if profile.has_local_sessions {
+                ", local_sessions: true, local_sessions_upgrading: true"
+            } else {
+                ""
+            },
             entries = entries.collect::<String>(),
         )
     }

@@ -20,6 +20,7 @@ pub(crate) struct Run {
     pub(crate) recorder: Recorder,
     scenario: String,
     removal_slack: Duration,
+    has_local_sessions: bool,
     dumps: u32,
 }
 
@@ -30,7 +31,8 @@ impl Run {
         let scenario = format!("{scenario}-{names}");
         let recorder = Recorder::new();
         let cluster = Cluster::start(&scenario, kinds, profile, &recorder);
-        Self { cluster, recorder, scenario, removal_slack: profile.removal_slack, dumps: 0 }
+        let Profile { removal_slack, has_local_sessions, .. } = profile;
+        Self { cluster, recorder, scenario, removal_slack, has_local_sessions, dumps: 0 }
     }
 
     /// What the checkers have to know. What the disk held up is allowed to the members.
@@ -42,6 +44,7 @@ impl Run {
             scenario: self.scenario.clone(),
             members: members.collect(),
             removal_slack_ms: u64::try_from(slack.as_millis()).expect("seconds"),
+            has_local_sessions: self.has_local_sessions,
         }
     }
 

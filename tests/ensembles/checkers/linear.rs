@@ -46,7 +46,7 @@ struct Point<'a> {
 
 fn check_order(model: &Model<'_>) -> Vec<Violation> {
     let mut points: Vec<Point<'_>> =
-        model.operations.iter().filter_map(|operation| point(operation)).collect();
+        model.operations.iter().filter_map(|operation| point(model, operation)).collect();
     let mut by_end: Vec<(u64, i64, usize)> =
         points.iter().enumerate().map(|(index, point)| (point.ended, point.zxid, index)).collect();
     by_end.sort_unstable();
@@ -75,11 +75,11 @@ fn check_order(model: &Model<'_>) -> Vec<Violation> {
     violations
 }
 
-fn point(operation: &Operation) -> Option<Point<'_>> {
+fn point<'a>(model: &Model<'_>, operation: &'a Operation) -> Option<Point<'a>> {
     let reply = operation.reply.as_ref()?;
     let (started, is_write) = match &operation.action {
         Action::Change(_) | Action::Multi(_) => (operation.started, reply.error == 0),
-        Action::Close if reply.error == 0 => (operation.started, true),
+        Action::Close if reply.error == 0 && is_close_a_txn(model) => (operation.started, true),
         Action::Read(read) => (read.synced?, false),
         Action::Close | Action::Sync | Action::WatchBelow(_) | Action::SetWatches { .. } | Action::Ping => {
             return None;
@@ -88,10 +88,18 @@ fn point(operation: &Operation) -> Option<Point<'_>> {
     Some(Point { operation, started, ended: reply.ended, zxid: reply.zxid, is_write })
 }
 
+/// A local session ends without a txn, and which ones were upgraded is not told.
+fn is_close_a_txn(model: &Model<'_>) -> bool {
+    model.setup.is_none_or(|setup| !setup.has_local_sessions)
+}
+
 fn check_unique(model: &Model<'_>) -> Vec<Violation> {
     let mut owners: BTreeMap<i64, &Operation> = BTreeMap::new();
     let mut violations = Vec::new();
     for operation in model.operations.iter().filter(|operation| operation.action.is_write()) {
+        if operation.action == Action::Close && !is_close_a_txn(model) {
+            continue;
+        }
         let Some(reply) = operation.success() else { continue };
         if let Some(other) = owners.insert(reply.zxid, operation) {
             let (one, two) = (describe(other), describe(operation));

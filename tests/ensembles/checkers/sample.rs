@@ -35,6 +35,7 @@ impl Sample {
             scenario: "sample".to_owned(),
             members: vec!["m1".to_owned(), "m2".to_owned()],
             removal_slack_ms: SLACK_MS,
+            has_local_sessions: false,
         };
         Self { history: History { records: vec![Record::Setup(setup)] }, ..Self::default() }
     }

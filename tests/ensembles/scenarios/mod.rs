@@ -7,6 +7,7 @@
 mod crashes;
 mod expiry;
 mod full_disk;
+mod local_sessions;
 mod pauses;
 mod rejoin;
 mod steady;
