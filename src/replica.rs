@@ -283,7 +283,14 @@ impl Replica {
         self.check_invariants();
     }
 
+    /// Takes note of the time, before anything else is done at it.
     fn look_at(&mut self, now: Now) {
+        // Who looks so late was away, and may have been replaced: what waits in its sockets is not answered before that is known.
+        let is_late = |due| now.monotonic.saturating_duration_since(due) > self.settings.peer.tick;
+        if self.peer.poll_timeout().is_some_and(is_late) {
+            self.peer.handle_timeout(now.monotonic);
+            self.follow_peer(now);
+        }
         self.local.look_at(now.monotonic);
         if let Role::Leading(leading) = &mut self.role
             && let Some(away) = leading.expiry.look_at(now.monotonic)

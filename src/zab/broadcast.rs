@@ -257,8 +257,9 @@ impl Peer {
         }
     }
 
-    /// Half a tick is over: pings go out; after a whole one, a quorum must have been heard of lately.
-    pub(super) fn on_half_tick(&mut self, now: Instant) {
+    /// Half a tick was over at `due`: pings go out; after a whole one, a quorum must have been heard of lately. Who looks late was
+    /// away, and may have been replaced meanwhile.
+    pub(super) fn on_half_tick(&mut self, due: Instant, now: Instant) {
         self.timers.set(Timer::HalfTick, now + self.settings.tick / 2);
         let me = self.settings.server_id;
         let limit = self.settings.tick * self.settings.sync_limit;
@@ -288,7 +289,8 @@ impl Peer {
             .filter(|link| link.is_forwarding() && now.saturating_duration_since(link.heard) <= limit);
         let heard = heard.filter_map(|link| link.server).chain([me]);
         let has_quorum = self.settings.quorum.is_reached_by(heard) || mutation::is_on(Mutation::M23);
-        if !has_quorum && leader.half_ticks.is_multiple_of(2) {
+        let is_late = now.saturating_duration_since(due) > self.settings.tick;
+        if !has_quorum && (is_late || leader.half_ticks.is_multiple_of(2)) {
             return self.lose("no quorum follows any more", now);
         }
         self.ping();

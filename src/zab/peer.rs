@@ -116,7 +116,7 @@ impl Peer {
 
     /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(timer) = self.timers.take_due(now) {
+        while let Some((timer, due)) = self.timers.take_due(now) {
             match timer {
                 Timer::Resend => self.with_election(now, |election, means| {
                     election.on_resend(means);
@@ -127,7 +127,7 @@ impl Peer {
                 }
                 Timer::Redial => self.dial(now),
                 Timer::Patience => self.on_patience(now),
-                Timer::HalfTick => self.on_half_tick(now),
+                Timer::HalfTick => self.on_half_tick(due, now),
                 Timer::Parked => self.close_parked(),
             }
         }

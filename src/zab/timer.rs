@@ -49,10 +49,11 @@ impl Timers {
         self.deadlines.values().min().copied()
     }
 
-    /// Takes a timer whose deadline has come.
-    pub(super) fn take_due(&mut self, now: Instant) -> Option<Timer> {
-        let timer = self.deadlines.iter().find(|(_, deadline)| **deadline <= now).map(|(timer, _)| *timer)?;
+    /// Takes a timer whose deadline has come, and the deadline.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<(Timer, Instant)> {
+        let due = self.deadlines.iter().find(|(_, deadline)| **deadline <= now)?;
+        let (timer, deadline) = (*due.0, *due.1);
         self.deadlines.remove(&timer);
-        Some(timer)
+        Some((timer, deadline))
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Ensemble {
     pub(super) local_sessions: LocalSessionMode,
     /// Members whose packets and votes do not get through.
     pub(super) cut_off: Vec<u8>,
+    /// Members that do nothing, as after SIGSTOP.
+    suspended: Vec<u8>,
 }
 
 pub(super) struct Member {
@@ -81,6 +83,7 @@ impl Ensemble {
             read_only_mode: false,
             local_sessions,
             cut_off: Vec::new(),
+            suspended: Vec::new(),
         };
         (1..=voters).for_each(|id| ensemble.start(id));
         ensemble
@@ -162,7 +165,7 @@ impl Ensemble {
     pub(super) fn advance(&mut self, by: Duration) {
         let end = self.now + by;
         loop {
-            let due = self.up().into_iter().filter_map(|id| {
+            let due = self.up().into_iter().filter(|id| !self.suspended.contains(id)).filter_map(|id| {
                 let deadline = self.members[&id].as_ref()?.replica.poll_timeout()?;
                 (deadline <= end).then_some((deadline, id))
             });
@@ -491,6 +494,25 @@ fn a_leader_without_a_quorum_steps_down_and_answers_no_sync() {
     ensemble.advance(TICK * 10);
     assert_eq!(ensemble.member(leader).replica.peer().state(), ServerState::Looking);
     assert_eq!(ensemble.member(leader).closed, [(ConnectionId(1), CloseReason::NotServing)]);
+    ensemble.cut_off.clear();
+    ensemble.all_agree();
+}
+
+/// What waits in its sockets must not be answered: others may have taken over, and may have expired whoever asks.
+#[test]
+fn a_leader_that_wakes_steps_down_before_it_answers() {
+    let mut ensemble = Ensemble::of(3);
+    ensemble.advance(TICK);
+    let leader = ensemble.leader();
+    ensemble.open(leader);
+    ensemble.suspended.push(leader);
+    ensemble.cut_off.push(leader);
+    ensemble.advance(TICK * 10);
+    ensemble.send_request(leader, &Request::Ping);
+    ensemble.settle();
+    assert_eq!(ensemble.member(leader).sent.len(), 0);
+    assert_eq!(ensemble.member(leader).closed, [(ConnectionId(1), CloseReason::NotServing)]);
+    ensemble.suspended.clear();
     ensemble.cut_off.clear();
     ensemble.all_agree();
 }
