@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use fastrand::Rng;
 use rollcall::id::Epoch;
+use rollcall::zab::ServerState;
 
 use crate::coverage::Seen;
 use crate::member::{End, Member};
@@ -95,7 +96,12 @@ impl World {
     }
 
     pub(crate) fn strike(&mut self, fault: Fault, site: Site) {
-        self.trace.line(self.agenda.now(), || format!("fault {fault:?} strikes member {}", site + 1));
+        let now = self.agenda.now();
+        self.trace.line(now, || format!("fault {fault:?} strikes member {}", site + 1));
+        let replica = self.members[site].replica();
+        if replica.is_some_and(|replica| replica.peer().state() == ServerState::Leading) {
+            self.properties.on_leader_struck(now);
+        }
         let mut rng = Rng::with_seed(self.faults.strikes_rng.u64(..));
         self.fault_at(fault, site, &mut rng);
     }

@@ -24,9 +24,16 @@ pub(crate) struct Properties {
     led_at: Nanos,
     /// When something was committed last.
     committed_at: Nanos,
+    /// When a fault struck somebody who led, or was about to.
+    leader_struck_at: Nanos,
 }
 
 impl Properties {
+    /// A fault strikes somebody who leads, or is about to.
+    pub(crate) fn on_leader_struck(&mut self, now: Nanos) {
+        self.leader_struck_at = now;
+    }
+
     /// A member logs an entry: the leader, as a proposal, or somebody else, the same bytes.
     pub(crate) fn on_append(&mut self, site: Site, entry: &Entry) {
         match self.proposed.get(&entry.zxid) {
@@ -293,12 +300,14 @@ impl World {
         }
     }
 
-    /// While a majority is never at fault, something is committed all the time.
+    /// While a majority is never at fault, something is committed all the time; but nobody can keep those outside it from being
+    /// elected, and being struck then.
     fn check_available(&self, now: Nanos) {
         const GAP_MAX: Nanos = 15 * SECOND;
         let is_core = self.profile.family == crate::profile::Family::Core;
+        let since = self.properties.committed_at.max(self.properties.leader_struck_at);
         assert!(
-            !is_core || self.is_quiet || now < self.properties.committed_at + GAP_MAX,
+            !is_core || self.is_quiet || now < since + GAP_MAX,
             "I17: nothing was committed for {} s, though a majority was never at fault",
             GAP_MAX / SECOND
         );
