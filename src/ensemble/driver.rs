@@ -290,7 +290,7 @@ pub(super) fn recovery_of(recovered: Recovered) -> Recovery {
         tail,
         fuzzy_to,
         accepted_epoch: accepted_epoch.unwrap_or_default(),
-        current_epoch: current_epoch.unwrap_or_default(),
+        current_epoch,
     }
 }
 

@@ -65,8 +65,8 @@ pub struct Recovery {
     pub fuzzy_to: Zxid,
     /// The epoch up to which the member has promised to follow nobody older; 0 when it never did.
     pub accepted_epoch: Epoch,
-    /// The epoch in which the member was last synchronized; 0 when it never was.
-    pub current_epoch: Epoch,
+    /// The epoch in which the member was last synchronized; `None` when it never was.
+    pub current_epoch: Option<Epoch>,
 }
 
 /// Something that happened.

@@ -75,15 +75,13 @@ impl Election {
             own: is_voter.then_some(vote),
             proposal: None,
             is_blank: is_blank && is_voter && !means.settings.force_bootstrap,
-            blank: BTreeSet::from([me]),
+            blank: if zxid == Zxid::ZERO { BTreeSet::from([me]) } else { BTreeSet::new() },
             received: BTreeMap::new(),
             settled: BTreeMap::new(),
             resend_pause: means.settings.resend_min,
         };
         if election.is_blank {
-            info!(
-                "this member has no history: it waits for a leader, or for all voters to be there without one"
-            );
+            info!(%zxid, "this member has no history, or not all of one: it waits for a leader, or for all voters to be there without any");
         } else {
             election.propose(election.own, means);
         }
@@ -105,7 +103,9 @@ impl Election {
 
     /// What this member says now.
     pub(super) fn notification(&self, settings: &PeerSettings) -> Notification {
-        let blank = Vote { epoch: Epoch(0), zxid: Zxid::NONE, leader: settings.server_id };
+        let is_empty = self.blank.contains(&settings.server_id);
+        let zxid = if is_empty { Zxid::NONE } else { NOT_ALL };
+        let blank = Vote { epoch: Epoch(0), zxid, leader: settings.server_id };
         let vote = if self.is_blank { Some(blank) } else { self.proposal };
         let vote = vote.filter(|_| settings.quorum.is_voter(settings.server_id));
         Notification { state: ServerState::Looking, round: self.round, vote, config: settings.config.clone() }
@@ -173,7 +173,7 @@ impl Election {
         if round < self.round && self.own.is_some() {
             means.out.push_back(Output::SendVote(from, self.notification(means.settings)));
         }
-        if self.is_blank || vote.zxid == Zxid::NONE || round < self.round {
+        if self.is_blank || vote.zxid < Zxid::ZERO || round < self.round {
             return None;
         }
         if round > self.round {
@@ -311,8 +311,12 @@ fn is_same(one_state: ServerState, one: Vote, other_state: ServerState, other: V
 /// A vote of somebody without any txn: one without any history votes with -1, Apache's with an empty log. Nobody who has a txn
 /// votes for less.
 fn is_of_an_empty_member(vote: Vote) -> bool {
-    vote.epoch == Epoch(0) && vote.zxid <= Zxid::ZERO
+    vote.epoch == Epoch(0) && matches!(vote.zxid, Zxid::NONE | Zxid::ZERO)
 }
+
+/// The zxid in the vote of a member that has something, and perhaps not all that it had: no say, and no reason for others to begin
+/// anew.
+const NOT_ALL: Zxid = Zxid::from_raw(-2);
 
 #[cfg(test)]
 mod tests {

@@ -88,8 +88,6 @@ enum Breach {
     Gap { last: Zxid, found: Zxid },
     #[error("the commit of {found} is not of the oldest proposal, {expected:?}")]
     CommitOrder { found: Zxid, expected: Option<Zxid> },
-    #[error("the history is to be cut back to {zxid}, which it does not have: it ends at {last} then")]
-    CannotTruncate { zxid: Zxid, last: Zxid },
 }
 
 impl Learner {
@@ -205,7 +203,7 @@ impl Peer {
         match packet {
             Packet::LeaderInfo(epoch) => self.on_leader_info(epoch),
             Packet::Diff(_) => self.on_diff(),
-            Packet::Trunc(zxid) => self.on_trunc(zxid),
+            Packet::Trunc(zxid) => self.on_trunc(zxid, now),
             Packet::Snap(zxid) => self.on_snap(zxid),
             Packet::Proposal(entry) => self.on_proposal(entry),
             Packet::Inform(entry) => self.on_inform(entry),
@@ -283,7 +281,7 @@ impl Peer {
         Ok(())
     }
 
-    fn on_trunc(&mut self, zxid: Zxid) -> Result<(), Breach> {
+    fn on_trunc(&mut self, zxid: Zxid, now: Instant) -> Result<(), Breach> {
         self.expect_sync("TRUNC")?;
         if mutation::is_on(Mutation::M6) {
             self.synchronize(SyncMode::Trunc, zxid);
@@ -296,7 +294,8 @@ impl Peer {
             learner.stage = Stage::Reloading(zxid);
             return Ok(());
         }
-        self.after_truncation(zxid)
+        self.after_truncation(zxid, now);
+        Ok(())
     }
 
     /// The disk was read again.
@@ -306,22 +305,21 @@ impl Peer {
         let Stage::Reloading(zxid) = learner.stage else { return };
         let held = std::mem::take(&mut learner.held);
         learner.stage = Stage::AwaitingSync;
-        if let Err(breach) = self.after_truncation(zxid) {
-            warn!(%breach, "leaving the leader");
-            return self.lose("the history cannot be cut back", now);
-        }
+        self.after_truncation(zxid, now);
         for packet in held {
             self.on_leader_packet(packet, now);
         }
     }
 
-    fn after_truncation(&mut self, zxid: Zxid) -> Result<(), Breach> {
+    /// A leader cannot know where a history of a later epoch than its own last leaves it: then the two part earlier than it says,
+    /// and it is asked again from there.
+    fn after_truncation(&mut self, zxid: Zxid, now: Instant) {
         let last = self.history.last();
         if last != zxid {
-            return Err(Breach::CannotTruncate { zxid, last });
+            info!(%zxid, %last, "the history parts from the leader's before the place named");
+            return self.lose("the leader is to compare again", now);
         }
         self.synchronize(SyncMode::Trunc, zxid);
-        Ok(())
     }
 
     fn on_snap(&mut self, zxid: Zxid) -> Result<(), Breach> {
@@ -569,7 +567,7 @@ mod tests {
         let zxid = Zxid::new(Epoch(2), 1);
         let tail = vec![Entry { zxid, payload: Bytes::new() }];
         let recovery =
-            Recovery { tail, accepted_epoch: Epoch(2), current_epoch: Epoch(2), ..Recovery::default() };
+            Recovery { tail, accepted_epoch: Epoch(2), current_epoch: Some(Epoch(2)), ..Recovery::default() };
         let counted = Packet::AckEpoch { last_zxid: zxid, current_epoch: Some(Epoch(2)) };
         assert_eq!(answer_of(recovery), counted);
     }

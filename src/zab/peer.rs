@@ -38,6 +38,8 @@ pub struct Peer {
     pub(super) accepted_epoch: Epoch,
     /// The epoch that its history belongs to; on disk.
     pub(super) current_epoch: Epoch,
+    /// Whether it was ever brought up to a leader's whole history.
+    is_synchronized: bool,
     /// Epochs that are being written down.
     epoch_writes: u32,
     is_reloading: bool,
@@ -75,6 +77,7 @@ impl Peer {
             history,
             accepted_epoch: Epoch(0),
             current_epoch: Epoch(0),
+            is_synchronized: false,
             epoch_writes: 0,
             is_reloading: false,
             round: 0,
@@ -257,9 +260,11 @@ impl Peer {
         !self.settings.quorum.is_voter(self.settings.server_id)
     }
 
-    /// Whether this member has never been part of an ensemble.
+    /// Whether this member has no say: it was never part of an ensemble, or cannot know. What a first synchronization that was cut
+    /// short has left in the log may be less than what the member had acknowledged before its disk was lost.
     pub(super) fn is_blank(&self) -> bool {
-        self.current_epoch == Epoch(0) && self.history.last() == Zxid::ZERO
+        let has_nothing = self.current_epoch == Epoch(0) && self.history.last() == Zxid::ZERO;
+        has_nothing || !self.is_synchronized
     }
 
     /// The epoch that speaks for this member's history: none as long as the log is empty. An epoch that began with nothing is
@@ -269,13 +274,21 @@ impl Peer {
         if self.history.last() == Zxid::ZERO { Epoch(0) } else { self.current_epoch }
     }
 
-    /// Starts from what the disk holds. Epochs that were never written down are those of the history, as in Apache.
+    /// Starts from what the disk holds. A log without any epoch is that of a server that ran alone: its epochs are those of the
+    /// history, as in Apache, and are written down.
     pub(super) fn take_recovery(&mut self, recovery: Recovery) {
         let Recovery { snapshot, tail, accepted_epoch, current_epoch } = recovery;
         self.history = History::new(snapshot, tail, self.settings.window_entries);
-        let of_history = if current_epoch == Epoch(0) { self.history.last().epoch() } else { Epoch(0) };
-        self.accepted_epoch = self.accepted_epoch.max(accepted_epoch).max(of_history);
-        self.current_epoch = self.current_epoch.max(current_epoch).max(of_history);
+        self.is_synchronized |= current_epoch.is_some();
+        self.accepted_epoch = self.accepted_epoch.max(accepted_epoch);
+        self.current_epoch = self.current_epoch.max(current_epoch.unwrap_or_default());
+        let last = self.history.last();
+        if !self.is_synchronized && self.accepted_epoch == Epoch(0) && last > Zxid::ZERO {
+            self.is_synchronized = true;
+            (self.accepted_epoch, self.current_epoch) = (last.epoch(), last.epoch());
+            self.write_accepted_epoch(last.epoch());
+            self.write_current_epoch(last.epoch());
+        }
         self.is_reloading = false;
     }
 
@@ -501,6 +514,7 @@ impl Peer {
     fn on_current_epoch_durable(&mut self, epoch: Epoch, now: Instant) {
         self.epoch_writes -= 1;
         self.current_epoch = self.current_epoch.max(epoch);
+        self.is_synchronized = true;
         match &self.phase {
             Phase::Leading(_) => self.on_own_epoch_adopted(now),
             Phase::Learning(_) => self.on_epoch_adopted(now),

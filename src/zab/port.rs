@@ -72,8 +72,8 @@ pub struct Recovery {
     pub tail: Vec<Entry>,
     /// Up to which epoch the member has promised to follow nobody older.
     pub accepted_epoch: Epoch,
-    /// The epoch in which it was last synchronized.
-    pub current_epoch: Epoch,
+    /// The epoch in which it was last synchronized; `None` when it never was, or has forgotten it.
+    pub current_epoch: Option<Epoch>,
 }
 
 /// Something that happened.

@@ -468,7 +468,7 @@ impl Disk {
             snapshot: self.snapshot.last().map_or(Zxid::ZERO, |txn| txn.zxid),
             tail: self.log.iter().map(|txn| txn.entry()).collect::<Vec<Entry>>(),
             accepted_epoch: self.accepted_epoch,
-            current_epoch: self.current_epoch,
+            current_epoch: (self.current_epoch > Epoch(0)).then_some(self.current_epoch),
         }
     }
 }

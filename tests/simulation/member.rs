@@ -405,7 +405,7 @@ fn recovery_of(recovered: Recovered) -> Recovery {
         tail: recovered.tail,
         fuzzy_to: recovered.fuzzy_to,
         accepted_epoch: recovered.accepted_epoch.unwrap_or_default(),
-        current_epoch: recovered.current_epoch.unwrap_or_default(),
+        current_epoch: recovered.current_epoch,
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Properties {
     committed_at: Nanos,
     /// When a fault struck somebody who led, or was about to.
     leader_struck_at: Nanos,
+    /// When somebody of the majority that is never at fault had no say last.
+    silent_core_at: Nanos,
 }
 
 impl Properties {
@@ -300,12 +302,17 @@ impl World {
         }
     }
 
-    /// While a majority is never at fault, something is committed all the time; but nobody can keep those outside it from being
-    /// elected, and being struck then.
-    fn check_available(&self, now: Nanos) {
+    /// While a majority is never at fault, something is committed all the time. But nobody can keep those outside it from being
+    /// elected, and being struck then; and until all of it have once been brought up to a leader's history, others are needed.
+    fn check_available(&mut self, now: Nanos) {
         const GAP_MAX: Nanos = 15 * SECOND;
         let is_core = self.profile.family == crate::profile::Family::Core;
-        let since = self.properties.committed_at.max(self.properties.leader_struck_at);
+        let has_say = |member: &Member| member.replica().is_some_and(|replica| replica.epochs().1 > Epoch(0));
+        if is_core && !self.members[..self.profile.majority()].iter().all(has_say) {
+            self.properties.silent_core_at = now;
+        }
+        let Properties { committed_at, leader_struck_at, silent_core_at, .. } = self.properties;
+        let since = committed_at.max(leader_struck_at).max(silent_core_at);
         assert!(
             !is_core || self.is_quiet || now < since + GAP_MAX,
             "I17: nothing was committed for {} s, though a majority was never at fault",

@@ -52,7 +52,7 @@ impl DiskState {
             tail,
             fuzzy_to: Zxid::ZERO,
             accepted_epoch: self.accepted,
-            current_epoch: self.current,
+            current_epoch: (self.current > Epoch(0)).then_some(self.current),
         }
     }
 }
