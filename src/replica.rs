@@ -65,8 +65,8 @@ pub struct Replica {
     peer: Peer,
     tree: Tree,
     role: Role,
-    /// Connections whose sync is under way, oldest first.
-    syncs: VecDeque<ConnectionId>,
+    /// Who waits for a sync, oldest first.
+    syncs: VecDeque<SyncWaiter>,
     connections: BTreeMap<ConnectionId, Connection>,
     by_session: BTreeMap<SessionId, ConnectionId>,
     /// Connections that have no session yet, by when they must have one.
@@ -95,6 +95,17 @@ enum Role {
     ReadOnly,
     Leading(Box<Leading>),
     Learning(Learning),
+}
+
+/// Who waits until a quorum is known to follow still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SyncWaiter {
+    /// A client that asked for it.
+    Client(ConnectionId),
+    /// A client that is to be told that its session does not exist.
+    Refusal(ConnectionId),
+    /// A learner that asked about a session with this timeout in ms, which does not exist.
+    Revalidation(LinkId, SessionId, i32),
 }
 
 #[derive(Debug)]

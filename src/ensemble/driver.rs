@@ -285,13 +285,7 @@ fn clock_now() -> Now {
 /// What storage recovered, as the replica takes it.
 pub(super) fn recovery_of(recovered: Recovered) -> Recovery {
     let Recovered { tree, tail, fuzzy_to, accepted_epoch, current_epoch, .. } = recovered;
-    Recovery {
-        tree,
-        tail,
-        fuzzy_to,
-        accepted_epoch: accepted_epoch.unwrap_or_default(),
-        current_epoch,
-    }
+    Recovery { tree, tail, fuzzy_to, accepted_epoch: accepted_epoch.unwrap_or_default(), current_epoch }
 }
 
 async fn sleep_until(deadline: Option<std::time::Instant>) {

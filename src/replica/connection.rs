@@ -31,6 +31,8 @@ pub(super) enum Phase {
     Fresh { deadline: Instant, held: Option<Bytes> },
     /// Its session is being created, or the leader asked about it; what it sent meanwhile waits.
     Opening { session: SessionId, timeout: Duration, read_only: Option<bool>, backlog: VecDeque<Bytes> },
+    /// Its session does not exist, unless another leads by now.
+    Doubted { session: SessionId, read_only: Option<bool> },
     /// It has a session.
     Open { session: SessionId, timeout: Duration },
     /// It will be closed once it has been told what it waits for.
@@ -76,7 +78,9 @@ impl Connection {
     pub(super) fn take_held(&mut self) -> Option<Bytes> {
         match &mut self.phase {
             Phase::Fresh { held, .. } => held.take(),
-            Phase::Opening { .. } | Phase::Open { .. } | Phase::Leaving { .. } => None,
+            Phase::Opening { .. } | Phase::Doubted { .. } | Phase::Open { .. } | Phase::Leaving { .. } => {
+                None
+            }
         }
     }
 
@@ -84,9 +88,10 @@ impl Connection {
     pub(super) const fn session(&self) -> Option<SessionId> {
         match &self.phase {
             Phase::Fresh { .. } => None,
-            Phase::Opening { session, .. } | Phase::Open { session, .. } | Phase::Leaving { session } => {
-                Some(*session)
-            }
+            Phase::Opening { session, .. }
+            | Phase::Doubted { session, .. }
+            | Phase::Open { session, .. }
+            | Phase::Leaving { session } => Some(*session),
         }
     }
 }

@@ -12,7 +12,7 @@ use super::connection::{Awaiting, Pending};
 use super::expiry::ExpiryQueue;
 use super::prepare::{Preparer, Write};
 use super::request::{self, Kind};
-use super::{ConnectionId, LocalSessionMode, Now, Replica, Role, decode, session};
+use super::{ConnectionId, LocalSessionMode, Now, Replica, Role, SyncWaiter, decode, session};
 use crate::codec::Reader;
 use crate::id::{Epoch, SessionId, Xid};
 use crate::tree::{Txn, TxnHeader, TxnOp};
@@ -241,11 +241,14 @@ impl Replica {
         if !is_valid && self.tree.sessions().contains(session) {
             return leading.ending.entry(session).or_default().push(link);
         }
-        if is_valid {
-            leading.owners.insert(session, Origin::Learner(link));
-            leading.expiry.touch(session, session::timeout(timeout_ms), now.monotonic);
+        if !is_valid {
+            // Another may lead by now, and have opened it.
+            self.syncs.push_back(SyncWaiter::Revalidation(link, session, timeout_ms));
+            return self.peer.sync_own();
         }
-        self.peer.answer_revalidate(link, session, is_valid);
+        leading.owners.insert(session, Origin::Learner(link));
+        leading.expiry.touch(session, session::timeout(timeout_ms), now.monotonic);
+        self.peer.answer_revalidate(link, session, true);
     }
 
     /// A session has ended: whoever asked about it meanwhile is told.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::connection::{Awaiting, Pending, Phase};
 use super::prepare::ReplyShape;
-use super::{CloseReason, ConnectionId, Now, Replica, Role, decode};
+use super::{CloseReason, ConnectionId, Now, Replica, Role, SyncWaiter, decode};
 use crate::id::{SessionId, Xid, Zxid};
 use crate::tree::Txn;
 use crate::zab::{Entry, ForwardedRequest};
@@ -110,9 +110,22 @@ impl Replica {
         self.peer.answer_ping(zxid, touched);
     }
 
-    /// The oldest sync of this member's clients is done.
+    /// The oldest sync is done.
     pub(super) fn on_synced(&mut self, now: Now) {
-        let Some(id) = self.syncs.pop_front() else { return };
+        match self.syncs.pop_front() {
+            Some(SyncWaiter::Client(id)) => self.on_client_synced(id, now),
+            Some(SyncWaiter::Refusal(id)) => self.on_doubt_settled(id),
+            Some(SyncWaiter::Revalidation(link, session, timeout_ms)) if self.is_alive(session) => {
+                self.on_revalidate(link, session, timeout_ms, now);
+            }
+            Some(SyncWaiter::Revalidation(link, session, _)) => {
+                self.peer.answer_revalidate(link, session, false);
+            }
+            None => {}
+        }
+    }
+
+    fn on_client_synced(&mut self, id: ConnectionId, now: Now) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let oldest = connection.pending.iter_mut().find_map(|pending| match &mut pending.awaiting {
             Awaiting::Sync { is_done, .. } if !*is_done => Some(is_done),

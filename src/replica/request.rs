@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::connection::{Awaiting, Connection, Pending, Phase};
 use super::leading::Origin;
 use super::prepare::{ReplyShape, Write};
-use super::{CloseReason, ConnectionId, Now, Replica, Role};
+use super::{CloseReason, ConnectionId, Now, Replica, Role, SyncWaiter};
 use crate::codec::{CodecError, Reader};
 use crate::id::{SessionId, Xid};
 use crate::wire::{MultiOp, Request, RequestHeader};
@@ -106,7 +106,7 @@ impl Replica {
                     self.on_request(id, session, &frame, now);
                 }
             }
-            Phase::Leaving { .. } => {}
+            Phase::Doubted { .. } | Phase::Leaving { .. } => {}
         }
     }
 
@@ -188,7 +188,7 @@ impl Replica {
     fn on_sync(&mut self, id: ConnectionId, session: SessionId, xid: Xid, path: String, payload: Bytes) {
         let is_done = mutation::is_on(Mutation::M18);
         self.enqueue(id, Pending { xid, awaiting: Awaiting::Sync { path, is_done } });
-        self.syncs.push_back(id);
+        self.syncs.push_back(SyncWaiter::Client(id));
         match self.role {
             Role::Leading(_) => self.peer.sync_own(),
             Role::Learning(_) => {

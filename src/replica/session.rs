@@ -11,7 +11,7 @@ use super::connection::{Awaiting, Pending, Phase};
 use super::leading::Origin;
 use super::learning::create_session_payload;
 use super::prepare::{ReplyShape, Write};
-use super::{CloseReason, ConnectionId, LocalSessionMode, Now, Output, Replica, Role};
+use super::{CloseReason, ConnectionId, LocalSessionMode, Now, Output, Replica, Role, SyncWaiter};
 use crate::id::{ServerId, SessionId, Xid};
 use crate::wire::{ConnectRequest, ConnectResponse, write_frame};
 use crate::zab::ForwardedRequest;
@@ -111,6 +111,13 @@ impl Replica {
                 // Its end is proposed, and may come to nothing: that it is gone is said once it is so.
                 return self.close(id, CloseReason::NotServing);
             }
+            if is_owner {
+                // That a session is gone is for ever, and another may lead by now, and have opened it.
+                let read_only = request.read_only;
+                self.enter(id, Phase::Doubted { session, read_only });
+                self.syncs.push_back(SyncWaiter::Refusal(id));
+                return self.peer.sync_own();
+            }
             return self.refuse_session(id, request.read_only);
         }
         if let Some(old) = self.by_session.get(&session).copied() {
@@ -133,6 +140,16 @@ impl Replica {
             Role::ReadOnly => self.on_session_opened(id, now),
             Role::Idle { .. } => self.close(id, CloseReason::NotServing),
         }
+    }
+
+    /// This member leads, for certain: a session that it does not know does not exist.
+    pub(super) fn on_doubt_settled(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        let Phase::Doubted { session, read_only } = connection.phase else { return };
+        if self.is_alive(session) {
+            return self.close(id, CloseReason::NotServing);
+        }
+        self.refuse_session(id, read_only);
     }
 
     /// Tells a client that its session is gone, or not its own.

@@ -7,7 +7,7 @@ use super::StorageError;
 use super::disk::Disk;
 use super::file_name::log_name;
 use super::files::Files;
-use super::log_reader::LogReader;
+use super::log_reader::{LogEnd, LogReader};
 use crate::id::Zxid;
 use crate::zab::{Entry, continues};
 
@@ -33,8 +33,10 @@ pub(super) fn read<D: Disk>(disk: &D, range: LogRange) -> Result<Option<Vec<Entr
     let mut entries = Vec::new();
     for first in files.logs_after(after) {
         let mut reader = LogReader::new(disk.open(&log_name(*first))?);
+        let mut last_in_file = Zxid::ZERO;
         while let Some(record) = reader.next()? {
             let zxid = record.zxid;
+            last_in_file = zxid;
             if zxid <= after {
                 last = last.or((zxid == after).then_some(zxid));
                 continue;
@@ -45,6 +47,12 @@ pub(super) fn read<D: Disk>(disk: &D, range: LogRange) -> Result<Option<Vec<Entr
             bytes_left = left;
             last = Some(zxid);
             entries.push(Entry { zxid, payload: Bytes::copy_from_slice(record.payload) });
+        }
+        // What is missing before the first txn of an epoch would not show.
+        let end = reader.end(last_in_file)?;
+        if !matches!(end, LogEnd::Clean) {
+            warn!(file = %disk.path_of(&log_name(*first)), ?end, "a log is damaged: it is not read for a learner");
+            return Ok(None);
         }
     }
     if last.is_some_and(|last| last != to) {

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A follower that has accepted this very epoch before does not count again, so that no two leaders share an epoch. One
-//! without any history does not count either, unless nobody has one: it may have forgotten what it promised.
+//! without any history does not count either, unless nobody has one: it may have forgotten what it promised. Then all voters must
+//! have said which epochs they have accepted, since any of them may be the only one who remembers.
 //!
 //! Source: `Leader.java` (`lead`, `getEpochToPropose`, `waitForEpochAck`) of Apache ZooKeeper.
 
@@ -201,6 +202,7 @@ impl Peer {
 
     /// Once a quorum has said which epochs it has accepted, the next one is proposed.
     fn propose_epoch_if_quorum(&mut self, now: Instant) {
+        let is_founding = self.is_blank() && !self.settings.force_bootstrap;
         let counts_blank = self.is_blank() || self.accepted_epoch == Epoch(0);
         let Phase::Leading(leader) = &mut self.phase else { return };
         if leader.stage != LeaderStage::ProposingEpoch {
@@ -224,7 +226,12 @@ impl Peer {
             highest = highest.max(info.accepted_epoch);
             servers.extend(info.server);
         }
-        if !self.settings.quorum.is_reached_by(servers) {
+        let is_enough = if is_founding {
+            self.settings.quorum.voters().all(|voter| servers.contains(&voter))
+        } else {
+            self.settings.quorum.is_reached_by(servers)
+        };
+        if !is_enough {
             return;
         }
         leader.epoch = highest.next();

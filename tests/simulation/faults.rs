@@ -343,7 +343,8 @@ impl World {
     fn may_lose_disk(&self, site: Site) -> bool {
         let voters = &self.members[..self.profile.voters];
         let lost = voters.iter().filter(|member| member.was_wiped).count();
-        let keeps = |member: &&Member| member.site != site && member.shadow.current > Epoch(0);
+        let keeps =
+            |member: &&Member| member.site != site && !member.is_rotten && member.shadow.current > Epoch(0);
         let is_enough = voters.iter().filter(keeps).count() >= self.profile.majority();
         let is_voter = site < self.profile.voters;
         let member = &self.members[site];

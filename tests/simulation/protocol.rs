@@ -136,7 +136,11 @@ impl Conversation {
     fn on_new_leader_acked(&mut self, zxid: Zxid, shadow: &Shadow) {
         let log = self.log_at_new_leader.expect("I12: the ACK of NEWLEADER comes after it");
         if !std::mem::replace(&mut self.has_acked_leader, true) {
-            assert!(shadow.durable >= log, "I8: NEWLEADER is acknowledged before the history is durable");
+            assert!(
+                shadow.durable >= log,
+                "I8: NEWLEADER is acknowledged with {} entries durable, of the {log} that there were",
+                shadow.durable
+            );
             let current = shadow.current;
             assert_eq!(current, zxid.epoch(), "I8: NEWLEADER is acknowledged before currentEpoch is on disk");
         }

@@ -132,8 +132,13 @@ impl Shadow {
             Some(Interrupted::Install(zxid)) => Some(zxid),
             None => None,
         };
+        // As before: a snapshot of the empty tree has the zxid that the history before it began with.
+        let kept = [&self.disk[..count_up_to(&self.disk, base)], &recovered.tail].concat();
+        let is_as_before =
+            self.disk.starts_with(&kept) && last >= last_of(&self.disk[..self.durable]) && !kept.is_empty();
         if let Some(zxid) = installed
             && base == zxid
+            && !is_as_before
             && (recovered.tail.is_empty() || count_up_to(&self.disk, zxid) == 0)
         {
             self.disk = canon_up_to(canon, zxid);

@@ -240,6 +240,11 @@ impl World {
             process.installing = process.incoming.remove(&PipeId(link.0));
         }
         self.trace.line(self.agenda.now(), || format!("member {}: {}", site + 1, crate::trace::show(&input)));
+        if let Input::Packet(link, packet) = &input
+            && let Some(conversation) = self.conversations.get_mut(&PipeId(link.0))
+        {
+            conversation.on_learner_hears(packet, &self.members[site].shadow);
+        }
         let Some(process) = &mut self.members[site].process else { return };
         process.replica.handle(now, input);
         self.carry_out(site, is_new_tree);
@@ -464,9 +469,6 @@ impl World {
         let (link, connection) = (LinkId(pipe.0), ConnectionId(pipe.0));
         match item {
             Item::Packet(packet) => {
-                if let Some(conversation) = self.conversations.get_mut(&pipe) {
-                    conversation.on_learner_hears(&packet, &self.members[to.site].shadow);
-                }
                 self.give(to, Input::Packet(link, packet));
             }
             Item::Snapshot { body, fuzzy_until } => {

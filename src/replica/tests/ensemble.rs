@@ -266,10 +266,12 @@ impl Ensemble {
         }
     }
 
+    fn leads(&self, id: u8) -> bool {
+        self.members[&id].as_ref().is_some_and(|member| member.replica.peer().is_leading())
+    }
+
     pub(super) fn leader(&self) -> u8 {
-        let leads =
-            |id: &u8| self.members[id].as_ref().is_some_and(|member| member.replica.peer().is_leading());
-        let leaders: Vec<_> = self.up().into_iter().filter(leads).collect();
+        let leaders: Vec<_> = self.up().into_iter().filter(|id| self.leads(*id)).collect();
         assert_eq!(leaders.len(), 1, "one leads: {leaders:?}");
         leaders[0]
     }
@@ -581,4 +583,25 @@ fn a_member_without_a_quorum_serves_reads_to_those_who_ask_for_no_more() {
     ensemble.start(leader);
     assert_eq!(ensemble.member(followers[0]).closed, [(ConnectionId(1), CloseReason::NotServing)]);
     ensemble.all_agree();
+}
+
+/// That it is gone would be believed for ever.
+#[test]
+fn a_leader_that_may_have_been_replaced_calls_no_session_expired() {
+    let mut ensemble = Ensemble::of(3);
+    ensemble.advance(TICK);
+    let old = ensemble.leader();
+    ensemble.cut_off.push(old);
+    ensemble.suspended.push(old);
+    ensemble.advance(TICK * 10);
+    let next = ensemble.up().into_iter().find(|id| *id != old && ensemble.leads(*id)).expect("another leads");
+    let session = ensemble.open(next);
+    // As if it had heard of its followers until now.
+    ensemble.now -= TICK * 10;
+    assert_eq!(ensemble.connect(old, session, false), None, "it does not know");
+    ensemble.now += TICK * 10;
+    ensemble.cut_off.clear();
+    ensemble.suspended.clear();
+    ensemble.advance(TICK * 3);
+    assert_eq!(ensemble.open_as(old, session), session);
 }
