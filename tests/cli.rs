@@ -352,3 +352,20 @@ impl Deadline {
         assert!(rollcall::clock::now() < self.0, "{reason}");
     }
 }
+
+#[test]
+fn check_config_opens_the_files_of_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ensemble.yaml");
+    let cert = folder.path().join("cert.pem");
+    let text = format!(
+        "server_id: 1\ndata_dir: /nowhere\nmembers: [{{id: 1, host: a}}, {{id: 2, host: b}}, {{id: 3, host: c}}]\n\
+         quorum: {{tls: {{cert: {cert}, key: {cert}, ca: {cert}}}}}\n",
+        cert = cert.display()
+    );
+    std::fs::write(&file, text).unwrap();
+    let output = run(&["check-config", file.to_str().unwrap()]);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("quorum.tls: ") && errors.contains("cert.pem"), "{errors}");
+}

@@ -9,6 +9,7 @@ use super::output::print;
 use crate::config::{ConfigError, Environment, LocatedMistake, load};
 use crate::ensemble::{EnsembleConfig, ZooCfg, load_zoo_cfg};
 use crate::sidecar::SidecarSettings;
+use crate::tls::{Tls, TlsFiles};
 
 /// Reads the file as each role would, and reports on the one that it fits best.
 pub(super) fn run(arguments: &CheckConfigArguments) -> Result<(), Failure> {
@@ -22,15 +23,31 @@ pub(super) fn run(arguments: &CheckConfigArguments) -> Result<(), Failure> {
         .map(|plan| format!("sidecar settings, {}", services(plan.registrations.len())));
     let dev = load(file, &environment, DevSettings::plan)
         .map(|plan| format!("dev settings, {}", services(plan.sidecar.registrations.len())));
-    let ensemble = load(file, &environment, EnsembleConfig::plan)
-        .map(|plan| format!("ensemble settings, server {}", plan.member.server_id));
+    let mut tls = None;
+    let ensemble = load(file, &environment, EnsembleConfig::plan).map(|plan| {
+        tls = plan.member.peers.and_then(|peers| peers.tls);
+        format!("ensemble settings, server {}", plan.member.server_id)
+    });
 
     // Where several fit as well, the name may tell.
     let name = file.file_stem().unwrap_or_default().to_string_lossy();
     let readings = [("sidecar", sidecar), ("dev", dev), ("ensemble", ensemble)];
     let best = readings.into_iter().min_by_key(|(role, read)| (misfit(read), !name.contains(role)));
-    let (_, read) = best.expect("there are three");
-    print(&format!("{}: ok ({})", file.display(), read?))
+    let (role, read) = best.expect("there are three");
+    let read = read?;
+    if role == "ensemble" {
+        check_tls(file, tls)?;
+    }
+    print(&format!("{}: ok ({read})", file.display()))
+}
+
+/// Reads the certificates and the key as a start would.
+fn check_tls(file: &Path, tls: Option<TlsFiles>) -> Result<(), Failure> {
+    let Some(tls) = tls else { return Ok(()) };
+    match Tls::load(tls) {
+        Ok(_usable) => Ok(()),
+        Err(error) => Err(Failure::usage(format!("{}: quorum.tls: {error}", file.display()))),
+    }
 }
 
 /// Apache ZooKeeper's file, and what `rollcall ensemble --zoo-cfg` would warn of.
@@ -38,6 +55,7 @@ fn check_zoo_cfg(file: &Path) -> Result<(), Failure> {
     let ZooCfg { plan, warnings } = load_zoo_cfg(file)?;
     let name = file.display();
     let mut text: String = warnings.iter().map(|warning| format!("{name}: {warning}\n")).collect();
+    check_tls(file, plan.member.peers.and_then(|peers| peers.tls))?;
     text.push_str(&format!("{name}: ok (Apache ZooKeeper's settings, server {})", plan.member.server_id));
     print(&text)
 }
