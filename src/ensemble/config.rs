@@ -12,10 +12,11 @@ use serde::Deserialize;
 use super::members_config::{MemberEntry, QuorumKeys, plan_peers};
 use super::my_id::MyId;
 use super::{FourLetterWord, MemberSettings};
-use crate::config::{Mistake, Scalar, socket_addr};
+use crate::config::{Mistake, Scalar, duration, socket_addr};
 use crate::id::ServerId;
 use crate::replica::LocalSessionMode;
 use crate::telemetry::LogSettings;
+use crate::znode::SessionTimeouts;
 
 /// The member's file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -62,6 +63,10 @@ pub struct ClientPort {
 pub struct MemberKeys {
     /// The unit of session timeouts. Default `2s`: sessions last 4 to 40 s.
     pub tick: Option<Scalar>,
+    /// The shortest session timeout. Default: 2 ticks.
+    pub session_timeout_min: Option<Scalar>,
+    /// The longest session timeout. Default: 20 ticks.
+    pub session_timeout_max: Option<Scalar>,
     /// Txns between two snapshots. Default 100000.
     pub snapshot_txns: Option<u64>,
     /// Snapshots that are kept. Default 3.
@@ -224,6 +229,7 @@ impl ClientPort {
 impl MemberKeys {
     /// Ticks that make sense: a shorter one takes a busy machine for a dead one, a longer one is of no use.
     pub const TICK: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+    const SESSION_TIMEOUT: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(86_400));
 
     /// Puts what is given into `member`, and every mistake, with its path below `at`, into `mistakes`.
     pub fn apply(&self, at: &str, member: &mut MemberSettings, mistakes: &mut Vec<Mistake>) {
@@ -232,6 +238,7 @@ impl MemberKeys {
         {
             member.tick = tick;
         }
+        self.apply_session_timeouts(at, member, mistakes);
         if self.snapshot_txns == Some(0) {
             mistakes.push(Mistake::new(format!("{at}.snapshot_txns"), "0 is no distance", "use 1 or more"));
         }
@@ -254,6 +261,30 @@ impl MemberKeys {
             (None, _) => member.local_sessions,
         };
         member.snapshots_kept = self.snapshots_kept.unwrap_or(member.snapshots_kept);
+    }
+}
+
+impl MemberKeys {
+    fn apply_session_timeouts(&self, at: &str, member: &mut MemberSettings, mistakes: &mut Vec<Mistake>) {
+        let mut given = |key: &str, timeout: &Option<Scalar>| {
+            timeout.as_ref()?.to_duration_within(&format!("{at}.{key}"), Self::SESSION_TIMEOUT, mistakes)
+        };
+        let min = given("session_timeout_min", &self.session_timeout_min);
+        let max = given("session_timeout_max", &self.session_timeout_max);
+        if min.is_none() && max.is_none() {
+            return;
+        }
+        let of_tick = SessionTimeouts::from_tick(member.tick);
+        let timeouts = SessionTimeouts { min: min.unwrap_or(of_tick.min), max: max.unwrap_or(of_tick.max) };
+        if timeouts.min > timeouts.max {
+            let (min, max) = (duration::text(timeouts.min), duration::text(timeouts.max));
+            mistakes.push(Mistake::new(
+                format!("{at}.session_timeout_min"),
+                format!("{min} is above the longest, {max}"),
+                "give both, the shorter one here",
+            ));
+        }
+        member.session_timeouts = Some(timeouts);
     }
 }
 
@@ -340,12 +371,14 @@ mod tests {
     fn every_mistake_about_members_is_told_at_once() {
         let text = "data_dir: /nowhere\nserver_id: 3\n\
                     members:\n- {id: 0, host: a}\n- {id: 1, host: '', quorum_port: 0}\n- {id: 1, host: b, election_port: 2888}\n\
-                    quorum: {init_limit: 0, connect_timeout: 1ms, finalize_wait: 1h}\n";
+                    quorum: {init_limit: 0, connect_timeout: 1ms, finalize_wait: 1h, link_bytes_max: 1, snapshot_bytes_max: 0}\n";
         let mistakes = plan(text).unwrap_err();
         let paths = [
             "quorum.init_limit",
             "quorum.connect_timeout",
             "quorum.finalize_wait",
+            "quorum.link_bytes_max",
+            "quorum.snapshot_bytes_max",
             "members[0].id",
             "members[1].host",
             "members[1].quorum_port",
@@ -364,7 +397,7 @@ mod tests {
     #[test]
     fn every_mistake_is_told_at_once() {
         let text = "server_id: 255\nclient: {address: here, connections_max: 0, frame_bytes_max: 1, \
-                    handshake_timeout: 1ms, four_letter_words: [ruok, conf]}\nmember: {tick: 1h, snapshots_kept: 0, local_sessions_upgrading: true}\n\
+                    handshake_timeout: 1ms, four_letter_words: [ruok, conf]}\nmember: {tick: 1h, snapshots_kept: 0, local_sessions_upgrading: true, session_timeout_min: 1m, session_timeout_max: 5s}\n\
                     log: {filter: a=b=c}\n";
         let mistakes = plan(text).unwrap_err();
         let paths = [
@@ -372,6 +405,7 @@ mod tests {
             "member.tick",
             "member.snapshots_kept",
             "member.local_sessions_upgrading",
+            "member.session_timeout_min",
             "client.connections_max",
             "client.frame_bytes_max",
             "client.handshake_timeout",

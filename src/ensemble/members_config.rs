@@ -91,6 +91,10 @@ pub struct QuorumKeys {
     pub finalize_wait: Option<Scalar>,
     /// Committed txns kept in memory for learners that lack a few. Default 500.
     pub commit_log_count: Option<usize>,
+    /// Bytes that may wait to be written to one member, snapshots aside. Default 67108864.
+    pub link_bytes_max: Option<usize>,
+    /// The longest snapshot that is taken over from a leader, in bytes. Default 2147483648.
+    pub snapshot_bytes_max: Option<u64>,
     /// TLS between members. Default: none.
     pub tls: Option<PeerTlsKeys>,
 }
@@ -109,6 +113,8 @@ const fn election_port() -> u16 {
 
 /// Times that make sense for a connection, and for a vote.
 const CONNECT_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
+/// The longest request is as long by default.
+const LINK_BYTES_MIN: usize = 1 << 20;
 const FINALIZE_WAIT: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(10));
 
 /// The others, if there are any; every mistake goes into `mistakes`.
@@ -206,6 +212,14 @@ impl QuorumKeys {
                 mistakes.push(Mistake::new(path, "0 ticks are over at once", "use 1 or more"));
             }
         }
+        if self.link_bytes_max.is_some_and(|bytes| bytes < LINK_BYTES_MIN) {
+            let message = "so little overflows at once";
+            mistakes.push(Mistake::new("quorum.link_bytes_max", message, "use 1048576 (1 MiB) or more"));
+        }
+        if self.snapshot_bytes_max == Some(0) {
+            let message = "without a snapshot a member that lacks much could never be brought up to date";
+            mistakes.push(Mistake::new("quorum.snapshot_bytes_max", message, "use 1 or more"));
+        }
         [
             ("quorum.connect_timeout", &self.connect_timeout, CONNECT_TIMEOUT),
             ("quorum.finalize_wait", &self.finalize_wait, FINALIZE_WAIT),
@@ -220,6 +234,8 @@ impl QuorumKeys {
         settings.listen_host.clone_from(&self.listen_host);
         settings.init_limit = self.init_limit.unwrap_or(settings.init_limit);
         settings.sync_limit = self.sync_limit.unwrap_or(settings.sync_limit);
+        settings.link_bytes_max = self.link_bytes_max.unwrap_or(settings.link_bytes_max);
+        settings.snapshot_bytes_max = self.snapshot_bytes_max.unwrap_or(settings.snapshot_bytes_max);
         settings.commit_log_count = self.commit_log_count.unwrap_or(settings.commit_log_count);
     }
 }
