@@ -412,7 +412,7 @@ impl Replica {
             self.local.remove(session);
         }
         if let TxnOp::CloseSession { .. } = txn.op {
-            self.tell_ended(session);
+            self.tell_ended(session, now);
             if let Some(id) = self.by_session.get(&session).copied() {
                 let asked = connection == Some(id);
                 self.close(id, if asked { CloseReason::SessionClosed } else { CloseReason::SessionExpired });

@@ -2,8 +2,8 @@
 //!
 //! Source: `PrepRequestProcessor.java`, `LeaderSessionTracker.java`, `LearnerHandler.java` of Apache ZooKeeper.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tracing::info;
@@ -31,6 +31,30 @@ pub(super) struct Leading {
     owners: BTreeMap<SessionId, Origin>,
     /// Learners that ask about sessions whose end is proposed; they hear that it is so once it is.
     ending: BTreeMap<SessionId, Vec<LinkId>>,
+    ended: Ended,
+}
+
+/// Sessions that have ended lately: their members may not know it yet, and pass on what they ask for. Where sessions may be
+/// local, these are not to be taken for such.
+#[derive(Debug, Default)]
+struct Ended {
+    sessions: BTreeSet<SessionId>,
+    by_time: VecDeque<(Instant, SessionId)>,
+}
+
+impl Ended {
+    /// Remembers a session for `duration`.
+    fn add(&mut self, session: SessionId, duration: Duration, now: Instant) {
+        while let Some((until, old)) = self.by_time.front().copied()
+            && until <= now
+        {
+            self.by_time.pop_front();
+            self.sessions.remove(&old);
+        }
+        if self.sessions.insert(session) {
+            self.by_time.push_back((now + duration, session));
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -103,6 +127,7 @@ impl Replica {
             expiry,
             owners: BTreeMap::new(),
             ending: BTreeMap::new(),
+            ended: Ended::default(),
         }));
         // A fuzzy snapshot may hold ephemerals of a session that it no longer lists.
         let orphaned: Vec<_> =
@@ -123,11 +148,15 @@ impl Replica {
 
     /// Whether the session exists, once everything proposed is applied; as far as this member can tell.
     pub(super) fn is_alive(&self, session: SessionId) -> bool {
-        let is_global = match &self.role {
+        self.is_known_to_all(session) || self.local.contains(session)
+    }
+
+    /// The same of sessions that are not local.
+    pub(super) fn is_known_to_all(&self, session: SessionId) -> bool {
+        match &self.role {
             Role::Leading(leading) => leading.preparer.is_alive(&self.tree, session),
             Role::Learning(_) | Role::Idle { .. } | Role::ReadOnly => self.tree.sessions().contains(session),
-        };
-        is_global || self.local.contains(session)
+        }
     }
 
     /// Something was heard of a session whose client is connected here.
@@ -194,8 +223,11 @@ impl Replica {
 
     /// Whether the session may be one that another member alone knows, or is one that this member alone knows.
     fn may_be_local(&self, session: SessionId) -> bool {
+        let Role::Leading(leading) = &self.role else { return false };
         let is_own = session.member_byte() == self.settings.peer.server_id.get();
-        self.settings.local_sessions != LocalSessionMode::Off && (!is_own || self.local.contains(session))
+        self.settings.local_sessions != LocalSessionMode::Off
+            && (!is_own || self.local.contains(session))
+            && !leading.ended.sessions.contains(&session)
     }
 
     /// Proposes a write. Its reply, if a connection waits for one, comes when it is applied.
@@ -252,8 +284,13 @@ impl Replica {
     }
 
     /// A session has ended: whoever asked about it meanwhile is told.
-    pub(super) fn tell_ended(&mut self, session: SessionId) {
+    pub(super) fn tell_ended(&mut self, session: SessionId, now: Now) {
         let Role::Leading(leading) = &mut self.role else { return };
+        if self.settings.local_sessions != LocalSessionMode::Off {
+            // Who does not hear of it for so long is no learner any more.
+            let peer = &self.settings.peer;
+            leading.ended.add(session, peer.tick * (peer.sync_limit + 1), now.monotonic);
+        }
         for link in leading.ending.remove(&session).unwrap_or_default() {
             self.peer.answer_revalidate(link, session, false);
         }

@@ -115,7 +115,7 @@ impl Replica {
         match self.syncs.pop_front() {
             Some(SyncWaiter::Client(id)) => self.on_client_synced(id, now),
             Some(SyncWaiter::Refusal(id)) => self.on_doubt_settled(id),
-            Some(SyncWaiter::Revalidation(link, session, timeout_ms)) if self.is_alive(session) => {
+            Some(SyncWaiter::Revalidation(link, session, timeout_ms)) if self.is_known_to_all(session) => {
                 self.on_revalidate(link, session, timeout_ms, now);
             }
             Some(SyncWaiter::Revalidation(link, session, _)) => {

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use rollcall::codec::Reader;
 use rollcall::id::{SessionId, Xid, Zxid};
 use rollcall::wire::{ConnectRequest, ConnectResponse, ReplyHeader, Request, Response, SetWatches};
-use rollcall::znode::{OpError, SessionPassword, WatchedEvent};
+use rollcall::znode::{CreateMode, OpError, SessionPassword, WatchedEvent};
 
 use crate::canon::Canon;
 use crate::coverage::{Coverage, Seen};
@@ -23,6 +23,8 @@ pub(crate) struct Client {
     pub(crate) life: u32,
     pub(crate) rng: Rng,
     pub(crate) session: Option<SessionId>,
+    /// Whether every member knows the session, not one alone.
+    is_known_to_all: bool,
     timeout: Nanos,
     pub(crate) connection: Option<Connection>,
     last_zxid: Zxid,
@@ -92,6 +94,7 @@ impl Client {
             life: 0,
             rng,
             session: None,
+            is_known_to_all: false,
             timeout,
             connection: None,
             last_zxid: Zxid::ZERO,
@@ -249,7 +252,12 @@ impl Client {
             let session = self.session.take().expect("I14: a new session is never expired");
             let life = world.canon.session(session);
             let is_closed = life.is_some_and(|life| life.closed_at.is_some());
-            assert!(is_closed, "I14: session {session} is called expired, and was never closed: {life:?}");
+            // A local session ends with its member, and cannot move.
+            let may_be_local = world.canon.has_local_sessions && !self.is_known_to_all;
+            assert!(
+                is_closed || may_be_local,
+                "I14: session {session} is called expired, and was never closed: {life:?}"
+            );
             world.coverage.see(Seen::ToldExpired);
             self.watches.clear();
             self.lose(world);
@@ -259,11 +267,13 @@ impl Client {
         let is_resumed = self.session == Some(response.session);
         assert!(self.session.is_none() || is_resumed, "I14: a session is replaced silently");
         let life = world.canon.session(response.session);
-        assert!(life.is_some(), "I14: session {} is open, and its creation not committed", response.session);
+        let is_committed = life.is_some() || world.canon.has_local_sessions;
+        assert!(is_committed, "I14: session {} is open, and its creation not committed", response.session);
         self.session = Some(response.session);
         self.timeout =
             response.timeout().map_or(0, |timeout| u64::try_from(timeout.as_nanos()).expect("seconds"));
         if !is_resumed {
+            self.is_known_to_all = !world.canon.has_local_sessions;
             self.proof_at = self.dialled_at;
             self.last_zxid = Zxid::ZERO;
         } else {
@@ -282,6 +292,10 @@ impl Client {
         result: &Result<Response, OpError>,
         world: &mut World<'_>,
     ) -> Wish {
+        if let Request::Create(create) | Request::Create2(create) = &asked.request {
+            let is_ephemeral = CreateMode::from_flags(create.flags).is_some_and(CreateMode::is_ephemeral);
+            self.is_known_to_all |= is_ephemeral && result.is_ok();
+        }
         match &asked.request {
             Request::Ping => {}
             Request::Sync { .. } => {}

@@ -147,6 +147,8 @@ pub(crate) struct Profile {
     pub(crate) window_entries: usize,
     pub(crate) snapshot_txns: u64,
     pub(crate) snapshots_kept: usize,
+    /// Whether sessions are local until they create an ephemeral znode.
+    pub(crate) has_local_sessions: bool,
     pub(crate) preallocate_bytes: u64,
     pub(crate) storm: Nanos,
     pub(crate) latency: Latency,
@@ -200,6 +202,7 @@ impl Profile {
             window_entries: rng.choice([1, 3, 10, 10, 40]).expect("some"),
             snapshot_txns: rng.choice([5, 12, 20, 20, 1_000]).expect("some"),
             snapshots_kept: rng.usize(1..4),
+            has_local_sessions: stream(seed, "local sessions").u8(0..8) == 0,
             preallocate_bytes: rng.choice([0, 512, 2_048]).expect("some"),
             storm: rng.u64(4 * SECOND..16 * SECOND),
             latency,

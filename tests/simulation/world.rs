@@ -139,7 +139,7 @@ impl World {
             members,
             clients,
             faults: Faults::new(&profile, &story.overrides),
-            canon: Canon::default(),
+            canon: Canon::new(profile.has_local_sessions),
             properties: Properties::default(),
             coverage: Coverage::new(),
             trace,
@@ -740,7 +740,11 @@ fn settings(profile: &Profile, site: Site) -> ReplicaSettings {
         handshake_timeout: Duration::from_secs(2),
         snapshot_txns: profile.snapshot_txns,
         read_only_mode: false,
-        local_sessions: LocalSessionMode::Off,
+        local_sessions: if profile.has_local_sessions {
+            LocalSessionMode::Upgraded
+        } else {
+            LocalSessionMode::Off
+        },
         snapshot_bytes: 1 << 30,
     }
 }
