@@ -212,6 +212,10 @@ impl Replica {
             return self.propose_close(connection, session, cxid, now);
         }
         if let Write::CreateSession(_) = write {
+            if leading.ended.sessions.contains(&session) {
+                let write = Write::Refused(OpError::SessionExpired);
+                return self.propose(connection, session, cxid, write, now);
+            }
             leading.owners.insert(session, origin);
         }
         // Where a session is served that the leader does not know is its member's business.

@@ -147,6 +147,10 @@ struct Step<'a> {
 impl Step<'_> {
     fn prepare(&mut self, write: Write) -> Prepared {
         match write {
+            // An upgrade whose fate its member did not know, and asked for again.
+            Write::CreateSession(_) if self.preparer.closing.contains(&self.session) => {
+                Err(OpError::SessionExpired)
+            }
             Write::CreateSession(timeout_ms) => {
                 self.preparer.creating.insert(self.session);
                 Ok(TxnOp::CreateSession { timeout_ms })
