@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::client::Server;
 use crate::disk::{DiskWatch, SmallDisk};
+use crate::links::Links;
 use crate::member::{Kind, Member, State};
 use crate::probe::{Sync, epochs_led, syncs};
 use crate::process::{Signal, keep_log};
@@ -21,6 +22,7 @@ pub(crate) struct Cluster {
     name: String,
     pub(crate) members: Vec<Member>,
     recorder: Recorder,
+    links: Option<Links>,
     watch: DiskWatch,
     /// Goes after the members and before the folder.
     _disk: Option<SmallDisk>,
@@ -40,6 +42,10 @@ pub(crate) struct Profile {
     pub(crate) small_disk: Option<(usize, u64)>,
     /// Whether sessions are local until they create an ephemeral znode.
     pub(crate) has_local_sessions: bool,
+    /// Whether what members send one another can be held up.
+    pub(crate) is_linked: bool,
+    /// In ticks, how long a member may be silent.
+    pub(crate) sync_limit: u32,
     /// How long after a session's timeout its ephemerals may still be there.
     pub(crate) removal_slack: Duration,
 }
@@ -53,6 +59,8 @@ impl Profile {
         session_timeout_max: SESSION_TIMEOUT,
         small_disk: None,
         has_local_sessions: false,
+        is_linked: false,
+        sync_limit: SYNC_LIMIT,
         removal_slack: Duration::from_millis(2_000 + 200 * (2 + SYNC_LIMIT + INIT_LIMIT) as u64),
     };
 }
@@ -86,10 +94,12 @@ impl Cluster {
         let disk = profile.small_disk.map(|(index, bytes)| SmallDisk::mount(&members[index].data(), bytes));
         members.iter().for_each(Member::name_itself);
         members.iter().for_each(|member| member.configure(&members, &profile));
+        let links = profile.is_linked.then(|| Links::start(&members, recorder));
         let watch = DiskWatch::start(folder.path());
         Self {
             name: name.to_owned(),
             members,
+            links,
             watch,
             recorder: recorder.clone(),
             _disk: disk,
@@ -100,6 +110,11 @@ impl Cluster {
     /// The longest that the disk has held up everybody, members or not.
     pub(crate) fn longest_disk_stall(&self) -> Duration {
         self.watch.longest()
+    }
+
+    /// What is between the members.
+    pub(crate) fn links(&self) -> &Links {
+        self.links.as_ref().expect("the profile has them linked")
     }
 
     pub(crate) fn servers(&self) -> Vec<Server> {

@@ -7,6 +7,7 @@ mod cluster;
 mod disk;
 mod dump;
 mod history;
+mod links;
 mod load;
 mod member;
 #[expect(dead_code, reason = "its text form is of 127.0.0.1, and members have addresses of their own")]

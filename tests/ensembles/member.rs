@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::cluster::{INIT_LIMIT, Profile, SYNC_LIMIT, TICK};
+use crate::cluster::{INIT_LIMIT, Profile, TICK};
+use crate::links;
 use crate::port::Port;
 use crate::process::{Process, Signal};
 use crate::wait::wait_for;
@@ -74,6 +75,11 @@ impl Member {
         SocketAddr::from((self.host, self.client.number()))
     }
 
+    /// Where it listens for other members.
+    pub(crate) fn peer_addresses(&self) -> [SocketAddr; 2] {
+        [&self.quorum, &self.election].map(|port| SocketAddr::from((self.host, port.number())))
+    }
+
     /// The folder with `myid` and `version-2`.
     pub(crate) fn data(&self) -> PathBuf {
         self.folder.join("data")
@@ -100,7 +106,7 @@ impl Member {
 
     fn zoo_cfg(&self, members: &[Self], profile: &Profile) -> String {
         let servers = members.iter().map(|member| {
-            let (id, host) = (member.id, member.host);
+            let (id, host) = (member.id, self.host_of(member, profile));
             format!("server.{id}={host}:{}:{}\n", member.quorum.number(), member.election.number())
         });
         let local = if profile.has_local_sessions {
@@ -110,10 +116,11 @@ impl Member {
         };
         let from_log = if profile.is_log_sent { "" } else { "snapshotSizeFactor=-1\n" };
         format!(
-            "tickTime={tick}\ninitLimit={INIT_LIMIT}\nsyncLimit={SYNC_LIMIT}\nmaxSessionTimeout={session}\n\
+            "tickTime={tick}\ninitLimit={INIT_LIMIT}\nsyncLimit={sync_limit}\nmaxSessionTimeout={session}\n\
              snapCount={txns}\ndataDir={data}\nclientPort={port}\nclientPortAddress={host}\nmaxClientCnxns=0\n\
              admin.enableServer=false\n4lw.commands.whitelist=*\n{from_log}{local}{servers}",
             tick = TICK.as_millis(),
+            sync_limit = profile.sync_limit,
             session = profile.session_timeout_max.as_millis(),
             txns = profile.snapshot_txns,
             data = self.data().display(),
@@ -125,7 +132,7 @@ impl Member {
 
     fn yaml(&self, members: &[Self], profile: &Profile) -> String {
         let entries = members.iter().map(|member| {
-            let (id, host) = (member.id, member.host);
+            let (id, host) = (member.id, self.host_of(member, profile));
             let (quorum, election) = (member.quorum.number(), member.election.number());
             format!("  - {{id: {id}, host: {host}, quorum_port: {quorum}, election_port: {election}}}\n")
         });
@@ -133,7 +140,7 @@ impl Member {
             "server_id: {id}\ndata_dir: {data}\nstatus_address: {host}:{status}\n\
              client: {{address: '{address}', four_letter_words: [isro, mntr, ruok, srvr]}}\n\
              member: {{tick: {tick}ms, snapshot_txns: {txns}{local}}}\n\
-             quorum: {{init_limit: {INIT_LIMIT}, sync_limit: {SYNC_LIMIT}}}\n\
+             quorum: {{init_limit: {INIT_LIMIT}, sync_limit: {sync_limit}}}\n\
              log: {{format: text, filter: info}}\nmembers:\n{entries}",
             id = self.id,
             data = self.data().display(),
@@ -141,6 +148,7 @@ impl Member {
             status = self.status.number(),
             address = self.address(),
             tick = TICK.as_millis(),
+            sync_limit = profile.sync_limit,
             txns = profile.snapshot_txns,
             local = if profile.has_local_sessions {
                 ", local_sessions: true, local_sessions_upgrading: true"
@@ -149,6 +157,11 @@ impl Member {
             },
             entries = entries.collect::<String>(),
         )
+    }
+
+    /// Where it looks for a member, itself too.
+    fn host_of(&self, member: &Self, profile: &Profile) -> Ipv4Addr {
+        if profile.is_linked && member.id != self.id { links::host(self.id, member.id) } else { member.host }
     }
 
     /// Starts the process; it may take a while until it serves.

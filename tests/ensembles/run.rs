@@ -198,3 +198,19 @@ pub(crate) fn time_to_write(recorder: &Recorder, since: u64) -> Duration {
     let ended = wait_for("a write is acknowledged", START_LIMIT, || recorder.look(first));
     Duration::from_nanos(ended - since)
 }
+
+/// How long the acknowledged writes took that were sent to any of `servers` between two moments, shortest
+/// first.
+pub(crate) fn write_times(history: &History, servers: &[String], from: u64, to: u64) -> Vec<Duration> {
+    let times = history.records.iter().filter_map(|record| {
+        let Record::Operation(operation) = record else { return None };
+        let is_meant = operation.action.is_write()
+            && servers.contains(&operation.server)
+            && (from..to).contains(&operation.started);
+        let reply = operation.success().filter(|_reply| is_meant)?;
+        Some(Duration::from_nanos(reply.ended - operation.started))
+    });
+    let mut times: Vec<Duration> = times.collect();
+    times.sort_unstable();
+    times
+}

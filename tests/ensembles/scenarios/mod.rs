@@ -8,8 +8,10 @@ mod crashes;
 mod expiry;
 mod full_disk;
 mod local_sessions;
+mod partitions;
 mod pauses;
 mod rejoin;
+mod slowness;
 mod steady;
 mod storage;
 mod synchronization;
@@ -25,6 +27,7 @@ use crate::recorder::Recorder;
 
 /// Who makes up an ensemble. The last has the highest id: between equals it leads.
 const OURS: [Kind; 3] = [Kind::Rollcall; 3];
+const OURS_FIVE: [Kind; 5] = [Kind::Rollcall; 5];
 const APACHE: [Kind; 3] = [Kind::Apache; 3];
 /// Our leader, with one of ours and one of Apache's.
 const OURS_AND_ONE: [Kind; 3] = [Kind::Rollcall, Kind::Apache, Kind::Rollcall];

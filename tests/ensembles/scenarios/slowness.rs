@@ -1,0 +1,101 @@
+//! Members that do all they should, only later than the others.
+
+use std::time::Duration;
+
+use super::{OURS, seconds};
+use crate::cluster::{Profile, START_LIMIT, go_on_for};
+use crate::history::History;
+use crate::links::Flow;
+use crate::load::{LOAD_W, Load, Workload};
+use crate::member::Kind;
+use crate::run::{Run, write_times};
+
+/// What a link takes, each way.
+const DELAY_MIN: Duration = Duration::from_millis(100);
+const DELAY_MAX: Duration = Duration::from_millis(300);
+
+/// Nobody is given up for being slow: six seconds are ten times what the slowest answer takes, and what the machine adds.
+const PATIENT: Profile = Profile { sync_limit: 30, ..Profile::DEFAULT };
+
+/// Load W, and a client that stays with the member that is slow.
+const WITH_ONE_AT_THE_FIRST: Workload = Workload { pinned: Some(0), ..LOAD_W };
+
+/// Slows down everything between one follower and the others. Writes go on as fast as the others are, and nobody is
+/// expelled.
+pub(super) fn slow_link(kinds: &[Kind]) {
+    let mut run = Run::start("slow-link", kinds, Profile { is_linked: true, ..PATIENT });
+    let leader = run.cluster.make_last_lead();
+    let load = run.load(WITH_ONE_AT_THE_FIRST);
+    let before = observe(&mut run, &load, leader);
+    let others: Vec<usize> = (1..kinds.len()).collect();
+    run.cluster.links().set_between(&[0], &others, Flow::Delayed(DELAY_MIN, DELAY_MAX));
+    let during = observe(&mut run, &load, leader);
+    run.cluster.links().heal();
+    let stall = run.cluster.longest_disk_stall();
+    let history = run.finish(load);
+    before.print("before", &history);
+    during.print("with one behind a slow link", &history);
+    let slow = during.times(&history, &[0]);
+    let round_trip = DELAY_MIN * 2;
+    assert!(!slow.is_empty(), "the slow member's clients were not served");
+    assert!(slow[0] >= round_trip, "a write went through a link of {round_trip:?} in {:?}", slow[0]);
+    let fast = during.times(&history, &others);
+    let median = median(&fast).expect("the others have clients");
+    assert!(
+        median < DELAY_MIN + stall,
+        "half of the writes waited longer than {median:?} for the slow member"
+    );
+}
+
+/// A stretch of a run in which the leader stayed the same.
+#[derive(Debug)]
+struct Stretch {
+    from: u64,
+    to: u64,
+}
+
+/// Lets writes go on for a while, and demands that nobody is elected meanwhile.
+fn observe(run: &mut Run, load: &Load, leader: usize) -> Stretch {
+    let led = run.cluster.epochs_led();
+    let from = run.recorder.now();
+    load.wait_for_writes(50, START_LIMIT);
+    go_on_for(seconds(4, 30));
+    let to = run.recorder.now();
+    assert_eq!(run.cluster.wait_until_all_serve(), leader, "another leads");
+    assert_eq!(run.cluster.epochs_led(), led, "there was an election");
+    Stretch { from, to }
+}
+
+impl Stretch {
+    /// How long the writes of these members' clients took.
+    fn times(&self, history: &History, members: &[usize]) -> Vec<Duration> {
+        let servers: Vec<String> = members.iter().map(|member| format!("m{}", member + 1)).collect();
+        write_times(history, &servers, self.from, self.to)
+    }
+
+    fn print(&self, when: &str, history: &History) {
+        for member in 0..3 {
+            let times = self.times(history, &[member]);
+            let (count, median) = (times.len(), median(&times));
+            let last = times.get(count.saturating_sub(1) * 99 / 100);
+            eprintln!(
+                "{when}: {count} writes by m{}, half within {median:?}, 99 % within {last:?}",
+                member + 1
+            );
+        }
+    }
+}
+
+/// Half of the times, which are sorted, are no longer.
+fn median(times: &[Duration]) -> Option<Duration> {
+    times.get(times.len() / 2).copied()
+}
+
+mod ours {
+    use super::*;
+
+    #[test]
+    fn a_slow_link_holds_up_nobody_else_and_nobody_is_expelled() {
+        slow_link(&OURS);
+    }
+}
