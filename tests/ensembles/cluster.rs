@@ -44,6 +44,8 @@ pub(crate) struct Profile {
     pub(crate) has_local_sessions: bool,
     /// Whether what members send one another can be held up.
     pub(crate) is_linked: bool,
+    /// Whether the members' disks can be slowed down.
+    pub(crate) has_slow_syncs: bool,
     /// In ticks, how long a member may be silent.
     pub(crate) sync_limit: u32,
     /// How long after a session's timeout its ephemerals may still be there.
@@ -60,6 +62,7 @@ impl Profile {
         small_disk: None,
         has_local_sessions: false,
         is_linked: false,
+        has_slow_syncs: false,
         sync_limit: SYNC_LIMIT,
         removal_slack: Duration::from_millis(2_000 + 200 * (2 + SYNC_LIMIT + INIT_LIMIT) as u64),
     };
@@ -89,9 +92,12 @@ impl Cluster {
     fn new(name: &str, kinds: &[Kind], profile: Profile, recorder: &Recorder) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let ids = 1_u8..;
-        let members: Vec<Member> =
+        let mut members: Vec<Member> =
             ids.zip(kinds).map(|(id, kind)| Member::new(id, *kind, folder.path())).collect();
         let disk = profile.small_disk.map(|(index, bytes)| SmallDisk::mount(&members[index].data(), bytes));
+        if profile.has_slow_syncs {
+            members.iter_mut().for_each(Member::prepare_slow_sync);
+        }
         members.iter().for_each(Member::name_itself);
         members.iter().for_each(|member| member.configure(&members, &profile));
         let links = profile.is_linked.then(|| Links::start(&members, recorder));
@@ -150,6 +156,16 @@ impl Cluster {
     pub(crate) fn resume(&mut self, index: usize) {
         self.note("continue", index);
         self.members[index].signal(Signal::CONT);
+    }
+
+    /// Makes each of a member's syncs take longer, or not any more.
+    pub(crate) fn slow_syncs(&self, index: usize, delay: Option<Duration>) {
+        self.note(&format!("syncs take {delay:?} longer at"), index);
+        let slow_sync = self.members[index].slow_sync();
+        match delay {
+            Some(delay) => slow_sync.set(delay),
+            None => slow_sync.clear(),
+        }
     }
 
     /// Waits until every member that runs says that it leads or follows, and returns the leader.

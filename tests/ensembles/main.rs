@@ -18,5 +18,6 @@ mod process;
 mod recorder;
 mod run;
 mod scenarios;
+mod slow_sync;
 #[path = "../processes/support/wait.rs"]
 mod wait;

@@ -12,6 +12,7 @@ use crate::cluster::{INIT_LIMIT, Profile, TICK};
 use crate::links;
 use crate::port::Port;
 use crate::process::{Process, Signal};
+use crate::slow_sync::SlowSync;
 use crate::wait::wait_for;
 
 /// Whose program it is.
@@ -33,6 +34,7 @@ pub(crate) struct Member {
     /// Of `/metrics`, where the kind has it.
     status: Port,
     folder: PathBuf,
+    slow_sync: Option<SlowSync>,
     process: Option<Process>,
     is_stopped: bool,
 }
@@ -62,6 +64,7 @@ impl Member {
             election: Port::free(),
             status: Port::free(),
             folder,
+            slow_sync: None,
             process: None,
             is_stopped: false,
         }
@@ -164,6 +167,16 @@ impl Member {
         if profile.is_linked && member.id != self.id { links::host(self.id, member.id) } else { member.host }
     }
 
+    /// Makes its disk one that can be slowed down; to be called before it starts.
+    pub(crate) fn prepare_slow_sync(&mut self) {
+        self.slow_sync = Some(SlowSync::new(&self.folder));
+    }
+
+    /// How long its syncs take.
+    pub(crate) fn slow_sync(&self) -> &SlowSync {
+        self.slow_sync.as_ref().expect("the profile has the disks slowed down")
+    }
+
     /// Starts the process; it may take a while until it serves.
     pub(crate) fn start(&mut self) {
         assert!(self.process.is_none(), "{} runs already", self.name());
@@ -171,6 +184,9 @@ impl Member {
             Kind::Apache => apache(&self.configuration()),
             Kind::Rollcall => rollcall(&self.configuration()),
         };
+        if let Some(slow_sync) = &self.slow_sync {
+            slow_sync.apply_to(&mut command);
+        }
         self.process = Some(Process::start(&self.name(), &mut command, &self.log_path()));
         self.is_stopped = false;
     }

@@ -199,15 +199,13 @@ pub(crate) fn time_to_write(recorder: &Recorder, since: u64) -> Duration {
     Duration::from_nanos(ended - since)
 }
 
-/// How long the acknowledged writes took that were sent to any of `servers` between two moments, shortest
-/// first.
+/// How long those writes took that were sent to any of `servers` and acknowledged between two moments, shortest first.
 pub(crate) fn write_times(history: &History, servers: &[String], from: u64, to: u64) -> Vec<Duration> {
     let times = history.records.iter().filter_map(|record| {
         let Record::Operation(operation) = record else { return None };
-        let is_meant = operation.action.is_write()
-            && servers.contains(&operation.server)
-            && (from..to).contains(&operation.started);
-        let reply = operation.success().filter(|_reply| is_meant)?;
+        let is_meant =
+            operation.action.is_write() && operation.started >= from && servers.contains(&operation.server);
+        let reply = operation.success().filter(|reply| is_meant && reply.ended < to)?;
         Some(Duration::from_nanos(reply.ended - operation.started))
     });
     let mut times: Vec<Duration> = times.collect();

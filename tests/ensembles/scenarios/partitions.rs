@@ -15,8 +15,8 @@ use crate::wait::wait_until;
 const LINKED: Profile = Profile { is_linked: true, ..Profile::DEFAULT };
 
 const TOGGLE_PERIOD: Duration = Duration::from_millis(200);
-/// Of twenty flows: enough to lose leaders, and not so many that nobody ever leads.
-const CUT_MAX: usize = 6;
+/// Half of the flows: enough to lose leaders, and not so many that nobody ever leads.
+const CUT_MAX: usize = 10;
 
 /// Cuts the leader off from all others: it acknowledges nothing more and stops leading, while the others go on. Healed,
 /// it follows.

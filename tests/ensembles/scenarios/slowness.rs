@@ -14,6 +14,9 @@ use crate::run::{Run, write_times};
 const DELAY_MIN: Duration = Duration::from_millis(100);
 const DELAY_MAX: Duration = Duration::from_millis(300);
 
+/// What a sync takes on a slow disk.
+const SYNC_DELAY: Duration = Duration::from_millis(300);
+
 /// Nobody is given up for being slow: six seconds are ten times what the slowest answer takes, and what the machine adds.
 const PATIENT: Profile = Profile { sync_limit: 30, ..Profile::DEFAULT };
 
@@ -47,6 +50,33 @@ pub(super) fn slow_link(kinds: &[Kind]) {
     );
 }
 
+/// Slows down the syncs of one member, then of another too. A majority without the one is as fast as ever. Without the two
+/// there is none, and no write is acknowledged before one of them has it on disk; nobody is expelled for that.
+pub(super) fn slow_syncs(kinds: &[Kind], [first, second]: [usize; 2]) {
+    let mut run = Run::start("slow-syncs", kinds, Profile { has_slow_syncs: true, ..PATIENT });
+    let leader = run.cluster.make_last_lead();
+    let load = run.load(WITH_ONE_AT_THE_FIRST);
+    let before = observe(&mut run, &load, leader);
+    run.cluster.slow_syncs(first, Some(SYNC_DELAY));
+    let one = observe(&mut run, &load, leader);
+    run.cluster.slow_syncs(second, Some(SYNC_DELAY));
+    let both = observe(&mut run, &load, leader);
+    run.cluster.slow_syncs(first, None);
+    run.cluster.slow_syncs(second, None);
+    let stall = run.cluster.longest_disk_stall();
+    let history = run.finish(load);
+    before.print("before", &history);
+    one.print("with one slow disk", &history);
+    both.print("with two slow disks", &history);
+    let fast: Vec<usize> = (0..kinds.len()).filter(|index| *index != first).collect();
+    let median = median(&one.times(&history, &fast)).expect("the others have clients");
+    assert!(median < SYNC_DELAY / 2 + stall, "half of the writes waited longer than {median:?} for one disk");
+    // Whatever is asked for once both are slow is written, and then synced, by a slow disk before there is a majority.
+    let slow = both.times(&history, &[0, 1, 2]);
+    let shortest = slow.first().copied().expect("writes went on");
+    assert!(shortest >= SYNC_DELAY, "a write took {shortest:?}, and no majority can have had it on disk");
+}
+
 /// A stretch of a run in which the leader stayed the same.
 #[derive(Debug)]
 struct Stretch {
@@ -59,7 +89,7 @@ fn observe(run: &mut Run, load: &Load, leader: usize) -> Stretch {
     let led = run.cluster.epochs_led();
     let from = run.recorder.now();
     load.wait_for_writes(50, START_LIMIT);
-    go_on_for(seconds(4, 30));
+    go_on_for(seconds(3, 30));
     let to = run.recorder.now();
     assert_eq!(run.cluster.wait_until_all_serve(), leader, "another leads");
     assert_eq!(run.cluster.epochs_led(), led, "there was an election");
@@ -97,5 +127,15 @@ mod ours {
     #[test]
     fn a_slow_link_holds_up_nobody_else_and_nobody_is_expelled() {
         slow_link(&OURS);
+    }
+
+    #[test]
+    fn one_slow_disk_holds_up_nobody_and_two_are_waited_for() {
+        slow_syncs(&OURS, [0, 1]);
+    }
+
+    #[test]
+    fn a_leaders_slow_disk_holds_up_nobody_and_two_are_waited_for() {
+        slow_syncs(&OURS, [2, 0]);
     }
 }
