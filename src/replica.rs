@@ -490,6 +490,7 @@ impl Replica {
         self.tree = incoming.expect("the snapshot was read before the peer heard of it");
         assert_eq!(self.tree.last_zxid(), zxid, "the snapshot is the one that was announced");
         self.snapshotting.cancel();
+        self.local.on_installed();
         // How far it goes beyond its name is not known before everything behind it is there.
         self.fuzzy_to = UNKNOWN;
         info!(%zxid, znodes = self.tree.node_count(), "installing the leader's snapshot");

@@ -30,11 +30,13 @@ pub(super) struct LocalSessions {
     expiry: ExpiryQueue,
     /// Those that are being made known to everybody.
     upgrading: BTreeSet<SessionId>,
+    /// Those for which that was asked of a leader before, who may have done it.
+    asked: BTreeSet<SessionId>,
 }
 
 impl LocalSessions {
     pub(super) fn new(now: Instant, tick: Duration) -> Self {
-        Self { expiry: ExpiryQueue::new(now, tick), upgrading: BTreeSet::new() }
+        Self { expiry: ExpiryQueue::new(now, tick), upgrading: BTreeSet::new(), asked: BTreeSet::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -62,6 +64,7 @@ impl LocalSessions {
     pub(super) fn remove(&mut self, session: SessionId) {
         self.expiry.remove(session);
         self.upgrading.remove(&session);
+        self.asked.remove(&session);
     }
 
     pub(super) fn look_at(&mut self, now: Instant) {
@@ -74,13 +77,22 @@ impl LocalSessions {
 
     pub(super) fn take_expired(&mut self, now: Instant) -> Vec<SessionId> {
         let expired = self.expiry.take_expired(now);
-        expired.iter().for_each(|session| _ = self.upgrading.remove(session));
+        for session in &expired {
+            self.remove(*session);
+        }
         expired
     }
 
     /// There is no leader any more: who was to be made known to everybody may never be.
     pub(super) fn on_lost(&mut self) {
-        self.upgrading.clear();
+        self.asked.append(&mut self.upgrading);
+    }
+
+    /// The tree comes from elsewhere: what became of those that a leader was asked for cannot be known any more.
+    pub(super) fn on_installed(&mut self) {
+        for session in std::mem::take(&mut self.asked) {
+            self.remove(session);
+        }
     }
 
     /// Clients are served again. Nobody could be heard meanwhile, and what came from elsewhere may know some of the sessions.
