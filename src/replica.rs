@@ -54,7 +54,7 @@ use self::session::SessionIds;
 use self::snapshot::Snapshotting;
 use self::watch::Watches;
 use crate::codec::Reader;
-use crate::id::{Epoch, SessionId, Zxid};
+use crate::id::{Epoch, SessionId, Xid, Zxid};
 use crate::tree::{Tree, Txn, TxnOp};
 use crate::zab::{self, Entry, Event, LinkId, Packet, Peer, SyncMode};
 
@@ -410,6 +410,11 @@ impl Replica {
         }
         if let TxnOp::CreateSession { .. } = txn.op {
             self.local.remove(session);
+        }
+        if let TxnOp::Error(_) = txn.op
+            && txn.header.cxid == Xid(0)
+        {
+            self.on_upgrade_refused(session);
         }
         if let TxnOp::CloseSession { .. } = txn.op {
             self.tell_ended(session, now);

@@ -83,7 +83,8 @@ pub(super) struct EnsembleArguments {
     /// Let this member vote though it has no data, when others may have some
     ///
     /// A member whose data were lost has no say until it has learnt from the others. With this it counts as one that never had
-    /// any: what only it and members that are gone had acknowledged is lost.
+    /// any: what only it and members that are gone had acknowledged is lost. When a majority lost theirs, start all of those
+    /// with it, and the others without; one member alone with the data needs it, too, while others are missing.
     #[arg(long)]
     pub(super) force_bootstrap: bool,
     /// Take over the voters of the settings, though the data were written with others

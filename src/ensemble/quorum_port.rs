@@ -118,7 +118,7 @@ impl Shared {
         let id = LinkId(self.links.fetch_add(1, Ordering::Relaxed) + 1);
         let snapshot_bytes_max = self.settings.snapshot_bytes_max;
         let link = Link { id, name, is_dialled, snapshot_bytes_max, events: self.events.clone() };
-        let (outbox, inbox) = LinkOutbox::new(self.settings.link_bytes_max);
+        let (outbox, inbox) = LinkOutbox::new(self.settings.link_bytes_max, !is_dialled);
         (link, outbox, inbox)
     }
 

@@ -291,7 +291,7 @@ impl Replica {
     pub(super) fn tell_ended(&mut self, session: SessionId, now: Now) {
         let Role::Leading(leading) = &mut self.role else { return };
         if self.settings.local_sessions != LocalSessionMode::Off {
-            // Who does not hear of it for so long is no learner any more.
+            // A follower that does not hear of it for so long is none any more.
             let peer = &self.settings.peer;
             leading.ended.add(session, peer.tick * (peer.sync_limit + 1), now.monotonic);
         }

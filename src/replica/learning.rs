@@ -35,6 +35,8 @@ pub(super) struct Learning {
 struct Forwarded {
     session: SessionId,
     cxid: Xid,
+    /// What its txn must be fit for: clients may number their requests as they like, and the leader's own txns have numbers, too.
+    shape: ReplyShape,
     /// Who waits for it, if anybody.
     connection: Option<ConnectionId>,
 }
@@ -50,10 +52,10 @@ impl Learning {
             Some(_) | None => None,
         };
         let txn = txn.unwrap_or_else(|| decode(entry));
-        let is_own = self
-            .forwarded
-            .front()
-            .is_some_and(|oldest| (oldest.session, oldest.cxid) == (txn.header.session, txn.header.cxid));
+        let is_own = self.forwarded.front().is_some_and(|oldest| {
+            (oldest.session, oldest.cxid) == (txn.header.session, txn.header.cxid)
+                && oldest.shape.fits(&txn.op)
+        });
         let own = if is_own { self.forwarded.pop_front() } else { None };
         (txn, own.and_then(|forwarded| forwarded.connection))
     }
@@ -67,15 +69,20 @@ impl Replica {
     /// Passes a write on to the leader; its reply comes when the txn is committed.
     pub(super) fn forward(&mut self, connection: ConnectionId, request: ForwardedRequest, shape: ReplyShape) {
         let xid = request.cxid;
-        self.pass_on(Some(connection), request);
+        self.pass_on(Some(connection), request, shape.clone());
         self.enqueue(connection, Pending { xid, awaiting: Awaiting::Commit { shape } });
     }
 
     /// Passes on to the leader what becomes a txn, for which this connection waits.
-    pub(super) fn pass_on(&mut self, connection: Option<ConnectionId>, request: ForwardedRequest) {
+    pub(super) fn pass_on(
+        &mut self,
+        connection: Option<ConnectionId>,
+        request: ForwardedRequest,
+        shape: ReplyShape,
+    ) {
         let Role::Learning(learning) = &mut self.role else { return };
         let (session, cxid) = (request.session, request.cxid);
-        learning.forwarded.push_back(Forwarded { session, cxid, connection });
+        learning.forwarded.push_back(Forwarded { session, cxid, shape, connection });
         self.peer.forward(request);
     }
 

@@ -16,7 +16,7 @@ use super::connection::{Awaiting, Pending};
 use super::expiry::ExpiryQueue;
 use super::leading::Origin;
 use super::learning::create_session_payload;
-use super::prepare::Write;
+use super::prepare::{ReplyShape, Write};
 use super::{CloseReason, ConnectionId, LocalSessionMode, Now, Replica, Role};
 use crate::id::{SessionId, Xid};
 use crate::tree::Tree;
@@ -155,9 +155,20 @@ impl Replica {
                 let op_code = OpCode::CreateSession.code();
                 let payload = create_session_payload(timeout);
                 let request = ForwardedRequest { session, cxid: Xid(0), op_code, payload, is_clients: false };
-                self.pass_on(None, request);
+                self.pass_on(None, request, ReplyShape::Session);
             }
             Role::Idle { .. } | Role::ReadOnly => {}
+        }
+    }
+
+    /// A leader has refused to make a session known: it had been before, and has ended.
+    pub(super) fn on_upgrade_refused(&mut self, session: SessionId) {
+        if !self.local.upgrading.contains(&session) {
+            return;
+        }
+        self.local.remove(session);
+        if let Some(id) = self.by_session.get(&session).copied() {
+            self.close(id, CloseReason::SessionExpired);
         }
     }
 

@@ -68,6 +68,26 @@ pub(super) enum ReplyShape {
     Multi(Vec<Self>),
 }
 
+impl ReplyShape {
+    /// Whether a txn can be that of a request which is to be answered so.
+    pub(super) fn fits(&self, op: &TxnOp) -> bool {
+        match op {
+            TxnOp::Error(_) => true,
+            TxnOp::CreateSession { .. } => *self == Self::Session,
+            TxnOp::CloseSession { .. } | TxnOp::Delete { .. } => *self == Self::Empty,
+            TxnOp::Create(_) => *self == Self::Path,
+            TxnOp::Create2(_) => *self == Self::PathStat,
+            TxnOp::SetData { .. } | TxnOp::SetAcl { .. } => *self == Self::Stat,
+            TxnOp::Check { .. } => *self == Self::Check,
+            TxnOp::Multi(ops) => matches!(self, Self::Multi(shapes) if shapes.len() == ops.len()),
+            TxnOp::CreateContainer { .. }
+            | TxnOp::CreateTtl { .. }
+            | TxnOp::DeleteContainer { .. }
+            | TxnOp::Reconfig { .. } => false,
+        }
+    }
+}
+
 type Prepared = Result<TxnOp, OpError>;
 
 impl Preparer {

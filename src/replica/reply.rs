@@ -21,7 +21,10 @@ impl Replica {
             return self.on_session_opened(id, now);
         }
         let Pending { xid, awaiting: Awaiting::Commit { shape } } = pending else { return };
-        let result = response_of(shape, result);
+        let Some(result) = response_of(shape, result) else {
+            // Another's txn was taken for that of this request, which the client's numbers allow. What became of its own is not known.
+            return self.close(id, CloseReason::NotServing);
+        };
         if result == Err(OpError::SessionMoved) {
             // It has lost its session to another connection, and nothing more to hear (ZOOKEEPER-710).
             return self.close(id, CloseReason::SessionMoved);
@@ -93,15 +96,16 @@ impl Replica {
     }
 }
 
-/// What the client is told of an applied txn.
-fn response_of(shape: ReplyShape, result: TxnResult) -> Result<Response, OpError> {
-    match (shape, result) {
+/// What the client is told of an applied txn; `None` when it does not fit the request.
+fn response_of(shape: ReplyShape, result: TxnResult) -> Option<Result<Response, OpError>> {
+    Some(match (shape, result) {
         (_, TxnResult::Error(error)) => Err(error),
         (ReplyShape::Multi(_), TxnResult::Multi(results)) if results.iter().any(is_failed) => {
             Ok(Response::Multi(results.into_iter().map(failed_result_of).collect()))
         }
         (ReplyShape::Multi(shapes), TxnResult::Multi(results)) => {
-            Ok(Response::Multi(shapes.into_iter().zip(results).map(op_result_of).collect()))
+            let results: Option<Vec<_>> = shapes.into_iter().zip(results).map(op_result_of).collect();
+            Ok(Response::Multi(results?))
         }
         (ReplyShape::Path, TxnResult::Created { path, .. }) => Ok(Response::Path(path.to_string())),
         (ReplyShape::PathStat, TxnResult::Created { path, stat }) => {
@@ -109,8 +113,8 @@ fn response_of(shape: ReplyShape, result: TxnResult) -> Result<Response, OpError
         }
         (ReplyShape::Stat, TxnResult::Stat(stat)) => Ok(Response::Stat(stat)),
         (ReplyShape::Empty, _) => Ok(Response::Empty),
-        (shape, result) => unreachable!("a prepared txn applies as it was prepared: {shape:?}, {result:?}"),
-    }
+        _ => return None,
+    })
 }
 
 const fn is_failed(result: &TxnResult) -> bool {
@@ -132,8 +136,8 @@ fn failed_result_of(result: TxnResult) -> OpResult {
     }
 }
 
-fn op_result_of((shape, result): (ReplyShape, TxnResult)) -> OpResult {
-    match (shape, result) {
+fn op_result_of((shape, result): (ReplyShape, TxnResult)) -> Option<OpResult> {
+    Some(match (shape, result) {
         (ReplyShape::Path, TxnResult::Created { path, .. }) => OpResult::Create(path.to_string()),
         (ReplyShape::PathStat, TxnResult::Created { path, stat }) => {
             OpResult::Create2(path.to_string(), stat)
@@ -141,6 +145,6 @@ fn op_result_of((shape, result): (ReplyShape, TxnResult)) -> OpResult {
         (ReplyShape::Stat, TxnResult::Stat(stat)) => OpResult::SetData(stat),
         (ReplyShape::Check, _) => OpResult::Check,
         (ReplyShape::Empty, _) => OpResult::Delete,
-        (shape, result) => unreachable!("a prepared txn applies as it was prepared: {shape:?}, {result:?}"),
-    }
+        _ => return None,
+    })
 }

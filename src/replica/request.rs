@@ -129,6 +129,7 @@ impl Replica {
         };
         match kind {
             Ok(Kind::Write(Write::CloseSession)) if self.is_read_only() => {
+                self.local.remove(session);
                 self.take_leave(id, session, xid, Ok(()), CloseReason::SessionClosed);
             }
             Ok(Kind::Write(_) | Kind::Sync(_)) if self.is_read_only() => {

@@ -167,7 +167,8 @@ fn start_new<D: Disk>(disk: &mut D) -> Result<History, StorageError> {
 fn check_epochs(accepted: Option<Epoch>, current: Option<Epoch>, last: Zxid) -> Result<(), StorageError> {
     let is_possible = match (accepted, current) {
         (None, None) => true,
-        (None, Some(_)) => false,
+        // What an import of a log without epochs has left that was interrupted.
+        (None, Some(current)) => current == last.epoch(),
         (Some(accepted), current) => {
             current.is_none_or(|current| current <= accepted) && last.epoch() <= accepted
         }
@@ -396,7 +397,8 @@ mod tests {
         assert_eq!(check(Some(2), Some(1)).unwrap(), (Some(Epoch(2)), Some(Epoch(1))));
         assert!(check(Some(1), None).is_ok(), "promised, and never synchronized");
         assert!(check(Some(1), Some(0)).is_ok(), "stopped while it was synchronizing");
-        for (accepted, current) in [(None, Some(1)), (Some(1), Some(2)), (Some(0), Some(0))] {
+        assert!(check(None, Some(1)).is_ok(), "stopped while it took over a log without epochs");
+        for (accepted, current) in [(None, Some(2)), (Some(1), Some(2)), (Some(0), Some(0))] {
             let error = check(accepted, current).unwrap_err();
             assert!(matches!(error, StorageError::EpochsContradict { .. }), "{error}");
         }

@@ -203,11 +203,22 @@ impl Peer {
     /// Once a quorum has said which epochs it has accepted, the next one is proposed.
     fn propose_epoch_if_quorum(&mut self, now: Instant) {
         let is_founding = self.is_blank() && !self.settings.force_bootstrap;
-        let counts_blank = self.is_blank() || self.accepted_epoch == Epoch(0);
+        let knows_nothing = self.is_blank() || self.accepted_epoch == Epoch(0);
+        let me = self.settings.server_id;
         let Phase::Leading(leader) = &mut self.phase else { return };
         if leader.stage != LeaderStage::ProposingEpoch {
             return;
         }
+        let introduced: BTreeSet<_> = leader
+            .links
+            .values()
+            .filter(|link| matches!(link.stage, LinkStage::Introduced(_)))
+            .filter_map(|link| link.server)
+            .chain([me])
+            .collect();
+        // Who does not know what it has promised is of no use, unless there is nobody else to ask.
+        let are_all_there = self.settings.quorum.voters().all(|voter| introduced.contains(&voter));
+        let counts_blank = knows_nothing || are_all_there || self.settings.force_bootstrap;
         let infos = leader.links.values().filter_map(|link| match link.stage {
             // Without a history it does not know what it has promised.
             LinkStage::Introduced(info) if counts_blank || info.accepted_epoch > Epoch(0) => Some(info),

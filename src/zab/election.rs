@@ -33,6 +33,8 @@ pub(super) struct Election {
     is_blank: bool,
     /// Voters without any txn.
     blank: BTreeSet<ServerId>,
+    /// Voters that have something, and no say.
+    without_say: BTreeSet<ServerId>,
     /// What voters voted in this round.
     received: BTreeMap<ServerId, (ServerState, Vote)>,
     /// What members say that have a leader, with their rounds.
@@ -76,6 +78,7 @@ impl Election {
             proposal: None,
             is_blank: is_blank && is_voter && !means.settings.force_bootstrap,
             blank: if zxid == Zxid::ZERO { BTreeSet::from([me]) } else { BTreeSet::new() },
+            without_say: BTreeSet::new(),
             received: BTreeMap::new(),
             settled: BTreeMap::new(),
             resend_pause: means.settings.resend_min,
@@ -162,6 +165,11 @@ impl Election {
         round: u64,
         means: &mut Means<'_>,
     ) -> Option<Decision> {
+        if vote.zxid == NOT_ALL {
+            self.without_say.insert(from);
+        } else {
+            self.without_say.remove(&from);
+        }
         if is_of_an_empty_member(vote) {
             self.blank.insert(from);
             self.bootstrap_if_all_are_blank(means);
@@ -275,6 +283,7 @@ impl Election {
                 && means.reachable.contains(&voter)
                 && !self.received.contains_key(&voter)
                 && !self.blank.contains(&voter)
+                && !self.without_say.contains(&voter)
         };
         if means.settings.quorum.voters().any(is_missing) {
             means.timers.set_if_unset(Timer::Finalize, means.now, means.settings.finalize_wait);

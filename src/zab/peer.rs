@@ -279,15 +279,18 @@ impl Peer {
     pub(super) fn take_recovery(&mut self, recovery: Recovery) {
         let Recovery { snapshot, tail, accepted_epoch, current_epoch } = recovery;
         self.history = History::new(snapshot, tail, self.settings.window_entries);
-        self.is_synchronized |= current_epoch.is_some();
-        self.accepted_epoch = self.accepted_epoch.max(accepted_epoch);
-        self.current_epoch = self.current_epoch.max(current_epoch.unwrap_or_default());
         let last = self.history.last();
+        // Apache's members write 0 at their first start, before they have got anything.
+        self.is_synchronized |=
+            current_epoch.is_some_and(|epoch| epoch > Epoch(0) || last.epoch() == Epoch(0));
+        self.current_epoch = self.current_epoch.max(current_epoch.unwrap_or_default());
+        self.accepted_epoch = self.accepted_epoch.max(accepted_epoch).max(self.current_epoch);
         if !self.is_synchronized && self.accepted_epoch == Epoch(0) && last > Zxid::ZERO {
             self.is_synchronized = true;
             (self.accepted_epoch, self.current_epoch) = (last.epoch(), last.epoch());
-            self.write_accepted_epoch(last.epoch());
+            // In this order: who has accepted an epoch, and does not know which it belongs to, has no say.
             self.write_current_epoch(last.epoch());
+            self.write_accepted_epoch(last.epoch());
         }
         self.is_reloading = false;
     }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-use super::outbox::{Inbox, Outgoing, Queue, weight};
+use super::outbox::{Inbox, Outgoing, Queue};
 use super::progress::Progress;
 use crate::ensemble::peers::PeerEvent;
 use crate::tree::{ScanError, SnapshotScanner};
@@ -191,7 +191,7 @@ impl Link {
         while outgoing.recv_many(&mut taken, BATCH_MAX).await > 0 {
             for next in taken.drain(..) {
                 match next {
-                    Outgoing::Packet(packet) => batch.push(&packet),
+                    Outgoing::Packet { packet, weight } => batch.push(&packet, weight),
                     Outgoing::Raw(bytes) => {
                         batch.write(&mut writer, &queue).await?;
                         self.write_raw(&mut writer, bytes).await?;
@@ -234,9 +234,9 @@ struct Batch {
 }
 
 impl Batch {
-    fn push(&mut self, packet: &Packet) {
+    fn push(&mut self, packet: &Packet, weight: usize) {
         packet.encode(&mut self.bytes);
-        self.weight += weight(packet);
+        self.weight += weight;
     }
 
     async fn write(&mut self, writer: &mut WriteHalf<impl AsyncWrite>, queue: &Queue) -> io::Result<()> {

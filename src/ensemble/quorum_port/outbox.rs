@@ -14,6 +14,8 @@ use crate::zab::{Packet, SNAPSHOT_END};
 #[derive(Debug)]
 pub(in crate::ensemble) struct LinkOutbox {
     outgoing: mpsc::UnboundedSender<Outgoing>,
+    /// Whether what is sent counts: not what brings a learner up to date, all of which is queued at once, and in memory anyway.
+    is_counting: bool,
     queue: Arc<Queue>,
     bytes_max: usize,
     /// Tells the link that it ends at once; that this is gone tells it to end once everything is written.
@@ -38,7 +40,10 @@ pub(super) struct Queue {
 
 #[derive(Debug)]
 pub(super) enum Outgoing {
-    Packet(Packet),
+    Packet {
+        packet: Packet,
+        weight: usize,
+    },
     /// Parts of a snapshot.
     Raw(Bytes),
 }
@@ -61,13 +66,15 @@ const UNIT_BYTES: usize = 1 << 10;
 const UNITS_MAX: usize = INCOMING_BYTES_MAX / UNIT_BYTES;
 
 impl LinkOutbox {
-    pub(super) fn new(bytes_max: usize) -> (Self, Inbox) {
+    /// A queue of so many bytes; to a learner nothing counts before NEWLEADER.
+    pub(super) fn new(bytes_max: usize, is_to_learner: bool) -> (Self, Inbox) {
         let (queued, outgoing) = mpsc::unbounded_channel();
         let (abort, aborted) = oneshot::channel();
         let queue =
             Arc::new(Queue { outgoing_bytes: AtomicUsize::new(0), incoming: Semaphore::new(UNITS_MAX) });
         let inbox = Inbox { outgoing, queue: queue.clone(), aborted };
-        (Self { outgoing: queued, queue, bytes_max, abort: Some(abort) }, inbox)
+        let is_counting = !is_to_learner;
+        (Self { outgoing: queued, is_counting, queue, bytes_max, abort: Some(abort) }, inbox)
     }
 
     /// Queues a packet. After an overflow the link ends, and nothing is queued any more.
@@ -75,7 +82,8 @@ impl LinkOutbox {
         if self.abort.is_none() {
             return Queued::Yes;
         }
-        let bytes = weight(&packet);
+        let bytes = if self.is_counting { weight(&packet) } else { 0 };
+        self.is_counting |= matches!(packet, Packet::NewLeader { .. });
         let before = self.queue.outgoing_bytes.fetch_add(bytes, Ordering::Relaxed);
         // A single packet always finds room, however long it is.
         if before > 0 && before + bytes > self.bytes_max {
@@ -83,7 +91,7 @@ impl LinkOutbox {
             return Queued::Overflow;
         }
         // A link that has ended says so to the driver by itself.
-        let _ = self.outgoing.send(Outgoing::Packet(packet));
+        let _ = self.outgoing.send(Outgoing::Packet { packet, weight: bytes });
         Queued::Yes
     }
 
@@ -140,4 +148,24 @@ pub(super) fn weight(packet: &Packet) -> usize {
 fn units(packet: &Packet) -> u32 {
     let units = (packet.bytes() / UNIT_BYTES + 1).min(UNITS_MAX);
     u32::try_from(units).expect("the bound is below 2^32")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Epoch;
+
+    /// All of it is queued before any of it can be written.
+    #[test]
+    fn what_brings_a_learner_up_to_date_is_never_too_much() {
+        let (mut outbox, _inbox) = LinkOutbox::new(1_000, true);
+        let proposal = || Packet::Commit(Zxid::new(Epoch(1), 1));
+        for _ in 0..1_000 {
+            assert_eq!(outbox.send(proposal()), Queued::Yes);
+        }
+        let zxid = Zxid::new(Epoch(1), 0);
+        assert_eq!(outbox.send(Packet::NewLeader { zxid, config: Bytes::new() }), Queued::Yes);
+        let queued = (0..1_000).take_while(|_| outbox.send(proposal()) == Queued::Yes).count();
+        assert!(queued < 10, "{queued} were queued for one that does not read");
+    }
 }

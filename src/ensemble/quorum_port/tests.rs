@@ -107,8 +107,10 @@ async fn what_is_no_snapshot_or_too_long_a_one_ends_the_link() {
 async fn a_learner_that_does_not_read_loses_its_link_before_much_is_queued() {
     let mut leader = TestPort::start(Bounds { link_bytes_max: 1 << 20, ..SETTINGS }, None).await;
     let (socket, mut down) = accept_raw(&mut leader).await;
-    // A single packet finds room however long it is.
+    // What brings it up to date finds room however much it is.
+    let new_leader = Packet::NewLeader { zxid: zxid(0), config: Bytes::new() };
     assert_eq!(down.send(proposal(1, 4 << 20)), Queued::Yes);
+    assert_eq!(down.send(new_leader), Queued::Yes);
     let mut sent = 0;
     while down.send(proposal(2, 10_000)) == Queued::Yes {
         sent += 10_000;

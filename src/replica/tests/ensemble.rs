@@ -22,6 +22,8 @@ pub(super) struct Ensemble {
     pub(super) cut_off: Vec<u8>,
     /// Members that do nothing, as after SIGSTOP.
     suspended: Vec<u8>,
+    /// Members that are started with `--force-bootstrap`.
+    forced: Vec<u8>,
 }
 
 pub(super) struct Member {
@@ -84,6 +86,7 @@ impl Ensemble {
             local_sessions,
             cut_off: Vec::new(),
             suspended: Vec::new(),
+            forced: Vec::new(),
         };
         (1..=voters).for_each(|id| ensemble.start(id));
         ensemble
@@ -99,6 +102,7 @@ impl Ensemble {
         let peer = PeerSettings {
             tick: TICK,
             window_entries: self.window_entries,
+            force_bootstrap: self.forced.contains(&id),
             observers: (self.voters + 1..=self.voters + 2).map(server).collect(),
             ..PeerSettings::new(server(id), quorum)
         };
@@ -604,4 +608,100 @@ fn a_leader_that_may_have_been_replaced_calls_no_session_expired() {
     ensemble.suspended.clear();
     ensemble.advance(TICK * 3);
     assert_eq!(ensemble.open_as(old, session), session);
+}
+
+/// The leader's own txns have the number 0, and so may a client's request.
+#[test]
+fn a_request_that_has_the_number_of_the_leaders_txn_is_not_taken_for_it() {
+    let mut ensemble = Ensemble::of(3);
+    ensemble.advance(TICK);
+    let (leader, follower) = (ensemble.leader(), ensemble.followers()[0]);
+    ensemble.open(follower);
+    // The leader expires the session; the follower does not know it yet.
+    let is_closing = |(to, input): &(u8, Input)| {
+        *to == follower && matches!(input, Input::Packet(_, crate::zab::Packet::Proposal(_)))
+    };
+    while !ensemble.queue.iter().any(is_closing) {
+        ensemble.settle();
+        ensemble.now += Duration::from_millis(10);
+        let now = ensemble.now();
+        ensemble.member(leader).replica.handle_timeout(now);
+        ensemble.carry_out(leader);
+    }
+    let mut frame = Vec::new();
+    Request::Create(CreateRequest::open("/late", "", CreateMode::Persistent)).encode(Xid(0), &mut frame);
+    ensemble.give(follower, Input::Frame(ConnectionId(1), frame.into()));
+    ensemble.settle();
+    assert_eq!(ensemble.member(follower).closed, [(ConnectionId(1), CloseReason::SessionExpired)]);
+    assert!(ensemble.member(follower).replica.tree().node("/late").is_none());
+}
+
+/// A majority is lost for good: whoever is left and those who are told to make do with it begin again.
+#[test]
+fn members_that_are_told_to_go_on_without_the_lost_ones_do() {
+    for (survivor, wiped) in [(3, [1, 2]), (1, [2, 3])] {
+        let mut ensemble = Ensemble::of(3);
+        ensemble.advance(TICK);
+        let leader = ensemble.leader();
+        ensemble.open(leader);
+        ensemble.create(leader, "/kept");
+        ensemble.advance(TICK);
+        (1..=3).for_each(|id| ensemble.kill(id));
+        for id in wiped {
+            ensemble.disks.insert(id, DiskState::default());
+        }
+        ensemble.start(survivor);
+        wiped.into_iter().for_each(|id| ensemble.start(id));
+        ensemble.advance(TICK * 50);
+        assert!((1..=3).all(|id| !ensemble.leads(id)), "nobody decides that by itself");
+
+        (1..=3).for_each(|id| ensemble.kill(id));
+        ensemble.forced = wiped.to_vec();
+        ensemble.start(survivor);
+        wiped.into_iter().for_each(|id| ensemble.start(id));
+        ensemble.all_agree();
+        assert!(ensemble.member(wiped[0]).replica.tree().node("/kept").is_some());
+    }
+}
+
+/// A first start that was cut short, with a member that remembers it and two that do not.
+#[test]
+fn an_ensemble_without_a_txn_begins_whoever_remembers_an_epoch() {
+    for remembers in 1..=3 {
+        let mut ensemble = Ensemble::of(3);
+        ensemble.advance(TICK);
+        (1..=3).for_each(|id| ensemble.kill(id));
+        for id in (1..=3).filter(|id| *id != remembers) {
+            ensemble.disks.insert(id, DiskState::default());
+        }
+        (1..=3).for_each(|id| ensemble.start(id));
+        ensemble.all_agree();
+        let leader = ensemble.leader();
+        assert_eq!(ensemble.member(leader).replica.epochs().1, Epoch(2), "no epoch is led twice");
+    }
+}
+
+/// What a first synchronization that was cut short has left is no reason to vote.
+#[test]
+fn a_wiped_member_that_got_a_part_of_the_history_makes_no_quorum() {
+    let mut ensemble = Ensemble::of(3);
+    ensemble.advance(TICK);
+    let leader = ensemble.leader();
+    ensemble.open(leader);
+    (0..4).for_each(|number| ensemble.create(leader, &format!("/{number}")));
+    ensemble.advance(TICK);
+    let followers = ensemble.followers();
+    (1..=3).for_each(|id| ensemble.kill(id));
+    let disk = ensemble.disks.get_mut(&followers[0]).unwrap();
+    disk.current = Epoch(0);
+    disk.log.truncate(2);
+    let lagging = ensemble.disks.get_mut(&followers[1]).unwrap();
+    lagging.log.truncate(1);
+    ensemble.start(followers[0]);
+    ensemble.start(followers[1]);
+    ensemble.advance(TICK * 50);
+    assert!(followers.iter().all(|id| !ensemble.leads(*id)), "they do not hold what was acknowledged");
+    ensemble.start(leader);
+    ensemble.all_agree();
+    assert!(ensemble.member(followers[0]).replica.tree().node("/3").is_some());
 }

@@ -61,12 +61,19 @@ async fn a_member_of_apache_zookeeper_exchanges_votes_with_us() {
         let exchange = async {
             // It closes what it was asked over, and one of two connections that cross; the last one stays.
             let mut has_looked = false;
+            // As an election does, which cannot know whether what it said went with a connection that was given up.
+            let mut again = tokio::time::interval(Duration::from_millis(500));
             loop {
-                match member.events.recv().await.expect("a port that runs") {
-                    PeerEvent::Reachable(_, true) => {
+                let event = tokio::select! {
+                    event = member.events.recv() => event.expect("a port that runs"),
+                    _ = again.tick() => {
                         // A round that it has not got to.
                         member.port.send(server(theirs), message(41));
+                        continue;
                     }
+                };
+                match event {
+                    PeerEvent::Reachable(_, true) => member.port.send(server(theirs), message(41)),
                     PeerEvent::Notification(from, heard) => {
                         assert_eq!((from, heard.state), (server(theirs), ServerState::Looking));
                         let vote = heard.vote.expect("a vote");
