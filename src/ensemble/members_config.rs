@@ -91,7 +91,7 @@ pub struct QuorumKeys {
     pub finalize_wait: Option<Scalar>,
     /// Committed txns kept in memory for learners that lack a few. Default 500.
     pub commit_log_count: Option<usize>,
-    /// Bytes that may wait to be written to one member, snapshots aside. Default 67108864.
+    /// Bytes that may wait to be written to one member, without what brings it up to date. Default 67108864.
     pub link_bytes_max: Option<usize>,
     /// The longest snapshot that is taken over from a leader, in bytes. Default 2147483648.
     pub snapshot_bytes_max: Option<u64>,

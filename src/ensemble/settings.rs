@@ -65,7 +65,7 @@ pub struct PeersSettings {
     pub finalize_wait: Duration,
     /// Committed txns kept in memory for learners that lack a few (500).
     pub commit_log_count: usize,
-    /// Bytes that may wait to be written to one member, snapshots aside (64 MiB); one that lets more gather is let go, and
+    /// Bytes that may wait to be written to one member, without what brings it up to date (64 MiB); one that lets more gather is let go, and
     /// comes back for what it lacks.
     pub link_bytes_max: usize,
     /// The longest snapshot that is taken over from a leader, in bytes (2 GiB): it is held in memory.
