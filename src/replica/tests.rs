@@ -4,6 +4,7 @@
 mod bounds;
 mod ensemble;
 mod local_sessions;
+mod lost_disks;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
