@@ -262,9 +262,7 @@ impl MemberKeys {
         };
         member.snapshots_kept = self.snapshots_kept.unwrap_or(member.snapshots_kept);
     }
-}
 
-impl MemberKeys {
     fn apply_session_timeouts(&self, at: &str, member: &mut MemberSettings, mistakes: &mut Vec<Mistake>) {
         let mut given = |key: &str, timeout: &Option<Scalar>| {
             timeout.as_ref()?.to_duration_within(&format!("{at}.{key}"), Self::SESSION_TIMEOUT, mistakes)

@@ -9,11 +9,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::connection::{Awaiting, Pending, Phase};
 use super::prepare::ReplyShape;
-use super::{CloseReason, ConnectionId, Now, Replica, Role, SyncWaiter, decode};
+use super::{CloseReason, ConnectionId, Now, Replica, Role, SyncWaiter, decode, session};
 use crate::id::{SessionId, Xid, Zxid};
 use crate::tree::Txn;
 use crate::zab::{Entry, ForwardedRequest};
@@ -61,20 +59,13 @@ impl Learning {
     }
 
     pub(super) fn touch(&mut self, session: SessionId, timeout: Duration) {
-        self.touched.insert(session, i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX));
+        self.touched.insert(session, session::timeout_ms(timeout));
     }
 }
 
 impl Replica {
-    /// Passes a write on to the leader; its reply comes when the txn is committed.
-    pub(super) fn forward(&mut self, connection: ConnectionId, request: ForwardedRequest, shape: ReplyShape) {
-        let xid = request.cxid;
-        self.pass_on(Some(connection), request, shape.clone());
-        self.enqueue(connection, Pending { xid, awaiting: Awaiting::Commit { shape } });
-    }
-
-    /// Passes on to the leader what becomes a txn, for which this connection waits.
-    pub(super) fn pass_on(
+    /// Passes a write on to the leader; its reply, if a connection waits for one, comes when the txn is committed.
+    pub(super) fn forward(
         &mut self,
         connection: Option<ConnectionId>,
         request: ForwardedRequest,
@@ -82,15 +73,18 @@ impl Replica {
     ) {
         let Role::Learning(learning) = &mut self.role else { return };
         let (session, cxid) = (request.session, request.cxid);
-        learning.forwarded.push_back(Forwarded { session, cxid, shape, connection });
+        learning.forwarded.push_back(Forwarded { session, cxid, shape: shape.clone(), connection });
         self.peer.forward(request);
+        if let Some(id) = connection {
+            self.enqueue(id, Pending { xid: cxid, awaiting: Awaiting::Commit { shape } });
+        }
     }
 
     /// Asks the leader whether a session may go on here.
     pub(super) fn revalidate(&mut self, id: ConnectionId, session: SessionId, timeout: Duration) {
         let Role::Learning(learning) = &mut self.role else { return };
         let earlier = learning.revalidating.insert(session, id);
-        self.peer.revalidate(session, i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX));
+        self.peer.revalidate(session, session::timeout_ms(timeout));
         // The last that asks has it.
         if let Some(earlier) = earlier {
             self.close(earlier, CloseReason::SessionMoved);
@@ -147,10 +141,4 @@ impl Replica {
         self.answer_pending(id);
         self.release_held(id, now);
     }
-}
-
-/// The record of a session's creation.
-pub(super) fn create_session_payload(timeout: Duration) -> Bytes {
-    let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-    Bytes::copy_from_slice(&timeout_ms.to_be_bytes())
 }

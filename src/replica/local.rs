@@ -14,15 +14,12 @@ use tracing::info;
 
 use super::connection::{Awaiting, Pending};
 use super::expiry::ExpiryQueue;
-use super::leading::Origin;
-use super::learning::create_session_payload;
-use super::prepare::{ReplyShape, Write};
-use super::{CloseReason, ConnectionId, LocalSessionMode, Now, Replica, Role};
+use super::prepare::Write;
+use super::{CloseReason, ConnectionId, LocalSessionMode, Now, Replica};
 use crate::id::{SessionId, Xid};
 use crate::tree::Tree;
 use crate::wire::{CreateRequest, MultiOp};
-use crate::zab::ForwardedRequest;
-use crate::znode::{CreateMode, OpCode, OpError};
+use crate::znode::{CreateMode, OpError};
 
 /// The local sessions of this member.
 #[derive(Debug)]
@@ -73,14 +70,6 @@ impl LocalSessions {
 
     pub(super) fn next_look(&self) -> Option<Instant> {
         self.expiry.next_look()
-    }
-
-    pub(super) fn take_expired(&mut self, now: Instant) -> Vec<SessionId> {
-        let expired = self.expiry.take_expired(now);
-        for session in &expired {
-            self.remove(*session);
-        }
-        expired
     }
 
     /// There is no leader any more: who was to be made known to everybody may never be.
@@ -138,37 +127,15 @@ impl Replica {
             self.enqueue(id, Pending { xid, awaiting });
             return false;
         }
-        self.upgrade(session, timeout, now);
-        true
-    }
-
-    /// Makes a session known to everybody.
-    fn upgrade(&mut self, session: SessionId, timeout: Duration, now: Now) {
         self.local.upgrading.insert(session);
-        match self.role {
-            Role::Leading(_) => {
-                let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-                let write = Write::CreateSession(timeout_ms);
-                self.propose_from(Origin::Own, None, session, Xid(0), write, now);
-            }
-            Role::Learning(_) => {
-                let op_code = OpCode::CreateSession.code();
-                let payload = create_session_payload(timeout);
-                let request = ForwardedRequest { session, cxid: Xid(0), op_code, payload, is_clients: false };
-                self.pass_on(None, request, ReplyShape::Session);
-            }
-            Role::Idle { .. } | Role::ReadOnly => {}
-        }
+        self.propose_session(None, session, timeout, now);
+        true
     }
 
     /// A leader has refused to make a session known: it had been before, and has ended.
     pub(super) fn on_upgrade_refused(&mut self, session: SessionId) {
-        if !self.local.upgrading.contains(&session) {
-            return;
-        }
-        self.local.remove(session);
-        if let Some(id) = self.by_session.get(&session).copied() {
-            self.close(id, CloseReason::SessionExpired);
+        if self.local.upgrading.contains(&session) {
+            self.end_local(session);
         }
     }
 
@@ -176,11 +143,16 @@ impl Replica {
         if !self.is_serving() {
             return;
         }
-        for session in self.local.take_expired(now.monotonic) {
+        for session in self.local.expiry.take_expired(now.monotonic) {
             info!(%session, "local session expired");
-            if let Some(id) = self.by_session.get(&session).copied() {
-                self.close(id, CloseReason::SessionExpired);
-            }
+            self.end_local(session);
+        }
+    }
+
+    fn end_local(&mut self, session: SessionId) {
+        self.local.remove(session);
+        if let Some(id) = self.by_session.get(&session).copied() {
+            self.close(id, CloseReason::SessionExpired);
         }
     }
 }

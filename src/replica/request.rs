@@ -148,7 +148,7 @@ impl Replica {
                     let shape = shape_of(&write);
                     let is_clients = true;
                     let request = ForwardedRequest { session, cxid: xid, op_code, payload, is_clients };
-                    self.forward(id, request, shape);
+                    self.forward(Some(id), request, shape);
                 }
                 Role::Idle { .. } | Role::ReadOnly => self.close(id, CloseReason::NotServing),
             },

@@ -7,9 +7,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::connection::{Awaiting, Pending, Phase};
 use super::leading::Origin;
-use super::learning::create_session_payload;
 use super::prepare::{ReplyShape, Write};
 use super::{CloseReason, ConnectionId, LocalSessionMode, Now, Output, Replica, Role, SyncWaiter};
 use crate::id::{ServerId, SessionId, Xid};
@@ -42,6 +43,11 @@ impl SessionIds {
 /// A stored timeout as a duration; those of foreign files may be anything.
 pub(super) fn timeout(timeout_ms: i32) -> Duration {
     Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0))
+}
+
+/// A timeout as it is stored and sent.
+pub(super) fn timeout_ms(timeout: Duration) -> i32 {
+    i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX)
 }
 
 impl Replica {
@@ -80,24 +86,34 @@ impl Replica {
             return self.on_session_opened(id, now);
         }
         match self.role {
-            Role::Leading(_) => {
-                let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-                let write = Write::CreateSession(timeout_ms);
-                self.propose_from(Origin::Own, Some(id), session, Xid(0), write, now);
-            }
-            Role::Learning(_) => {
-                let request = ForwardedRequest {
-                    session,
-                    cxid: Xid(0),
-                    op_code: OpCode::CreateSession.code(),
-                    payload: create_session_payload(timeout),
-                    is_clients: false,
-                };
-                self.forward(id, request, ReplyShape::Session);
-            }
+            Role::Leading(_) | Role::Learning(_) => self.propose_session(Some(id), session, timeout, now),
             // Nobody else hears of it: it goes with its connection.
             Role::ReadOnly => self.on_session_opened(id, now),
             Role::Idle { .. } => self.close(id, CloseReason::NotServing),
+        }
+    }
+
+    /// Makes a session known to everybody; a connection may wait for that.
+    pub(super) fn propose_session(
+        &mut self,
+        connection: Option<ConnectionId>,
+        session: SessionId,
+        timeout: Duration,
+        now: Now,
+    ) {
+        let (cxid, timeout_ms) = (Xid(0), timeout_ms(timeout));
+        match self.role {
+            Role::Leading(_) => {
+                let write = Write::CreateSession(timeout_ms);
+                self.propose_from(Origin::Own, connection, session, cxid, write, now);
+            }
+            Role::Learning(_) => {
+                let op_code = OpCode::CreateSession.code();
+                let payload = Bytes::copy_from_slice(&timeout_ms.to_be_bytes());
+                let request = ForwardedRequest { session, cxid, op_code, payload, is_clients: false };
+                self.forward(connection, request, ReplyShape::Session);
+            }
+            Role::Idle { .. } | Role::ReadOnly => {}
         }
     }
 
@@ -163,7 +179,7 @@ impl Replica {
     fn open(&mut self, id: ConnectionId, session: SessionId, timeout: Duration, read_only: Option<bool>) {
         self.enter(id, Phase::Open { session, timeout });
         let response = ConnectResponse {
-            timeout_ms: i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX),
+            timeout_ms: timeout_ms(timeout),
             session,
             password: SessionPassword::for_session(session),
             read_only: read_only.map(|_accepts_read_only| self.is_read_only()),

@@ -209,39 +209,22 @@ impl Peer {
         if leader.stage != LeaderStage::ProposingEpoch {
             return;
         }
-        let introduced: BTreeSet<_> = leader
+        let introduced: Vec<LearnerInfo> = leader
             .links
             .values()
-            .filter(|link| matches!(link.stage, LinkStage::Introduced(_)))
-            .filter_map(|link| link.server)
-            .chain([me])
+            .filter_map(|link| if let LinkStage::Introduced(info) = link.stage { Some(info) } else { None })
             .collect();
+        let is_there = |voter| voter == me || introduced.iter().any(|info| info.server == Some(voter));
+        let are_all_there = self.settings.quorum.voters().all(is_there);
         // Who does not know what it has promised is of no use, unless there is nobody else to ask.
-        let are_all_there = self.settings.quorum.voters().all(|voter| introduced.contains(&voter));
         let counts_blank = knows_nothing || are_all_there || self.settings.force_bootstrap;
-        let infos = leader.links.values().filter_map(|link| match link.stage {
-            // Without a history it does not know what it has promised.
-            LinkStage::Introduced(info) if counts_blank || info.accepted_epoch > Epoch(0) => Some(info),
-            LinkStage::New
-            | LinkStage::Introduced(_)
-            | LinkStage::EpochProposed
-            | LinkStage::EpochAcked(_)
-            | LinkStage::ReadingLog(_)
-            | LinkStage::Synchronizing
-            | LinkStage::Accepted
-            | LinkStage::UpToDate => None,
-        });
         let mut highest = self.accepted_epoch.max(self.history.last().epoch());
-        let mut servers = BTreeSet::from([self.settings.server_id]);
-        for info in infos {
+        let mut servers = BTreeSet::from([me]);
+        for info in introduced.iter().filter(|info| counts_blank || info.accepted_epoch > Epoch(0)) {
             highest = highest.max(info.accepted_epoch);
             servers.extend(info.server);
         }
-        let is_enough = if is_founding {
-            self.settings.quorum.voters().all(|voter| servers.contains(&voter))
-        } else {
-            self.settings.quorum.is_reached_by(servers)
-        };
+        let is_enough = if is_founding { are_all_there } else { self.settings.quorum.is_reached_by(servers) };
         if !is_enough {
             return;
         }
