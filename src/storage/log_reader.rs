@@ -5,14 +5,15 @@
 //! crash explains the rest:
 //!
 //! - **clean**: only zeros, or nothing, follow;
-//! - **torn**: no valid record follows, or those that do lie within one unsynced batch and before them at
-//!   least one disk sector is still empty. A power failure keeps any sectors of a batch, in any order, so a
-//!   later record may have survived an earlier one. Nothing of that batch was acknowledged;
+//! - **torn**: no valid record follows, or those that do lie within one unsynced batch and at least one disk
+//!   sector of the broken record is still empty. A power failure keeps any sectors of a batch, in any order, so
+//!   a later record may have survived an earlier one. Nothing of that batch was acknowledged;
 //! - **damaged**: valid records follow, and no empty sector explains why. Something has changed what was
 //!   once durable, and what follows may have been acknowledged.
 //!
-//! What can not be told from a torn batch: a whole sector that turned to zeros within the last
-//! [`UNSYNCED_BYTES_MAX`] bytes of the last file, and damage to the very last record.
+//! What can not be told from a torn batch, within the last [`UNSYNCED_BYTES_MAX`] bytes of the last file: a whole
+//! sector that turned to zeros, a length that was changed so that the record seems to reach into an empty sector,
+//! and damage to the very last record.
 
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
@@ -88,7 +89,7 @@ impl<R: Read + Seek> LogReader<R> {
         let Some(valid_at) = self.find_record(first_used, len, last)? else { return Ok(LogEnd::Torn) };
         // A record starts less than this behind what was durable when it was written.
         let is_in_reach = valid_at - self.position < UNSYNCED_BYTES_MAX + BUFFER_BYTES as u64;
-        let is_batch = is_in_reach && self.has_empty_sector(self.position, valid_at)?;
+        let is_batch = is_in_reach && self.lacks_a_sector(valid_at)?;
         if is_batch || mutation::is_on(Mutation::M21) {
             return Ok(LogEnd::Torn);
         }
@@ -139,15 +140,16 @@ impl<R: Read + Seek> LogReader<R> {
         Ok(None)
     }
 
-    /// Whether some sector between two positions, or the part of it that lies behind the first, is all zeros: one that
-    /// never reached the disk. That of the valid record at `to` did, but for one that holds its first four bytes alone: these are
-    /// zeros in every record, and nobody misses them.
-    fn has_empty_sector(&mut self, from: u64, to: u64) -> io::Result<bool> {
+    /// Whether some sector of the broken record never reached the disk: it, or the part of it that lies behind the record's
+    /// start, is all zeros. That of the valid record at `valid_at` did, but for one that holds its first four bytes alone: these
+    /// are zeros in every record, and nobody misses them.
+    fn lacks_a_sector(&mut self, valid_at: u64) -> io::Result<bool> {
         let sector_bytes = SECTOR_BYTES as u64;
-        let mut start = from + LEADING_ZEROS;
-        while start < to {
+        let record_end = self.broken_record_end()?;
+        let mut start = self.position + LEADING_ZEROS;
+        while start < record_end {
             let end = (start / sector_bytes + 1) * sector_bytes;
-            if end > to + LEADING_ZEROS {
+            if end > valid_at + LEADING_ZEROS {
                 break;
             }
             if self.find_used(start, end)?.is_none() {
@@ -156,6 +158,16 @@ impl<R: Read + Seek> LogReader<R> {
             start = end;
         }
         Ok(false)
+    }
+
+    /// Where the record that could not be read ends, as far as its own length can be believed.
+    fn broken_record_end(&mut self) -> io::Result<u64> {
+        self.file.seek(SeekFrom::Start(self.position))?;
+        let mut head = [0; RECORD_HEAD_BYTES];
+        self.file.read_exact(&mut head)?;
+        let length = Reader::new(&head[8..]).int("length").expect("the head has twelve bytes");
+        let head_end = self.position + RECORD_HEAD_BYTES as u64;
+        Ok(payload_length(length).map_or(head_end, |length| head_end + length as u64 + 1))
     }
 
     /// The first 512 bytes or less, from `from` on, that are not all zeros.
@@ -336,6 +348,19 @@ mod tests {
         file[..512].fill(0);
         let (records, position, end) = read(&file);
         assert_eq!((records.len(), position, end), (0, 0, LogEnd::Torn));
+    }
+
+    #[test]
+    fn a_flipped_bit_before_a_batch_whose_later_sectors_survived_is_damage() {
+        let (mut file, ends) = sample(12, 300);
+        file[ends[0] + 30] ^= 1;
+        file[1_536..2_048].fill(0);
+        let (records, position, end) = read(&file);
+        assert_eq!((records.len(), position), (1, ends[0] as u64));
+        assert_eq!(end, LogEnd::Damaged { valid_at: ends[1] as u64 });
+        // Nothing valid need follow at once for that.
+        file[ends[1] + 30..512 * 3].fill(b'x');
+        assert!(matches!(read(&file).2, LogEnd::Damaged { .. }));
     }
 
     #[test]

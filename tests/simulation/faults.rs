@@ -98,12 +98,16 @@ impl World {
     pub(crate) fn strike(&mut self, fault: Fault, site: Site) {
         let now = self.agenda.now();
         self.trace.line(now, || format!("fault {fault:?} strikes member {}", site + 1));
-        let replica = self.members[site].replica();
-        if replica.is_some_and(|replica| replica.peer().state() == ServerState::Leading) {
-            self.properties.on_leader_struck(now);
-        }
+        self.see_leader_struck(site);
         let mut rng = Rng::with_seed(self.faults.strikes_rng.u64(..));
         self.fault_at(fault, site, &mut rng);
+    }
+
+    fn see_leader_struck(&mut self, site: Site) {
+        let replica = self.members[site].replica();
+        if replica.is_some_and(|replica| replica.peer().state() == ServerState::Leading) {
+            self.properties.on_leader_struck(self.agenda.now());
+        }
     }
 
     fn fault_at(&mut self, fault: Fault, site: Site, rng: &mut Rng) {
@@ -193,6 +197,8 @@ impl World {
 
     /// A member's disk has failed: it has stopped, as it must.
     pub(crate) fn stop_for_disk(&mut self, site: Site) {
+        // Whoever is elected writes at once, and so meets a fault of his disk then.
+        self.see_leader_struck(site);
         let mut rng = Rng::with_seed(self.faults.strikes_rng.u64(..));
         self.end(site, End::Killed, 5 * MS, &mut rng);
         self.agenda.put_in(rng.u64(100 * MS..2 * SECOND), Event::Start { site });

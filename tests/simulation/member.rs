@@ -392,6 +392,7 @@ fn last_record(log: &[u8]) -> usize {
     while let Some(length) =
         log.get(next + 8..next + 12).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes)
         && length > 0
+        && log.get(next + 12 + length as usize) == Some(&b'B')
     {
         last = next;
         next += 13 + length as usize;
