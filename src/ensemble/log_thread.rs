@@ -80,6 +80,9 @@ struct LogThread<D: Disk> {
 impl<D: Disk> LogThread<D> {
     fn run(mut self, commands: &Receiver<LogCommand>) {
         while let Ok(first) = commands.recv() {
+            // Whoever can run now may have more to append, or be about to: with fewer processors than threads a batch gets half as
+            // big again, and nobody waits where there is nothing else to run.
+            std::thread::yield_now();
             let batch = std::iter::once(first).chain(commands.try_iter().take(BATCH_MAX - 1));
             if let Err(error) = self.carry_out(batch) {
                 // The driver ends the member; if it is gone already, there is nobody left to tell.

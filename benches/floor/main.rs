@@ -5,11 +5,15 @@
 //!               ◄─ reply ───        ◄─ ack ──────               it replies when both are done: one sync, two hops
 //! echo   client ─ 80 bytes ─► server
 //!               ◄─ 100 bytes ─
+//! crowd  as write, with many clients and three members: see the module
 //! ```
 //!
 //! One line each. With one connection, a write of an ensemble of three on this machine cannot be much faster than the
-//! first, nor a read than the second. `cargo bench --bench floor -- --seconds 10 --dir DATA_DIR` measures; without
-//! `--bench`, which cargo passes, each runs a few times, to see that it works.
+//! first, nor a read than the second; with many, writes cannot be much faster than the third.
+//! `cargo bench --bench floor -- --seconds 10 --dir DATA_DIR` measures; without `--bench`, which cargo passes, each runs a
+//! few times, to see that it works.
+
+mod crowd;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -43,6 +47,9 @@ struct Arguments {
     /// Folder for the two logs; should be on the disk of the servers' data [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Clients of the crowd
+    #[arg(long, default_values_t = [16, 64], value_delimiter = ',')]
+    connections: Vec<usize>,
     /// Passed by `cargo bench`: measure, instead of trying
     #[arg(long)]
     bench: bool,
@@ -61,8 +68,12 @@ fn main() -> io::Result<()> {
     };
     let written = write_floor(folder.path(), limit)?;
     let echoed = echo_floor(limit)?;
-    report("write floor (one sync, two hops)", written);
-    report("echo floor (80 and 100 bytes)", echoed);
+    report("write floor (one sync, two hops)", &written);
+    report("echo floor (80 and 100 bytes)", &echoed);
+    for connections in arguments.connections {
+        let crowd = crowd::crowd_floor(folder.path(), connections, limit)?;
+        report(&format!("crowd floor ({connections} connections, three members)"), &crowd);
+    }
     Ok(())
 }
 
@@ -73,7 +84,22 @@ enum Limit {
     Time(Duration),
 }
 
-fn write_floor(folder: &Path, limit: Limit) -> io::Result<Vec<Duration>> {
+impl Limit {
+    fn is_reached(self, ops: usize, elapsed: Duration) -> bool {
+        match self {
+            Self::Ops(limit) => ops >= limit as usize,
+            Self::Time(limit) => elapsed >= limit,
+        }
+    }
+}
+
+/// How long each operation took, and all of them together.
+struct Measured {
+    latencies: Vec<Duration>,
+    elapsed: Duration,
+}
+
+fn write_floor(folder: &Path, limit: Limit) -> io::Result<Measured> {
     let (leader_end, follower_end) = connected()?;
     let (client_end, serving_end) = connected()?;
     let (leader_log, follower_log) =
@@ -92,7 +118,7 @@ fn lead(mut client: TcpStream, mut follower: TcpStream, mut log: Log) -> io::Res
     let (mut request, mut ack) = ([0; WRITE_REQUEST_BYTES], [0; ACK_BYTES]);
     while receive(&mut client, &mut request)? {
         follower.write_all(&request)?;
-        log.append_and_sync()?;
+        log.append_and_sync(1)?;
         follower.read_exact(&mut ack)?;
         client.write_all(&[2; WRITE_REPLY_BYTES])?;
     }
@@ -102,7 +128,7 @@ fn lead(mut client: TcpStream, mut follower: TcpStream, mut log: Log) -> io::Res
 fn follow(mut leader: TcpStream, mut log: Log) -> io::Result<()> {
     let mut proposal = [0; WRITE_REQUEST_BYTES];
     while receive(&mut leader, &mut proposal)? {
-        log.append_and_sync()?;
+        log.append_and_sync(1)?;
         leader.write_all(&[3; ACK_BYTES])?;
     }
     Ok(())
@@ -120,18 +146,19 @@ impl Log {
         Ok(Self { file: File::create_new(path)?, written: 0, length: 0 })
     }
 
-    fn append_and_sync(&mut self) -> io::Result<()> {
-        self.written += LOG_BYTES as u64;
+    fn append_and_sync(&mut self, writes: usize) -> io::Result<()> {
+        let batch = vec![1; LOG_BYTES * writes];
+        self.written += batch.len() as u64;
         if self.written > self.length {
             self.length += LOG_STEP_BYTES;
             self.file.set_len(self.length)?;
         }
-        self.file.write_all(&[1; LOG_BYTES])?;
+        self.file.write_all(&batch)?;
         self.file.sync_data()
     }
 }
 
-fn echo_floor(limit: Limit) -> io::Result<Vec<Duration>> {
+fn echo_floor(limit: Limit) -> io::Result<Measured> {
     let (client_end, mut serving_end) = connected()?;
     thread::scope(|scope| {
         let server = scope.spawn(move || -> io::Result<()> {
@@ -151,7 +178,7 @@ fn echo_floor(limit: Limit) -> io::Result<Vec<Duration>> {
 fn ask<const REQUEST_BYTES: usize, const REPLY_BYTES: usize>(
     mut server: TcpStream,
     limit: Limit,
-) -> io::Result<Vec<Duration>> {
+) -> io::Result<Measured> {
     let mut reply = [0; REPLY_BYTES];
     let mut latencies = Vec::new();
     let began = clock::now();
@@ -161,12 +188,9 @@ fn ask<const REQUEST_BYTES: usize, const REPLY_BYTES: usize>(
         server.read_exact(&mut reply)?;
         let now = clock::now();
         latencies.push(now - sent);
-        let is_over = match limit {
-            Limit::Ops(ops) => latencies.len() >= ops as usize,
-            Limit::Time(time) => now - began >= time,
-        };
-        if is_over {
-            return Ok(latencies);
+        let elapsed = now - began;
+        if limit.is_reached(latencies.len(), elapsed) {
+            return Ok(Measured { latencies, elapsed });
         }
         sent = now;
     }
@@ -194,12 +218,12 @@ fn connected() -> io::Result<(TcpStream, TcpStream)> {
 }
 
 #[expect(clippy::print_stdout, reason = "its result")]
-fn report(name: &str, mut latencies: Vec<Duration>) {
+fn report(name: &str, measured: &Measured) {
+    let mut latencies = measured.latencies.clone();
     latencies.sort_unstable();
     let us = |time: Duration| time.as_secs_f64() * 1e6;
     let percentile = |percent: usize| latencies[(latencies.len() * percent).div_ceil(100) - 1];
-    let total: Duration = latencies.iter().sum();
-    let ops_per_second = latencies.len() as f64 / total.as_secs_f64();
+    let ops_per_second = latencies.len() as f64 / measured.elapsed.as_secs_f64();
     println!(
         "{name}: {} ops, {ops_per_second:.0} ops/s, p50 {:.1} us, p99 {:.1} us",
         latencies.len(),
