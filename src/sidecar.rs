@@ -2,6 +2,9 @@
 //!
 //! ```text
 //! checks ── registrar ──► client ──► ensemble ──► client ── mirror ──► cache ──► dns, http
+//!                                                                       │ ▲
+//!                                                                       ▼ │ at the start
+//!                                                                   saved view
 //! ```
 //!
 //! - Listeners are bound before anything starts, and passed in; from then on lookups are answered, whatever becomes of the
@@ -17,6 +20,7 @@ mod settings;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +36,7 @@ use crate::client::Client;
 use crate::clock;
 use crate::dns::{self, Handler};
 use crate::http::{self, ListenerSettings, Router};
-use crate::registry::{Cache, Mirror, Registrar, RegistrarSettings, owner_id};
+use crate::registry::{Cache, Layout, Mirror, Registrar, RegistrarSettings, SavedView, ViewKeeper, owner_id};
 use crate::telemetry::{Metrics, MetricsError};
 
 /// How long own instances may take to leave before the session is closed over them. The registrar itself needs a second, and
@@ -94,7 +98,7 @@ impl Sidecar {
         let owner = owner_id(plan.state_dir.as_deref()).map_err(SidecarError::Owner)?;
         let dns_addr = listeners.dns_addr().map_err(SidecarError::Listener)?;
         let http_addr = listeners.http_addr().map_err(SidecarError::Listener)?;
-        let cache = Arc::new(Cache::new(clock::now()));
+        let cache = Arc::new(load_view(plan.state_dir.as_deref(), &plan.layout));
         let serving = CancellationToken::new();
         let mut parts = JoinSet::new();
 
@@ -117,6 +121,11 @@ impl Sidecar {
         let mirror = Mirror::new(client.clone(), cache.clone(), plan.layout.clone());
         metrics::observe(&metrics, &cache, &client, &mirror.stats())?;
         spawn(&mut parts, "mirror", mirror.run(serving.clone()));
+        if let Some(folder) = plan.state_dir {
+            let keeper = ViewKeeper::new(cache.clone(), folder, plan.layout.clone());
+            metrics::observe_keeper(&metrics, &keeper.stats())?;
+            spawn(&mut parts, "view keeper", keeper.run(serving.clone()));
+        }
 
         // 3. Ourselves.
         let mut registrar = None;
@@ -176,6 +185,28 @@ impl Sidecar {
             warn!("parts of the sidecar are cut off at shutdown");
         }
         info!("sidecar stopped");
+    }
+}
+
+/// What was known when the sidecar ran last, or nothing.
+fn load_view(folder: Option<&Path>, layout: &Layout) -> Cache {
+    let Some(folder) = folder else { return Cache::new(clock::now()) };
+    match SavedView::load(folder, layout) {
+        Ok(Some(saved)) => {
+            let age = saved.age(clock::unix_ms());
+            let services = saved.view.services.len();
+            info!(
+                services,
+                age_ms = age.as_millis(),
+                "answering from the saved view until the ensemble is reached"
+            );
+            Cache::with_saved(saved.view, age, clock::now())
+        }
+        Ok(None) => Cache::new(clock::now()),
+        Err(error) => {
+            warn!(folder = %folder.display(), %error, "the saved view is not used; nothing is known until the ensemble is reached");
+            Cache::new(clock::now())
+        }
     }
 }
 

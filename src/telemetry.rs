@@ -63,6 +63,12 @@ pub const VIEW_SERVICES: Metric = metric("rollcall_registry_view_services", "Ser
 /// Instances in the view.
 pub const VIEW_INSTANCES: Metric =
     metric("rollcall_registry_view_instances", "Instances in the view, whatever their status.");
+/// Saves of the view.
+pub const VIEW_SAVES: Metric =
+    metric("rollcall_registry_view_saves_total", "Times that the view was saved in the state directory.");
+/// Failed saves of the view.
+pub const VIEW_SAVE_FAILURES: Metric =
+    metric("rollcall_registry_view_save_failures_total", "Times that the view could not be saved.");
 /// Writes of own registrations.
 pub const REGISTRY_WRITES: Metric =
     metric("rollcall_registry_writes_total", "Writes that keep own instances registered.");

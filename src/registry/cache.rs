@@ -17,6 +17,8 @@ pub struct Cache {
     started: Instant,
     /// ms from `started` to the last proof that the view was current, plus one; 0 while there was none.
     proved_at_ms: AtomicU64,
+    /// How old the view that it began with was then, if it was not empty.
+    inherited_age: Option<Duration>,
     is_synced: AtomicBool,
 }
 
@@ -28,8 +30,14 @@ impl Cache {
             published: watch::Sender::new(0),
             started: now,
             proved_at_ms: AtomicU64::new(0),
+            inherited_age: None,
             is_synced: AtomicBool::new(false),
         }
+    }
+
+    /// Starts with a view from an earlier time, `age` old at `now`, which is stale until it is proved otherwise.
+    pub fn with_saved(view: View, age: Duration, now: Instant) -> Self {
+        Self { view: ArcSwap::from_pointee(view), inherited_age: Some(age), ..Self::new(now) }
     }
 
     /// The current view, for a short read.
@@ -70,8 +78,14 @@ impl Cache {
         !self.is_synced.load(Ordering::Acquire)
     }
 
-    /// The time since the view was last proved current; `None` when it never was.
+    /// The time since the view was last proved current, be it before this process began; `None` when it never was.
     pub fn age(&self, now: Instant) -> Option<Duration> {
+        let inherited = || Some(self.inherited_age? + now.saturating_duration_since(self.started));
+        self.proved_age(now).or_else(inherited)
+    }
+
+    /// The time since the view was last proved current in this process.
+    pub fn proved_age(&self, now: Instant) -> Option<Duration> {
         let proved_at_ms = self.proved_at_ms.load(Ordering::Relaxed).checked_sub(1)?;
         let proved_at = self.started + Duration::from_millis(proved_at_ms);
         Some(now.saturating_duration_since(proved_at))
@@ -89,5 +103,16 @@ mod tests {
         assert_eq!(cache.age(start), None);
         cache.prove_current(start + Duration::from_secs(1));
         assert_eq!(cache.age(start + Duration::from_secs(3)), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_saved_view_goes_on_ageing_until_it_is_proved_current() {
+        let (start, second) = (crate::clock::now(), Duration::from_secs(1));
+        let cache = Cache::with_saved(View { is_loaded: true, ..View::default() }, second * 60, start);
+        assert!(cache.is_stale() && cache.load().is_loaded);
+        assert_eq!(cache.age(start + second), Some(second * 61));
+        assert_eq!(cache.proved_age(start + second), None, "nothing worth saving is known");
+        cache.prove_current(start + second);
+        assert_eq!(cache.age(start + second * 2), Some(second));
     }
 }

@@ -86,14 +86,15 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// A mirror of what is below `layout`'s root.
+    /// A mirror of what is below `layout`'s root, which goes on from the view that `cache` has.
     pub fn new(client: Client, cache: Arc<Cache>, layout: Layout) -> Self {
+        let state = MirrorState::new(cache.load_full().as_ref().clone());
         Self {
             client,
             cache,
             layout,
             stats: Arc::default(),
-            state: MirrorState::default(),
+            state,
             dirty: BTreeSet::new(),
             must_walk: true,
             is_connected: false,

@@ -48,12 +48,13 @@ pub struct Instance {
 }
 
 /// Settings of a service that every reader obeys: the JSON in its znode, which may be empty.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct ServiceSettings {
     /// How many instances a tier must have up to be chosen.
     pub min_healthy: u32,
     /// The TTL of its DNS answers in s; the sidecar's own setting when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub dns_ttl_s: Option<u32>,
 }
 

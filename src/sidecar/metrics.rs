@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::client::Client;
 use crate::registry::registrar::RegistrarStats;
-use crate::registry::{Cache, MirrorStats};
+use crate::registry::{Cache, MirrorStats, ViewKeeperStats};
 use crate::telemetry::{self, Count, Metrics, MetricsError};
 use crate::{client::ClientStats, http};
 
@@ -55,4 +55,13 @@ pub(super) fn observe_registrar(
         (telemetry::REGISTRY_WRITE_FAILURES, RegistrarStats::failures),
     ];
     metrics.sample_counts(registrar, &counts)
+}
+
+/// The saved view, which a sidecar without a state directory does not have.
+pub(super) fn observe_keeper(metrics: &Metrics, keeper: &Arc<ViewKeeperStats>) -> Result<(), MetricsError> {
+    let counts: [Count<ViewKeeperStats>; 2] = [
+        (telemetry::VIEW_SAVES, ViewKeeperStats::saves),
+        (telemetry::VIEW_SAVE_FAILURES, ViewKeeperStats::failures),
+    ];
+    metrics.sample_counts(keeper, &counts)
 }

@@ -34,7 +34,8 @@ pub struct SidecarSettings {
     pub zone: Option<String>,
     /// The machine of its services. No default.
     pub node: Option<String>,
-    /// A directory that keeps the sidecar's identity over restarts. Default: none, a new identity at each start.
+    /// A directory that keeps the sidecar's identity and its view over restarts. Default: none, a new identity and an empty view at
+    /// each start.
     pub state_dir: Option<PathBuf>,
     /// DNS.
     pub dns: DnsSettings,

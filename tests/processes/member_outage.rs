@@ -115,6 +115,45 @@ fn a_sidecar_that_was_killed_takes_its_record_over_without_a_gap() {
     assert!(samples.gaps.is_empty(), "{} of {}: {:?}", samples.gaps.len(), samples.count, samples.gaps);
 }
 
+/// Both are gone, and the sidecar alone comes back: it answers from the view that it saved, unless that is damaged.
+#[test]
+fn a_sidecar_that_starts_without_a_member_answers_from_its_saved_view() {
+    const SERVFAIL: u8 = 2;
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let web = WebServer::start_on("127.0.0.1");
+    let mut server = Server::start(Kind::Rollcall, folder.path());
+    let mut sidecar = Sidecar::start(&server.address(), &web);
+    wait_until("the sidecar answers", Duration::from_secs(30), || sidecar.answers() == 1);
+    let saved = sidecar.folder.path().join("state/view");
+    let has_instance = || std::fs::read_to_string(&saved).is_ok_and(|text| text.contains("\"id\":\"one\""));
+    wait_until("the view is saved", Duration::from_secs(30), has_instance);
+    server.kill();
+
+    sidecar.restart();
+    let took = wait_until("it answers", Duration::from_secs(10), || sidecar.answers() == 1);
+    eprintln!("answered {took:?} after the start");
+    assert!(took < Duration::from_secs(1), "ten times what it may take: {took:?}");
+    let service =
+        http::get(sidecar.http.number(), "/api/v1/services/default/web").expect("it answers").json();
+    assert_eq!(service["stale"], true, "{service}");
+    assert!(service["age_ms"].is_u64(), "its age is known: {service}");
+
+    let mut bytes = std::fs::read(&saved).expect("it is still there");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&saved, bytes).expect("it can be written");
+    sidecar.restart();
+    wait_until("it says that it does not know", Duration::from_secs(10), || {
+        sample(sidecar.dns.number()).is_some_and(|header| header.rcode == SERVFAIL)
+    });
+    assert!(sidecar.process.log().contains("it is damaged"), "{}", sidecar.process.log());
+
+    server.restart();
+    wait_until("it has read everything", Duration::from_secs(30), || {
+        sidecar.answers() == 1 && sidecar.is_fresh()
+    });
+}
+
 /// The session that owns the instance's znode, when it is there.
 fn owner(server: &Server) -> Option<i64> {
     const EXISTS: i32 = 3;

@@ -59,6 +59,11 @@ pub struct MirrorState {
 }
 
 impl MirrorState {
+    /// Goes on from a view, which is compared with the first walk.
+    pub fn new(view: View) -> Self {
+        Self { view, ..Self::default() }
+    }
+
     /// The view to publish, if it differs from the last that was taken.
     pub fn take_changed(&mut self) -> Option<View> {
         std::mem::take(&mut self.has_changed).then(|| self.view.clone())

@@ -1,0 +1,311 @@
+//! The view as a file: what a sidecar that starts without an ensemble answers from.
+//!
+//! ```text
+//! rollcall-view 1 <CRC-32 of the rest, 8 hexadecimal digits>\n
+//! {"root":"/rollcall/services","current_at_ms":1764115200000,"zxid":4294967303,
+//!  "services":[{"namespace":"default","name":"web","zxid":4294967303,"settings":{"min_healthy":1},
+//!               "instances":[{"id":"web-1","mzxid":4294967303,"session":72057594037927936,"record":{…}}]}]}
+//! ```
+//!
+//! A record stands there as in its znode. Whatever is not exactly what was written is refused: a view that is wrong is worse
+//! than none.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::layout::Layout;
+use super::name::{Label, ServiceKey};
+use super::record::Record;
+use super::view::{Instance, Service, ServiceSettings, View};
+use crate::id::{SessionId, Zxid};
+
+/// The file's name in the state directory.
+const FILE: &str = "view";
+
+/// A view that was saved.
+#[derive(Clone, Debug)]
+pub struct SavedView {
+    /// The view, loaded.
+    pub view: View,
+    /// Wall clock of the last proof that it was current, ms since 1970.
+    pub current_at_ms: i64,
+}
+
+/// Why a saved view is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum SavedViewError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It is longer than any that is written.
+    #[error("it has more than {BYTES_MAX} bytes")]
+    TooLong,
+    /// It does not begin as one does.
+    #[error("it is no saved view of version {VERSION}")]
+    NoView,
+    /// Something in it has changed.
+    #[error("its checksum is wrong: it is damaged")]
+    Damaged,
+    /// What is written is not understood.
+    #[error("its content is not understood")]
+    Json(#[from] serde_json::Error),
+    /// It shows another registry.
+    #[error("it shows the registry below {found}, not below {wanted}")]
+    OtherRoot {
+        /// Which it shows.
+        found: String,
+        /// Which was asked for.
+        wanted: String,
+    },
+}
+
+impl SavedView {
+    /// Reads the file in `folder`; `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// When it is not exactly what was written, or shows another registry than that of `layout`.
+    pub fn load(folder: &Path, layout: &Layout) -> Result<Option<Self>, SavedViewError> {
+        let file = match fs_err::File::open(folder.join(FILE)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let mut bytes = Vec::new();
+        file.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > BYTES_MAX {
+            return Err(SavedViewError::TooLong);
+        }
+        Self::decode(&bytes, layout).map(Some)
+    }
+
+    /// Writes the file in `folder`, which is made if need be: beside it first, so that a crash leaves the earlier one or this one.
+    /// After a power failure it may be neither, and is found damaged.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn save(&self, folder: &Path, layout: &Layout) -> io::Result<()> {
+        let bytes = self.encode(layout)?;
+        fs_err::create_dir_all(folder)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(&bytes)?;
+        file.as_file().sync_data()?;
+        file.persist(folder.join(FILE)).map_err(|error| error.error)?;
+        Ok(())
+    }
+
+    /// The file's bytes.
+    ///
+    /// # Errors
+    ///
+    /// When they would be too many to be read again.
+    pub fn encode(&self, layout: &Layout) -> io::Result<Vec<u8>> {
+        let body = Body {
+            root: layout.root().to_owned(),
+            current_at_ms: self.current_at_ms,
+            zxid: self.view.zxid.raw(),
+            services: self.view.services.values().map(|service| SavedService::of(service)).collect(),
+        };
+        // Room for the head, which has one length.
+        let mut bytes = vec![b' '; HEAD_BYTES];
+        serde_json::to_writer(&mut bytes, &body)?;
+        if bytes.len() as u64 > BYTES_MAX {
+            let message = format!("the view takes more than {BYTES_MAX} bytes");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+        }
+        let head = format!("{MAGIC} {VERSION} {:08x}\n", crc32fast::hash(&bytes[HEAD_BYTES..]));
+        bytes[..HEAD_BYTES].copy_from_slice(head.as_bytes());
+        Ok(bytes)
+    }
+
+    /// Reads the file's bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`SavedView::load`].
+    pub fn decode(bytes: &[u8], layout: &Layout) -> Result<Self, SavedViewError> {
+        let (head, text) = bytes.split_at_checked(HEAD_BYTES).ok_or(SavedViewError::NoView)?;
+        let head = std::str::from_utf8(head).map_err(|_| SavedViewError::NoView)?;
+        let checksum = head
+            .strip_prefix(&format!("{MAGIC} {VERSION} "))
+            .and_then(|rest| rest.strip_suffix('\n'))
+            .ok_or(SavedViewError::NoView)?;
+        if format!("{:08x}", crc32fast::hash(text)) != checksum {
+            return Err(SavedViewError::Damaged);
+        }
+        let body: Body = serde_json::from_slice(text)?;
+        if body.root != layout.root() {
+            return Err(SavedViewError::OtherRoot { found: body.root, wanted: layout.root().to_owned() });
+        }
+        let services = body.services.into_iter().map(SavedService::into_service);
+        let services: BTreeMap<_, _> =
+            services.map(|service| (service.key.clone(), Arc::new(service))).collect();
+        let view = View { services, zxid: Zxid::from_raw(body.zxid), is_loaded: true };
+        Ok(Self { view, current_at_ms: body.current_at_ms })
+    }
+
+    /// How old what it shows is at `now_ms`, wall clock; a clock that was set back counts as no time.
+    pub fn age(&self, now_ms: i64) -> Duration {
+        Duration::from_millis(u64::try_from(now_ms.saturating_sub(self.current_at_ms)).unwrap_or(0))
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Body {
+    root: String,
+    current_at_ms: i64,
+    zxid: i64,
+    services: Vec<SavedService>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedService {
+    namespace: Label,
+    name: Label,
+    zxid: i64,
+    settings: ServiceSettings,
+    instances: Vec<SavedInstance>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedInstance {
+    id: Label,
+    mzxid: i64,
+    session: i64,
+    record: Record,
+}
+
+impl SavedService {
+    fn of(service: &Service) -> Self {
+        let ServiceKey { namespace, name } = service.key.clone();
+        let instances = service.instances.iter().map(|instance| SavedInstance {
+            id: instance.id.clone(),
+            mzxid: instance.mzxid.raw(),
+            session: instance.session.0,
+            record: instance.record.clone(),
+        });
+        let (zxid, settings) = (service.zxid.raw(), service.settings.clone());
+        Self { namespace, name, zxid, settings, instances: instances.collect() }
+    }
+
+    fn into_service(self) -> Service {
+        let mut instances: Vec<_> = self
+            .instances
+            .into_iter()
+            .map(|saved| {
+                let (mzxid, session) = (Zxid::from_raw(saved.mzxid), SessionId(saved.session));
+                Arc::new(Instance { id: saved.id, record: saved.record, mzxid, session })
+            })
+            .collect();
+        // As they were written; what looks for one relies on it.
+        instances.sort_by(|one, other| one.id.cmp(&other.id));
+        let key = ServiceKey { namespace: self.namespace, name: self.name };
+        Service { key, settings: self.settings, instances, zxid: Zxid::from_raw(self.zxid) }
+    }
+}
+
+const MAGIC: &str = "rollcall-view";
+const VERSION: u32 = 1;
+/// `rollcall-view 1 `, eight digits and a line feed.
+const HEAD_BYTES: usize = MAGIC.len() + 3 + 8 + 1;
+/// The longest file: some 100 000 instances.
+const BYTES_MAX: u64 = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_was_saved_is_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let state_dir = folder.path().join("state");
+        assert!(SavedView::load(&state_dir, &Layout::default()).unwrap().is_none());
+        for port in [80, 81] {
+            sample(port).save(&state_dir, &Layout::default()).unwrap();
+            let loaded = SavedView::load(&state_dir, &Layout::default()).unwrap().unwrap();
+            assert_eq!(text(&loaded), text(&sample(port)));
+            assert!(loaded.view.is_loaded);
+            assert_eq!(std::fs::read_dir(&state_dir).unwrap().count(), 1, "nothing else is left behind");
+        }
+    }
+
+    #[test]
+    fn keys_of_later_versions_survive() {
+        let bytes = sample(80).encode(&Layout::default()).unwrap();
+        let loaded = SavedView::decode(&bytes, &Layout::default()).unwrap();
+        let service = loaded.view.services.values().next().unwrap();
+        assert_eq!(service.instances[0].record.other["color"], "red");
+        assert_eq!(service.settings.min_healthy, 2);
+    }
+
+    #[test]
+    fn any_change_of_any_byte_is_noticed() {
+        let bytes = sample(80).encode(&Layout::default()).unwrap();
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            let error = SavedView::decode(&changed, &Layout::default()).unwrap_err();
+            assert!(matches!(error, SavedViewError::Damaged | SavedViewError::NoView), "byte {at}: {error}");
+            assert!(SavedView::decode(&bytes[..at], &Layout::default()).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn the_view_of_another_registry_is_refused() {
+        let bytes = sample(80).encode(&Layout::default()).unwrap();
+        let error = SavedView::decode(&bytes, &Layout::new("/elsewhere").unwrap()).unwrap_err();
+        assert_eq!(error.to_string(), "it shows the registry below /rollcall/services, not below /elsewhere");
+    }
+
+    #[test]
+    fn its_age_counts_from_the_last_proof() {
+        let saved = sample(80);
+        assert_eq!(saved.age(saved.current_at_ms + 1_500), Duration::from_millis(1_500));
+        assert_eq!(saved.age(saved.current_at_ms - 1_500), Duration::ZERO);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_are_refused(bytes: Vec<u8>) {
+            prop_assert!(SavedView::decode(&bytes, &Layout::default()).is_err());
+            let mut sealed = format!("{MAGIC} {VERSION} {:08x}\n", crc32fast::hash(&bytes)).into_bytes();
+            sealed.extend_from_slice(&bytes);
+            prop_assert!(SavedView::decode(&sealed, &Layout::default()).is_err());
+        }
+    }
+
+    fn text(saved: &SavedView) -> String {
+        String::from_utf8(saved.encode(&Layout::default()).unwrap()).unwrap()
+    }
+
+    fn sample(port: u16) -> SavedView {
+        let label = |text: &str| Label::parse(text).unwrap();
+        let record = format!(
+            r#"{{"v":1,"addresses":["10.0.0.1"],"ports":[{{"name":"http","port":{port}}}],"status":"up","color":"red"}}"#
+        );
+        let instance = Instance {
+            id: label("web-1"),
+            record: Record::decode(record.as_bytes()).unwrap(),
+            mzxid: Zxid::from_raw(7),
+            session: SessionId(i64::MIN),
+        };
+        let key = ServiceKey { namespace: label("default"), name: label("web") };
+        let service = Service {
+            key: key.clone(),
+            settings: ServiceSettings { min_healthy: 2, ..ServiceSettings::default() },
+            instances: vec![Arc::new(instance)],
+            zxid: Zxid::from_raw(8),
+        };
+        let services = BTreeMap::from([(key, Arc::new(service))]);
+        let view = View { services, zxid: Zxid::from_raw(9), is_loaded: true };
+        SavedView { view, current_at_ms: 1_764_115_200_000 }
+    }
+}
