@@ -2,6 +2,8 @@
 
 mod cache;
 pub mod check;
+mod failback;
+mod hold_file;
 mod layout;
 pub mod mirror;
 mod name;
@@ -15,6 +17,8 @@ mod view;
 mod view_keeper;
 
 pub use cache::Cache;
+pub use failback::{Failback, HELD_PRIORITY, Lead};
+pub use hold_file::HoldFile;
 pub use layout::{Layout, Place};
 pub use mirror::{Mirror, MirrorStats};
 pub use name::{Label, LabelError, ServiceKey};
@@ -23,5 +27,5 @@ pub use record::{Port, Protocol, Record, RecordError, Status};
 pub use registrar::{Registrar, RegistrarSettings};
 pub use saved_view::{SavedView, SavedViewError};
 pub use service::{OwnService, PortSettings, Registration, ServiceDefaults, resolve_services};
-pub use view::{Instance, Service, ServiceSettings, View};
+pub use view::{FailbackMode, Instance, Service, ServiceSettings, View};
 pub use view_keeper::{ViewKeeper, ViewKeeperStats};

@@ -53,6 +53,9 @@ pub enum SidecarError {
         "state_dir: the sidecar's identity cannot be read or written; make the directory writable, or leave it out"
     )]
     Owner(#[source] io::Error),
+    /// What the process before left in the state directory is not to be had.
+    #[error("state_dir: what the sidecar kept there cannot be read")]
+    State(#[source] io::Error),
     /// A listener is unusable.
     #[error("a listener is unusable")]
     Listener(#[source] io::Error),
@@ -121,8 +124,8 @@ impl Sidecar {
         let mirror = Mirror::new(client.clone(), cache.clone(), plan.layout.clone());
         metrics::observe(&metrics, &cache, &client, &mirror.stats())?;
         spawn(&mut parts, "mirror", mirror.run(serving.clone()));
-        if let Some(folder) = plan.state_dir {
-            let keeper = ViewKeeper::new(cache.clone(), folder, plan.layout.clone());
+        if let Some(folder) = &plan.state_dir {
+            let keeper = ViewKeeper::new(cache.clone(), folder.clone(), plan.layout.clone());
             metrics::observe_keeper(&metrics, &keeper.stats())?;
             spawn(&mut parts, "view keeper", keeper.run(serving.clone()));
         }
@@ -130,8 +133,12 @@ impl Sidecar {
         // 3. Ourselves.
         let mut registrar = None;
         if !plan.registrations.is_empty() {
-            let settings = RegistrarSettings::new(plan.layout, owner);
-            let (handle, task) = Registrar::new(client.clone(), settings, plan.registrations);
+            let settings = RegistrarSettings {
+                state_dir: plan.state_dir.clone(),
+                ..RegistrarSettings::new(plan.layout, owner)
+            };
+            let (handle, task) = Registrar::new(client.clone(), cache.clone(), settings, plan.registrations)
+                .map_err(SidecarError::State)?;
             metrics::observe_registrar(&metrics, &handle.stats())?;
             spawn(&mut parts, "registrar", task.run());
             registrar = Some(handle);

@@ -4,6 +4,7 @@
 mod apache;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,9 +21,10 @@ use rollcall::client::{Client, ClientSettings};
 use rollcall::clock;
 use rollcall::registry::mirror::MirrorStats;
 use rollcall::registry::registrar::{OwnInstance, RegistrationState};
+use rollcall::registry::select::select;
 use rollcall::registry::{
-    Cache, Instance, Label, Layout, Mirror, OwnService, Registrar, RegistrarSettings, Registration,
-    ServiceDefaults, ServiceKey, Status, resolve_services,
+    Cache, HELD_PRIORITY, Instance, Label, Layout, Mirror, OwnService, Registrar, RegistrarSettings,
+    Registration, ServiceDefaults, ServiceKey, Status, resolve_services,
 };
 use rollcall::znode::CreateMode;
 
@@ -214,6 +216,79 @@ async fn what_others_do_to_a_registration_is_repaired_and_what_is_no_record_is_s
     assert_eq!(service.zxid, deleted_at, "a deletion shows in the service's zxid");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_was_away_waits_below_the_standby_that_took_over() {
+    let world = World::start();
+    let (app_a, app_s) = (listen().await, listen().await);
+    let (address, state_dir) = (address_of(&app_a), tempfile::tempdir().unwrap());
+    let primary = || {
+        let state_dir = Some(state_dir.path());
+        world.sidecar_with(world.server.address(), LONG_SESSION, "a", vec![web("a", address)], state_dir)
+    };
+    let a = primary();
+    let s = world.sidecar("s", vec![Registration { priority: 10, ..web("s", address_of(&app_s)) }]);
+    s.offers("the primary", "a").await;
+    s.client.set(WEB, r#"{"failback_after_s":2}"#, None).await.unwrap();
+
+    let offered = record_offers(&s);
+    drop(app_a);
+    s.offers("the standby", "s").await;
+    let app_a = TcpListener::bind(address).await.unwrap();
+    s.shows("the primary is back, below it", |web| ups(web) == ["a", "s"] && is_held(&web[0])).await;
+    let held_since = clock::now();
+    s.offers("the primary", "a").await;
+    // A tenth less: the reader may have heard of the hold late.
+    assert!(held_since.elapsed() > Duration::from_millis(1_800), "{:?}", held_since.elapsed());
+    assert_eq!(offered.stop().await, ["a", "s", "a"], "there and back, once each");
+
+    s.client.set(WEB, r#"{"failback":"manual"}"#, None).await.unwrap();
+    drop(app_a);
+    s.offers("the standby", "s").await;
+    let _app_a = TcpListener::bind(address).await.unwrap();
+    s.shows("the primary is back, below it", |web| ups(web) == ["a", "s"] && is_held(&web[0])).await;
+    // Killed, and started again: what it kept says that it was held off.
+    let before = s.instances()[0].session;
+    drop(a);
+    let a = primary();
+    let is_of_next = |web: &[Arc<Instance>]| web[0].session != before;
+    s.shows("it is held off by its next process", |web| is_of_next(web) && is_held(&web[0])).await;
+    assert_eq!(a.registrar.fail_back(Some(web_key())).await, Ok(1));
+    s.offers("the primary", "a").await;
+    assert_eq!(a.registrar.fail_back(None).await, Ok(0));
+    let mut own = a.registrar.instances();
+    soon("it says so", own.wait_for(|own| !own[0].is_held)).await.expect("the registrar runs");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_left_in_order_or_whose_session_expired_takes_his_tier_again_at_once() {
+    let world = World::start();
+    let (app_a, app_s) = (listen().await, listen().await);
+    let wire = Wire::start(world.server.address()).await;
+    let state_dir = tempfile::tempdir().unwrap();
+    let primary = || {
+        let registrations = vec![web("a", address_of(&app_a))];
+        world.sidecar_with(wire.address, SHORT_SESSION, "a", registrations, Some(state_dir.path()))
+    };
+    let a = primary();
+    let s = world.sidecar("s", vec![Registration { priority: 10, ..web("s", address_of(&app_s)) }]);
+    s.offers("the primary", "a").await;
+    let offered = record_offers(&s);
+
+    a.registrar.drain(DEADLINE).await.unwrap();
+    a.client.clone().close().await.unwrap();
+    drop(a);
+    s.offers("the standby", "s").await;
+    let _a = primary();
+    s.offers("the primary", "a").await;
+
+    wire.is_cut.send_replace(true);
+    s.offers("the standby", "s").await;
+    wire.is_cut.send_replace(false);
+    s.offers("the primary", "a").await;
+    assert!(!is_held(&s.instances()[0]));
+    assert_eq!(offered.stop().await, ["a", "s", "a", "s", "a"]);
+}
+
 const DEADLINE: Duration = Duration::from_secs(30);
 /// The longest that the server grants, so that a slow machine loses none.
 const LONG_SESSION: Duration = Duration::from_secs(10);
@@ -251,6 +326,17 @@ impl World {
         owner: &str,
         registrations: Vec<Registration>,
     ) -> Sidecar {
+        self.sidecar_with(address, session_timeout, owner, registrations, None)
+    }
+
+    fn sidecar_with(
+        &self,
+        address: SocketAddr,
+        session_timeout: Duration,
+        owner: &str,
+        registrations: Vec<Registration>,
+        state_dir: Option<&Path>,
+    ) -> Sidecar {
         let client = self.client(address, session_timeout);
         let cache = Arc::new(Cache::new(clock::now()));
         let mirror = Mirror::new(client.clone(), cache.clone(), Layout::default());
@@ -258,9 +344,11 @@ impl World {
         let repair_interval = Duration::from_millis(100);
         let settings = RegistrarSettings {
             repair_interval,
+            state_dir: state_dir.map(Path::to_owned),
             ..RegistrarSettings::new(Layout::default(), owner.to_owned())
         };
-        let (registrar, task) = Registrar::new(client.clone(), settings, registrations);
+        let (registrar, task) = Registrar::new(client.clone(), cache.clone(), settings, registrations)
+            .expect("nothing was left behind");
         let mut tasks = JoinSet::new();
         tasks.spawn(mirror.run(CancellationToken::new()));
         tasks.spawn(task.run());
@@ -301,6 +389,11 @@ impl Sidecar {
         self.registrar.instances().borrow()[0].clone()
     }
 
+    /// Waits until readers choose this instance, and no other.
+    async fn offers(&self, what: &str, id: &str) {
+        self.shows(what, |_| offered(&self.cache) == [id]).await;
+    }
+
     async fn own_where(&self, what: &str, is_so: impl Fn(&RegistrationState) -> bool) -> RegistrationState {
         let mut instances = self.registrar.instances();
         let reached = instances.wait_for(|instances| is_so(&instances[0].registration));
@@ -309,6 +402,57 @@ impl Sidecar {
 
     async fn is_registered_as(&self, status: Status) {
         self.own_where("the registration", |own| *own == RegistrationState::Registered(status)).await;
+    }
+}
+
+/// The instances that readers choose among.
+fn offered(cache: &Cache) -> Vec<String> {
+    let view = cache.load();
+    let Some(web) = view.services.get(&web_key()) else { return Vec::new() };
+    let mut ids: Vec<_> =
+        select(web, &mut fastrand::Rng::new()).iter().map(|one| one.id.to_string()).collect();
+    ids.sort();
+    ids
+}
+
+fn is_held(instance: &Instance) -> bool {
+    instance.record.effective_priority == Some(HELD_PRIORITY)
+}
+
+/// Who was chosen, one after the other, from now on.
+struct Offers {
+    is_over: CancellationToken,
+    task: JoinHandle<Vec<String>>,
+}
+
+fn record_offers(sidecar: &Sidecar) -> Offers {
+    let (cache, is_over) = (sidecar.cache.clone(), CancellationToken::new());
+    let stop = is_over.clone();
+    let task = tokio::spawn(async move {
+        let mut published = cache.subscribe();
+        let mut seen: Vec<String> = Vec::new();
+        loop {
+            published.borrow_and_update();
+            let now = offered(&cache).join(" ");
+            if seen.last() != Some(&now) {
+                seen.push(now);
+            }
+            if stop.is_cancelled() {
+                return seen;
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                changed = published.changed() => changed.expect("the cache is there"),
+            }
+        }
+    });
+    Offers { is_over, task }
+}
+
+impl Offers {
+    async fn stop(self) -> Vec<String> {
+        self.is_over.cancel();
+        self.task.await.expect("it ends well")
     }
 }
 

@@ -11,27 +11,35 @@
 //! - An instance is registered once its checks have risen. When they fall its record says so; the znode stays.
 //! - A znode of our own earlier session is replaced, one of somebody else is not: that is reported and tried again until
 //!   it has gone.
+//! - An instance that was away comes back below the standbys that serve: see [`super::Failback`].
 //! - An answer that was lost is no special case: what was written is read the next time.
 
 mod plan;
 
+use std::collections::BTreeSet;
+use std::io;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
 pub use self::plan::{Observed, Plan, Wanted, plan};
+use super::cache::Cache;
 use super::check::runner::{self, HealthBoard};
 use super::check::{Health, HealthState};
+use super::failback::{Failback, HELD_PRIORITY, Lead};
+use super::hold_file::HoldFile;
 use super::layout::Layout;
 use super::name::{Label, ServiceKey};
 use super::owner::random_id;
 use super::record::{Record, RecordError, Status};
 use super::service::Registration;
+use super::view::{ServiceSettings, View};
 use crate::client::{Client, ClientError};
 use crate::clock;
 use crate::id::SessionId;
@@ -57,12 +65,14 @@ pub struct RegistrarSettings {
     pub owner: String,
     /// From one look at the tree to the next when nothing else is a reason. Default: 30 s.
     pub repair_interval: Duration,
+    /// Where it is kept who is held off, and whether the sidecar left in order. Default: nowhere.
+    pub state_dir: Option<PathBuf>,
 }
 
 impl RegistrarSettings {
     /// The defaults, for this owner.
     pub fn new(layout: Layout, owner: String) -> Self {
-        Self { layout, owner, repair_interval: Duration::from_secs(30) }
+        Self { layout, owner, repair_interval: Duration::from_secs(30), state_dir: None }
     }
 }
 
@@ -77,6 +87,8 @@ pub struct OwnInstance {
     pub health: HealthState,
     /// How it stands in the tree.
     pub registration: RegistrationState,
+    /// Whether it was away and stands below the standbys for now.
+    pub is_held: bool,
 }
 
 /// How an own instance stands in the tree.
@@ -150,16 +162,23 @@ pub struct Registrar {
 }
 
 impl Registrar {
-    /// A registrar of these instances, and the task to be run for it.
+    /// A registrar of these instances, and the task to be run for it. `cache` tells it who serves.
+    ///
+    /// # Errors
+    ///
+    /// When what the process before left in the state directory cannot be read.
     pub fn new(
         client: Client,
+        cache: Arc<Cache>,
         settings: RegistrarSettings,
         registrations: Vec<Registration>,
-    ) -> (Self, RegistrarTask) {
+    ) -> io::Result<(Self, RegistrarTask)> {
         let (orders, orders_end) = mpsc::channel(ORDERS_MAX);
+        let left = settings.state_dir.as_deref().map(HoldFile::load).transpose()?.unwrap_or_default();
+        let entries = entries_of(registrations, &left);
         let stats = Arc::new(RegistrarStats::default());
-        let task = RegistrarTask::new(client, settings, registrations, orders_end, stats.clone());
-        (Self { orders, instances: task.published.subscribe(), stats }, task)
+        let task = RegistrarTask::new(client, cache, settings, entries, orders_end, stats.clone());
+        Ok((Self { orders, instances: task.published.subscribe(), stats }, task))
     }
 
     /// Where each instance stands, now and from now on.
@@ -189,18 +208,31 @@ impl Registrar {
         tokio::time::timeout(within, leave).await.unwrap_or(Err(DrainError::Deadline { within }))
     }
 
+    /// Lets the instances of `service`, or all, take their tier again; returns how many of them were held off.
+    ///
+    /// # Errors
+    ///
+    /// When the registrar has stopped.
+    pub async fn fail_back(&self, service: Option<ServiceKey>) -> Result<usize, DrainError> {
+        self.ask(|done| Order::FailBack { service, done }).await
+    }
+
     /// Returns how many instances are in the tree once it is done.
     async fn order(&self, phase: Phase) -> Result<usize, DrainError> {
+        self.ask(|done| Order::Leave { phase, done }).await
+    }
+
+    async fn ask(&self, order: impl FnOnce(oneshot::Sender<usize>) -> Order) -> Result<usize, DrainError> {
         let (done, answer) = oneshot::channel();
-        self.orders.send(Order { phase, done }).await.map_err(|_| DrainError::Stopped)?;
+        self.orders.send(order(done)).await.map_err(|_| DrainError::Stopped)?;
         answer.await.map_err(|_| DrainError::Stopped)
     }
 }
 
 #[derive(Debug)]
-struct Order {
-    phase: Phase,
-    done: oneshot::Sender<usize>,
+enum Order {
+    Leave { phase: Phase, done: oneshot::Sender<usize> },
+    FailBack { service: Option<ServiceKey>, done: oneshot::Sender<usize> },
 }
 
 /// What the instances are to come to; it never goes back.
@@ -215,6 +247,7 @@ enum Phase {
 #[derive(Debug)]
 pub struct RegistrarTask {
     client: Client,
+    cache: Arc<Cache>,
     settings: RegistrarSettings,
     incarnation: String,
     entries: Vec<Entry>,
@@ -225,6 +258,8 @@ pub struct RegistrarTask {
     waiting: Vec<oneshot::Sender<usize>>,
     published: watch::Sender<Vec<OwnInstance>>,
     stats: Arc<RegistrarStats>,
+    /// What the file says.
+    saved: Option<HoldFile>,
 }
 
 #[derive(Debug)]
@@ -238,28 +273,36 @@ struct Entry {
     /// What was found or put in the tree the last time.
     settled: Option<Box<Record>>,
     state: RegistrationState,
+    failback: Failback,
+    is_held: bool,
+}
+
+/// The instances, with their checks one after the other; `left` says which were away when the process before ended.
+fn entries_of(registrations: Vec<Registration>, left: &HoldFile) -> Vec<Entry> {
+    let mut checks = 0;
+    let entry = |registration: Registration| {
+        let first = checks;
+        checks += registration.checks.len();
+        let is_suspect = left.is_running || left.held.contains(&registration.name());
+        Entry::new(registration, first..checks, Failback::new(is_suspect))
+    };
+    registrations.into_iter().map(entry).collect()
 }
 
 impl RegistrarTask {
     fn new(
         client: Client,
+        cache: Arc<Cache>,
         settings: RegistrarSettings,
-        registrations: Vec<Registration>,
+        entries: Vec<Entry>,
         orders: mpsc::Receiver<Order>,
         stats: Arc<RegistrarStats>,
     ) -> Self {
-        let mut checks = 0;
-        let entries: Vec<_> = registrations
-            .into_iter()
-            .map(|registration| {
-                let first = checks;
-                checks += registration.checks.len();
-                Entry::new(registration, first..checks)
-            })
-            .collect();
+        let checks = entries.last().map_or(0, |entry| entry.checks.end);
         let published = watch::Sender::new(entries.iter().map(Entry::publication).collect());
         Self {
             client,
+            cache,
             settings,
             incarnation: random_id(),
             entries,
@@ -270,6 +313,7 @@ impl RegistrarTask {
             waiting: Vec::new(),
             published,
             stats,
+            saved: None,
         }
     }
 
@@ -277,12 +321,16 @@ impl RegistrarTask {
     pub async fn run(mut self) {
         let mut health = self.board.subscribe();
         let mut connection = self.client.state();
+        let mut views = self.cache.subscribe();
         self.start_checks();
         let mut failures = 0;
         loop {
-            // 1. What the checks say.
+            // 1. What the checks say, and who serves.
             let states = health.borrow_and_update().clone();
-            self.entries.iter_mut().for_each(|entry| entry.on_health(&states, self.phase));
+            let now = clock::now();
+            self.entries.iter_mut().for_each(|entry| entry.on_health(&states, self.phase, now));
+            let held_for = self.hold_off(now);
+            self.save(true).await;
             // 2. The tree, when it can be reached. A change from here on wakes the wait below.
             let session = connection.borrow_and_update().session();
             let is_settled = match session {
@@ -297,6 +345,9 @@ impl RegistrarTask {
             failures = if is_settled { 0 } else { failures + 1 };
             self.publish();
             if is_settled {
+                if self.phase == Phase::Removed {
+                    self.save(false).await;
+                }
                 let registered = self.entries.iter().filter(|entry| entry.settled.is_some()).count();
                 for done in self.waiting.drain(..) {
                     let _nobody_waits = done.send(registered);
@@ -307,9 +358,12 @@ impl RegistrarTask {
                 Some(_) if !is_settled => retry_pause(failures),
                 Some(_) | None => self.settings.repair_interval,
             };
+            let pause = held_for.map_or(pause, |held_for| pause.min(held_for));
+            let (cache, held) = (self.cache.clone(), self.held());
             tokio::select! {
                 changed = health.changed() => if changed.is_err() { return },
                 changed = connection.changed() => if changed.is_err() { return },
+                () = lead_changes(&cache, &mut views, &held) => {}
                 order = self.orders.recv() => match order {
                     Some(order) => self.on_order(order),
                     None => return,
@@ -331,11 +385,58 @@ impl RegistrarTask {
     }
 
     fn on_order(&mut self, order: Order) {
-        if order.phase > self.phase {
-            info!(phase = ?order.phase, "taking the instances out");
-            self.phase = order.phase;
+        match order {
+            Order::Leave { phase, done } => {
+                if phase > self.phase {
+                    info!(?phase, "taking the instances out");
+                    self.phase = phase;
+                }
+                self.waiting.push(done);
+            }
+            Order::FailBack { service, done } => {
+                let is_meant = |entry: &&mut Entry| {
+                    service.as_ref().is_none_or(|key| *key == entry.registration.service)
+                };
+                let released = self.entries.iter_mut().filter(is_meant).filter_map(Entry::release).count();
+                // Written by the next round.
+                let _nobody_waits = done.send(released);
+            }
         }
-        self.waiting.push(order.done);
+    }
+
+    /// Decides who is held off; returns when to look again.
+    fn hold_off(&mut self, now: Instant) -> Option<Duration> {
+        let view = self.cache.load_full();
+        self.entries.iter_mut().filter_map(|entry| entry.hold_off(&view, now)).min()
+    }
+
+    /// Who is held off, and who led when that was decided.
+    fn held(&self) -> Vec<(ServiceKey, u16, Lead)> {
+        let view = self.cache.load();
+        let held = self.entries.iter().filter(|entry| entry.is_held).map(|entry| {
+            let Registration { service, priority, .. } = &entry.registration;
+            (service.clone(), *priority, Lead::of(&view, service, *priority))
+        });
+        held.collect()
+    }
+
+    /// Keeps for the next process what it must know; without a state directory it will know nothing.
+    async fn save(&mut self, is_running: bool) {
+        let Some(folder) = self.settings.state_dir.clone() else { return };
+        let marked = self.entries.iter().filter(|entry| entry.failback.is_marked());
+        let held: BTreeSet<_> = marked.map(|entry| entry.registration.name()).collect();
+        // Once it has left in order it is not running any more, whatever else is still to be done.
+        let has_left = self.saved.as_ref().is_some_and(|saved| !saved.is_running);
+        let file = HoldFile { is_running: is_running && !has_left, held };
+        if self.saved.as_ref() == Some(&file) {
+            return;
+        }
+        let written = file.clone();
+        let saved = tokio::task::spawn_blocking(move || written.save(&folder)).await;
+        match saved.unwrap_or_else(|panicked| Err(io::Error::other(panicked))) {
+            Ok(()) => self.saved = Some(file),
+            Err(error) => warn!(%error, "cannot keep who is held off; tried again with the next change"),
+        }
     }
 
     /// Looks at every instance once; returns whether all are as wanted.
@@ -441,21 +542,56 @@ enum ReconcileError {
 }
 
 impl Entry {
-    fn new(registration: Registration, checks: Range<usize>) -> Self {
-        let (health, state) = (HealthState::Initial, RegistrationState::Absent);
-        Self { registration, checks, health, registered_at_ms: None, settled: None, state }
+    fn new(registration: Registration, checks: Range<usize>, failback: Failback) -> Self {
+        Self {
+            registration,
+            checks,
+            health: HealthState::Initial,
+            registered_at_ms: None,
+            settled: None,
+            state: RegistrationState::Absent,
+            failback,
+            is_held: false,
+        }
     }
 
-    fn on_health(&mut self, states: &[HealthState], phase: Phase) {
+    fn on_health(&mut self, states: &[HealthState], phase: Phase, now: Instant) {
         self.health = Health::of_all(states[self.checks.clone()].iter().copied());
         if self.health == HealthState::Passing && phase == Phase::Serving && self.registered_at_ms.is_none() {
             self.registered_at_ms = Some(clock::unix_ms());
         }
+        self.failback.on_health(self.health, self.registered_at_ms.is_some(), now);
+    }
+
+    /// Decides whether it is held off; returns when to look again.
+    fn hold_off(&mut self, view: &View, now: Instant) -> Option<Duration> {
+        let Registration { service, id, priority, .. } = &self.registration;
+        let lead = Lead::of(view, service, *priority);
+        let unknown = ServiceSettings::default();
+        let settings = view.services.get(service).map_or(&unknown, |service| &service.settings);
+        let is_held = self.failback.is_held(lead, settings, now);
+        if is_held && !self.is_held {
+            let after_s = settings.failback_after_s;
+            info!(%service, %id, mode = ?settings.failback, after_s, "held off below the standbys that serve");
+        }
+        if !is_held && self.is_held {
+            info!(%service, %id, "takes its tier again");
+        }
+        self.is_held = is_held;
+        self.failback.remaining(settings, now)
+    }
+
+    /// Lets it take its tier again, if it was held off.
+    fn release(&mut self) -> Option<()> {
+        self.failback.release().then_some(())
     }
 
     fn wanted(&self, phase: Phase, owner: &str, incarnation: &str) -> Wanted {
         let registered_at_ms = self.registered_at_ms.unwrap_or_else(clock::unix_ms);
-        let record = |status| self.registration.record(status, owner, incarnation, registered_at_ms);
+        let record = |status| Record {
+            effective_priority: self.is_held.then_some(HELD_PRIORITY),
+            ..self.registration.record(status, owner, incarnation, registered_at_ms)
+        };
         match (phase, self.health) {
             (Phase::Removed, _) => Wanted::Removed { owner: owner.to_owned() },
             (Phase::Draining, _) => Wanted::IfRegistered(record(Status::Draining)),
@@ -516,6 +652,7 @@ impl Entry {
             id: self.registration.id.clone(),
             health: self.health,
             registration: self.state.clone(),
+            is_held: self.is_held,
         }
     }
 }
@@ -529,6 +666,20 @@ fn settled(wanted: &Wanted, observed: &Observed, session: SessionId) -> Option<B
             Record::decode(data.as_deref().unwrap_or_default()).ok().map(Box::new)
         }
         _ => None,
+    }
+}
+
+/// Waits until somebody else serves one of these services; for ever, if there are none.
+async fn lead_changes(cache: &Cache, views: &mut watch::Receiver<u64>, held: &[(ServiceKey, u16, Lead)]) {
+    loop {
+        let view = cache.load_full();
+        if held.iter().any(|(service, priority, lead)| Lead::of(&view, service, *priority) != *lead) {
+            return;
+        }
+        drop(view);
+        if held.is_empty() || views.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

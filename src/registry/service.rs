@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use serde::Deserialize;
 
 use super::check::{Check, CheckKind, CheckSettings};
+use super::failback::HELD_PRIORITY;
 use super::name::{Label, ServiceKey};
 use super::record::{Port, Protocol, Record, Status};
 use crate::config::{Mistake, Scalar};
@@ -362,6 +363,11 @@ impl OwnService {
 }
 
 impl Registration {
+    /// The instance's whole name, `service.namespace/id`.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.service, self.id)
+    }
+
     /// The record of the instance in this state.
     pub fn record(&self, status: Status, owner: &str, incarnation: &str, registered_at_ms: i64) -> Record {
         Record {
@@ -386,7 +392,10 @@ impl Registration {
     /// Bytes of its longest record.
     fn record_bytes_max(&self) -> usize {
         let name = "x".repeat(OWNER_BYTES_MAX);
-        let record = self.record(Status::Maintenance, &name, &name, i64::MAX);
+        let record = Record {
+            effective_priority: Some(HELD_PRIORITY),
+            ..self.record(Status::Maintenance, &name, &name, i64::MAX)
+        };
         serde_json::to_vec(&record).map_or(usize::MAX, |bytes| bytes.len())
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::name::{Label, ServiceKey};
 use super::record::Record;
@@ -53,6 +54,10 @@ pub struct Instance {
 pub struct ServiceSettings {
     /// How many instances a tier must have up to be chosen.
     pub min_healthy: u32,
+    /// Whether an instance that was away takes its tier again by itself.
+    pub failback: FailbackMode,
+    /// How long it must have been healthy for that, in s.
+    pub failback_after_s: u32,
     /// The TTL of its DNS answers in s; the sidecar's own setting when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dns_ttl_s: Option<u32>,
@@ -60,8 +65,29 @@ pub struct ServiceSettings {
 
 impl Default for ServiceSettings {
     fn default() -> Self {
-        Self { min_healthy: 1, dns_ttl_s: None }
+        Self { min_healthy: 1, failback: FailbackMode::Auto, failback_after_s: 30, dns_ttl_s: None }
     }
+}
+
+impl ServiceSettings {
+    /// How long an instance that was away must have been healthy before it takes its tier again by itself.
+    pub const fn failback_after(&self) -> Duration {
+        Duration::from_secs(self.failback_after_s as u64)
+    }
+}
+
+/// How an instance that was away takes its tier again from the standbys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FailbackMode {
+    /// When it is told to.
+    Manual,
+    /// At once.
+    Off,
+    /// Once it has been healthy for some time. Also what a later version's mode is taken for.
+    #[default]
+    #[serde(other)]
+    Auto,
 }
 
 impl Service {

@@ -1,0 +1,75 @@
+//! What a sidecar's next process must know about this one: whether it left in order, and which instances were held off.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+/// The file's name in the state directory.
+const FILE: &str = "failback";
+
+/// The file: one line of JSON, such as `{"is_running":true,"held":["web.default/web-1"]}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldFile {
+    /// Whether the sidecar has not left in order.
+    pub is_running: bool,
+    /// The instances that fail or are held off, each `service.namespace/id`.
+    pub held: BTreeSet<String>,
+}
+
+impl HoldFile {
+    /// Reads the file in `folder`; the default when there is none.
+    ///
+    /// # Errors
+    ///
+    /// When it can be neither read nor understood.
+    pub fn load(folder: &Path) -> io::Result<Self> {
+        match fs_err::read(folder.join(FILE)) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
+                let message = format!("{}: {error}; delete it to start without", folder.join(FILE).display());
+                io::Error::new(io::ErrorKind::InvalidData, message)
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes the file in `folder`, which is made if need be; a crash leaves the earlier one or this one.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn save(&self, folder: &Path) -> io::Result<()> {
+        fs_err::create_dir_all(folder)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        serde_json::to_writer(&mut file, self)?;
+        file.write_all(b"\n")?;
+        file.as_file().sync_all()?;
+        file.persist(folder.join(FILE)).map_err(|error| error.error)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_saved_is_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let state_dir = folder.path().join("state");
+        assert_eq!(HoldFile::load(&state_dir).unwrap(), HoldFile::default());
+        let file = HoldFile { is_running: true, held: BTreeSet::from(["web.default/web-1".to_owned()]) };
+        file.save(&state_dir).unwrap();
+        assert_eq!(HoldFile::load(&state_dir).unwrap(), file);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(FILE), "{").unwrap();
+        let error = HoldFile::load(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("failback: EOF") && error.contains("delete it"), "{error}");
+    }
+}
