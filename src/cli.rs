@@ -9,6 +9,7 @@ mod bench;
 mod check_config;
 mod dev;
 mod ensemble;
+mod failback;
 mod failure;
 mod file_limit;
 mod lookup;
@@ -48,6 +49,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Lookup(arguments) => on_one_thread(lookup::lookup(arguments)),
         Command::Services(arguments) => on_one_thread(lookup::services(arguments)),
         Command::Watch(arguments) => on_one_thread(watch::run(arguments)),
+        Command::Failback(arguments) => on_one_thread(failback::run(arguments)),
         Command::Zk(arguments) => on_one_thread(zk::run(arguments)),
         Command::Bench(arguments) => on_one_thread(bench::run(arguments)),
         Command::CheckConfig(arguments) => check_config::run(&arguments),

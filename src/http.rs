@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpListener as StdTcpListener};
 
 use tokio::net::TcpListener;
 
+pub mod control;
 pub mod listener;
 pub mod lookup;
 mod respond;
@@ -16,6 +17,7 @@ pub mod router;
 mod sample;
 pub mod status;
 
+pub use control::{Command, Control};
 pub use listener::{ListenerSettings, serve};
 pub use router::{Router, observe_view};
 pub use status::StatusRouter;

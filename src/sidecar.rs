@@ -35,7 +35,7 @@ pub use settings::{DnsSettings, EnsembleSettings, HttpSettings, SidecarPlan, Sid
 use crate::client::Client;
 use crate::clock;
 use crate::dns::{self, Handler};
-use crate::http::{self, ListenerSettings, Router};
+use crate::http::{self, Command, Control, ListenerSettings, Router};
 use crate::registry::{Cache, Layout, Mirror, Registrar, RegistrarSettings, SavedView, ViewKeeper, owner_id};
 use crate::telemetry::{Metrics, MetricsError};
 
@@ -105,7 +105,23 @@ impl Sidecar {
         let serving = CancellationToken::new();
         let mut parts = JoinSet::new();
 
-        // 1. Answers, from what is known so far.
+        let client = Client::start(plan.client);
+
+        // 1. Ourselves, who can be told something.
+        let mut registrar = None;
+        if !plan.registrations.is_empty() {
+            let settings = RegistrarSettings {
+                state_dir: plan.state_dir.clone(),
+                ..RegistrarSettings::new(plan.layout.clone(), owner)
+            };
+            let (handle, task) = Registrar::new(client.clone(), cache.clone(), settings, plan.registrations)
+                .map_err(SidecarError::State)?;
+            metrics::observe_registrar(&metrics, &handle.stats())?;
+            spawn(&mut parts, "registrar", task.run());
+            registrar = Some(handle);
+        }
+
+        // 2. Answers, from what is known so far.
         let handler = Arc::new(Handler::new(cache.clone(), plan.zone, plan.ttls, metrics.clone()));
         spawn(
             &mut parts,
@@ -114,34 +130,20 @@ impl Sidecar {
         );
         let tcp = dns::tcp::run(listeners.tcp, handler, dns::tcp::TcpSettings::default(), serving.clone());
         spawn(&mut parts, "DNS listener (TCP)", tcp);
-        let answer = Router::new(cache.clone(), metrics.clone(), serving.clone()).into_answer();
+        let router = Router::new(cache.clone(), metrics.clone(), serving.clone());
+        let answer = router.with_control(control_of(registrar.clone())).into_answer();
         let settings = ListenerSettings::default();
         let http = http::serve(listeners.http, answer, settings, metrics.clone(), serving.clone());
         spawn(&mut parts, "HTTP listener", http);
 
-        // 2. Knowledge.
-        let client = Client::start(plan.client);
+        // 3. Knowledge.
         let mirror = Mirror::new(client.clone(), cache.clone(), plan.layout.clone());
         metrics::observe(&metrics, &cache, &client, &mirror.stats())?;
         spawn(&mut parts, "mirror", mirror.run(serving.clone()));
-        if let Some(folder) = &plan.state_dir {
-            let keeper = ViewKeeper::new(cache.clone(), folder.clone(), plan.layout.clone());
+        if let Some(folder) = plan.state_dir {
+            let keeper = ViewKeeper::new(cache.clone(), folder, plan.layout);
             metrics::observe_keeper(&metrics, &keeper.stats())?;
             spawn(&mut parts, "view keeper", keeper.run(serving.clone()));
-        }
-
-        // 3. Ourselves.
-        let mut registrar = None;
-        if !plan.registrations.is_empty() {
-            let settings = RegistrarSettings {
-                state_dir: plan.state_dir.clone(),
-                ..RegistrarSettings::new(plan.layout, owner)
-            };
-            let (handle, task) = Registrar::new(client.clone(), cache.clone(), settings, plan.registrations)
-                .map_err(SidecarError::State)?;
-            metrics::observe_registrar(&metrics, &handle.stats())?;
-            spawn(&mut parts, "registrar", task.run());
-            registrar = Some(handle);
         }
         info!(dns = %dns_addr, http = %http_addr, "sidecar started");
         Ok(Self { dns_addr, http_addr, client, registrar, parts, serving })
@@ -193,6 +195,19 @@ impl Sidecar {
         }
         info!("sidecar stopped");
     }
+}
+
+/// How the registrar, if there is one, is told something over HTTP.
+fn control_of(registrar: Option<Registrar>) -> Control {
+    let Some(registrar) = registrar else { return Control::default() };
+    Control::new(move |command| {
+        let registrar = registrar.clone();
+        Box::pin(async move {
+            match command {
+                Command::FailBack(service) => registrar.fail_back(service).await.ok(),
+            }
+        })
+    })
 }
 
 /// What was known when the sidecar ran last, or nothing.

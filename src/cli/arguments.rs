@@ -28,7 +28,7 @@ pub(super) enum Command {
     /// Registers itself as rollcall.default and prints what listens where. Ctrl-C and SIGTERM take the instances out in order; a
     /// second one stops at once.
     Dev(DevArguments),
-    /// Run a member of the ensemble; so far one that is the whole ensemble
+    /// Run a member of the ensemble, or one that is the whole ensemble
     Ensemble(EnsembleArguments),
     /// Run the pod's agent: health checks, registration, watched cache, DNS, HTTP
     Sidecar(SidecarArguments),
@@ -41,6 +41,10 @@ pub(super) enum Command {
     /// Tells who is present at first, then who joined, left or changed, until it is interrupted; goes on over restarts of the
     /// sidecar.
     Watch(WatchArguments),
+    /// Let instances of this sidecar that were away take their tier again from the standbys
+    ///
+    /// For services whose settings say `"failback": "manual"`, or to end the wait of others. Instances that still fail are not let off.
+    Failback(FailbackArguments),
     /// Read and change znodes of any ZooKeeper-protocol ensemble
     Zk(ZkArguments),
     /// Measure any ZooKeeper-protocol ensemble: throughput, latencies, stalls, CPU time
@@ -120,6 +124,16 @@ pub(super) struct OutputArguments {
 pub(super) struct LookupArguments {
     /// `web`, `web.shop` or `web.shop.rollcall.internal`; without a namespace it is `default`
     pub(super) name: NameArgument,
+    #[command(flatten)]
+    pub(super) sidecar: SidecarAddress,
+    #[command(flatten)]
+    pub(super) output: OutputArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FailbackArguments {
+    /// `web`, `web.shop` or `web.shop.rollcall.internal`; without a namespace it is `default` [default: all services]
+    pub(super) name: Option<NameArgument>,
     #[command(flatten)]
     pub(super) sidecar: SidecarAddress,
     #[command(flatten)]

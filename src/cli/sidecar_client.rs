@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::header::{ETAG, HOST, IF_NONE_MATCH, USER_AGENT};
+use hyper::http::request::Builder;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -95,13 +96,26 @@ impl SidecarClient {
         etag: Option<&str>,
         wait: Duration,
     ) -> Result<Answer, AskError> {
+        let mut request = Request::get(path);
+        if let Some(etag) = etag {
+            request = request.header(IF_NONE_MATCH, etag);
+        }
+        self.exchange(request, wait).await
+    }
+
+    async fn exchange(&self, request: Builder, wait: Duration) -> Result<Answer, AskError> {
         let socket = self.connect().await?;
         let after = ANSWER_TIMEOUT + wait;
         let late = |_elapsed| AskError::Late { addr: self.addr.clone(), after };
-        timeout(after, self.ask(socket, path, etag))
+        timeout(after, self.ask(socket, request))
             .await
             .map_err(late)?
             .map_err(|error| AskError::Broken { addr: self.addr.clone(), reason: chain(error.as_ref()) })
+    }
+
+    /// Tells the sidecar something; `wait` is how long that may take.
+    pub(super) async fn post(&self, path: &str, wait: Duration) -> Result<Answer, AskError> {
+        self.exchange(Request::post(path), wait).await
     }
 
     async fn connect(&self) -> Result<TcpStream, AskError> {
@@ -120,14 +134,10 @@ impl SidecarClient {
     async fn ask(
         &self,
         socket: TcpStream,
-        path: &str,
-        etag: Option<&str>,
+        request: Builder,
     ) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
-        let mut request = Request::get(path).header(HOST, &self.addr).header(USER_AGENT, "rollcall");
-        if let Some(etag) = etag {
-            request = request.header(IF_NONE_MATCH, etag);
-        }
+        let request = request.header(HOST, &self.addr).header(USER_AGENT, "rollcall");
         let exchange = async {
             let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
             let status = response.status();

@@ -33,10 +33,11 @@ pub(super) fn error(status: StatusCode, message: &str, hint: &str) -> HttpRespon
     json(status, lookup::error(message, hint))
 }
 
-pub(super) fn method_not_allowed(method: &Method) -> HttpResponse {
+pub(super) fn method_not_allowed(method: &Method, allowed: &'static str) -> HttpResponse {
     let message = format!("{method} is not possible here");
-    let mut response = error(StatusCode::METHOD_NOT_ALLOWED, &message, "use GET or HEAD");
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    let hint = format!("use {}", allowed.replace(", ", " or "));
+    let mut response = error(StatusCode::METHOD_NOT_ALLOWED, &message, &hint);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }
 

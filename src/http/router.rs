@@ -4,12 +4,15 @@
 //! | --- | --- |
 //! | `/api/v1/services` | all services |
 //! | `/api/v1/services/{namespace}/{service}` | one service; with `?wait=` a long poll |
+//! | `POST /api/v1/failback`, `POST /api/v1/failback/{namespace}/{service}` | own instances that are held off take their tier again: `{"released":1}` |
 //! | `/livez` | 200 while the process runs |
 //! | `/readyz` | 200 until shutdown begins: ready means that lookups are answered, not that the ensemble is there |
 //! | `/metrics` | Prometheus text |
 //!
 //! A long poll is `?wait=30s` (at most 10 minutes) with `If-None-Match`. It is answered at once when the
 //! tag differs, else when the service changes, and with 304 at the end of the wait or at shutdown.
+//!
+//! What changes something is a POST, and refused to web pages, which browsers let ask loopback: they send `Origin`.
 //!
 //! Errors are JSON with `error` and `hint`: 400 for a parameter, 404 for a path or a service never heard of, 405
 //! for a method, 503 while nothing was ever learnt.
@@ -19,10 +22,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Full;
-use hyper::header::{ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
+use hyper::header::{ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, ORIGIN};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio_util::sync::CancellationToken;
 
+use super::control::{Command, Control};
 use super::listener::{Answer, HttpResponse};
 use super::lookup::{self, Freshness};
 use super::respond::{self, error, is_read, json, text};
@@ -38,13 +42,19 @@ use crate::telemetry::{
 pub struct Router {
     cache: Arc<Cache>,
     metrics: Arc<Metrics>,
+    control: Control,
     shutdown: CancellationToken,
 }
 
 impl Router {
     /// A router that answers from `cache` until `shutdown`, which also ends its long polls.
     pub fn new(cache: Arc<Cache>, metrics: Arc<Metrics>, shutdown: CancellationToken) -> Self {
-        Self { cache, metrics, shutdown }
+        Self { cache, metrics, control: Control::default(), shutdown }
+    }
+
+    /// The same, and what it is told is carried out by `control`.
+    pub fn with_control(self, control: Control) -> Self {
+        Self { control, ..self }
     }
 
     /// The router as [`super::serve`] takes it.
@@ -59,7 +69,9 @@ impl Router {
     /// Answers one request. Its body, if it has one, is not read.
     pub async fn answer<B: Sync>(&self, request: &Request<B>) -> HttpResponse {
         let route = Route::parse(request.uri().path());
-        let response = if is_read(request.method()) {
+        let response = if let Some(service) = route.command() {
+            self.fail_back(request, service).await
+        } else if is_read(request.method()) {
             self.answer_route(&route, request.uri().query(), request.headers()).await
         } else {
             method_not_allowed(request.method(), &route)
@@ -92,11 +104,36 @@ impl Router {
                 },
                 Err(problem) => problem.into_response(),
             },
-            Route::Other => error(
+            Route::Failback { .. } | Route::Other => error(
                 StatusCode::NOT_FOUND,
                 "there is nothing at this path",
                 "try /api/v1/services, /api/v1/services/{namespace}/{service}, /livez, /readyz or /metrics",
             ),
+        }
+    }
+
+    async fn fail_back<B: Sync>(&self, request: &Request<B>, service: Option<(&str, &str)>) -> HttpResponse {
+        if request.method() != Method::POST {
+            return respond::method_not_allowed(request.method(), "POST");
+        }
+        if request.headers().contains_key(ORIGIN) {
+            let hint = "use `rollcall failback` or curl";
+            return error(StatusCode::FORBIDDEN, "web pages must not tell a sidecar what to do", hint);
+        }
+        if let Err(problem) = Parameters::parse(request.uri().query(), &[]) {
+            return problem.into_response();
+        }
+        let service = match service.map(|(namespace, name)| (namespace, name, parse_key(namespace, name))) {
+            None => None,
+            Some((_, _, Some(key))) => Some(key),
+            Some((namespace, name, None)) => return never_heard_of(namespace, name),
+        };
+        match self.control.carry_out(Command::FailBack(service)).await {
+            Some(released) => json(StatusCode::OK, format!("{{\"released\":{released}}}").into_bytes()),
+            None => {
+                let hint = "ask again once it has started anew";
+                error(StatusCode::SERVICE_UNAVAILABLE, "the sidecar is stopping", hint)
+            }
         }
     }
 
@@ -182,10 +219,17 @@ pub fn observe_view(metrics: &Metrics, cache: &Arc<Cache>) -> Result<(), Metrics
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route<'a> {
     Services,
-    Service { namespace: &'a str, name: &'a str },
+    Service {
+        namespace: &'a str,
+        name: &'a str,
+    },
     Livez,
     Readyz,
     Metrics,
+    /// Of all services, or one.
+    Failback {
+        service: Option<(&'a str, &'a str)>,
+    },
     Other,
 }
 
@@ -196,13 +240,33 @@ impl<'a> Route<'a> {
             "/livez" => Self::Livez,
             "/readyz" => Self::Readyz,
             "/metrics" => Self::Metrics,
+            "/api/v1/failback" => Self::Failback { service: None },
             other => {
-                let service = other.strip_prefix("/api/v1/services/").and_then(|rest| rest.split_once('/'));
-                match service {
-                    Some((namespace, name)) if !name.contains('/') => Self::Service { namespace, name },
-                    Some(_) | None => Self::Other,
+                let named = |prefix: &str| {
+                    let named = other.strip_prefix(prefix)?.split_once('/')?;
+                    (!named.1.contains('/')).then_some(named)
+                };
+                if let Some((namespace, name)) = named("/api/v1/services/") {
+                    Self::Service { namespace, name }
+                } else if let Some(service) = named("/api/v1/failback/") {
+                    Self::Failback { service: Some(service) }
+                } else {
+                    Self::Other
                 }
             }
+        }
+    }
+
+    /// The service that a command is for, or all of them; `None` when it is no command.
+    const fn command(&self) -> Option<Option<(&'a str, &'a str)>> {
+        match self {
+            Self::Failback { service } => Some(*service),
+            Self::Services
+            | Self::Service { .. }
+            | Self::Livez
+            | Self::Readyz
+            | Self::Metrics
+            | Self::Other => None,
         }
     }
 
@@ -213,6 +277,7 @@ impl<'a> Route<'a> {
             Self::Livez => HttpRoute::Livez,
             Self::Readyz => HttpRoute::Readyz,
             Self::Metrics => HttpRoute::Metrics,
+            Self::Failback { .. } => HttpRoute::Failback,
             Self::Other => HttpRoute::Other,
         }
     }
@@ -278,7 +343,7 @@ fn method_not_allowed(method: &Method, route: &Route<'_>) -> HttpResponse {
     if *route == Route::Other {
         return error(StatusCode::NOT_FOUND, "there is nothing at this path", "try GET /api/v1/services");
     }
-    respond::method_not_allowed(method)
+    respond::method_not_allowed(method, "GET, HEAD")
 }
 
 fn nothing_learnt() -> HttpResponse {
@@ -327,6 +392,46 @@ mod tests {
     use crate::http::respond::{JSON_TYPE, METRICS_TYPE, TEXT_TYPE};
     use crate::http::sample;
     use crate::registry::View;
+
+    #[tokio::test]
+    async fn what_is_told_is_carried_out_for_one_service_or_all() {
+        let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let control = Control::new({
+            let told = told.clone();
+            move |command| {
+                told.lock().unwrap().push(command);
+                Box::pin(std::future::ready(Some(2)))
+            }
+        });
+        let router = started().with_control(control);
+        let post = |path: &str| Request::post(path).body(()).unwrap();
+        for path in ["/api/v1/failback", "/api/v1/failback/shop/web"] {
+            let response = router.answer(&post(path)).await;
+            assert_eq!(response.status(), StatusCode::OK, "{path}");
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(body, r#"{"released":2}"#);
+        }
+        let key = parse_key("shop", "web").unwrap();
+        assert_eq!(*told.lock().unwrap(), [Command::FailBack(None), Command::FailBack(Some(key))]);
+    }
+
+    #[tokio::test]
+    async fn what_may_not_be_told_is_not_carried_out() {
+        let control = Control::new(|command| panic!("{command:?} is carried out"));
+        let router = started().with_control(control);
+        let from_page =
+            Request::post("/api/v1/failback").header(ORIGIN, "http://elsewhere").body(()).unwrap();
+        for (request, status) in [
+            (Request::get("/api/v1/failback").body(()).unwrap(), 405),
+            (from_page, 403),
+            (Request::post("/api/v1/failback?service=web").body(()).unwrap(), 400),
+            (Request::post("/api/v1/failback/Shop/web").body(()).unwrap(), 404),
+            (Request::post("/api/v1/services").body(()).unwrap(), 405),
+        ] {
+            let (method, uri) = (request.method().clone(), request.uri().clone());
+            assert_eq!(router.answer(&request).await.status(), status, "{method} {uri}");
+        }
+    }
 
     #[tokio::test]
     async fn every_path_of_the_table_is_answered() {

@@ -42,7 +42,9 @@ impl StatusRouter {
     /// Answers one request. Its body, if it has one, is not read.
     pub fn answer<B>(&self, request: &Request<B>) -> HttpResponse {
         let (route, response) = match request.uri().path() {
-            _ if !is_read(request.method()) => (HttpRoute::Other, method_not_allowed(request.method())),
+            _ if !is_read(request.method()) => {
+                (HttpRoute::Other, method_not_allowed(request.method(), "GET, HEAD"))
+            }
             "/livez" => (HttpRoute::Livez, text(StatusCode::OK, "ok\n")),
             "/readyz" => (HttpRoute::Readyz, self.readyz()),
             "/metrics" => (HttpRoute::Metrics, respond::metrics(&self.metrics)),

@@ -83,6 +83,8 @@ pub enum HttpRoute {
     Readyz,
     /// The metrics themselves.
     Metrics,
+    /// Own instances take their tier again.
+    Failback,
     /// A path that there is not.
     Other,
 }
@@ -138,6 +140,7 @@ impl HttpRoute {
             Self::Livez => "livez",
             Self::Readyz => "readyz",
             Self::Metrics => "metrics",
+            Self::Failback => "failback",
             Self::Other => "other",
         }
     }
