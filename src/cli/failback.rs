@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::arguments::FailbackArguments;
 use super::failure::Failure;
+use super::lookup::{decode, refused};
 use super::output::{Format, print};
 use super::sidecar_client::SidecarClient;
 
@@ -25,12 +26,9 @@ pub(super) async fn run(arguments: FailbackArguments) -> Result<(), Failure> {
     );
     let answer = client.post(&path, Duration::ZERO).await?;
     if answer.status != StatusCode::OK {
-        let reason = answer.refusal().unwrap_or_else(|| format!("status {}", answer.status));
-        return Err(Failure::failed(format!("the sidecar at {} refused: {reason}", client.addr())));
+        return Err(refused(&client, &answer));
     }
-    let body: FailbackBody = serde_json::from_slice(&answer.body).map_err(|error| {
-        Failure::failed(format!("what answers at {} is no sidecar: {error}", client.addr()))
-    })?;
+    let body: FailbackBody = decode(&client, &answer)?;
     match (arguments.output.output, body.released) {
         (Format::Json, _) => print(&String::from_utf8_lossy(&answer.body)),
         (Format::Table, 0) => print("no instance of this sidecar is held off"),

@@ -136,6 +136,16 @@ fn print_json(client: &SidecarClient, answer: &Answer) -> Result<(), Failure> {
     print(&serde_json::to_string_pretty(&value).map_err(|error| Failure::failed(error.to_string()))?)
 }
 
+/// The tier it is in, and the one that it waits for.
+fn priority(instance: &InstanceBody) -> String {
+    let InstanceBody { priority, effective_priority, .. } = instance;
+    if priority == effective_priority {
+        priority.to_string()
+    } else {
+        format!("{effective_priority} (held off from {priority})")
+    }
+}
+
 fn service_table(key: &ServiceKey, service: &ServiceBody) -> String {
     let row = |instance: &InstanceBody| {
         vec![
@@ -144,7 +154,7 @@ fn service_table(key: &ServiceKey, service: &ServiceBody) -> String {
             printable(&instance.status),
             printable(&instance.addresses.join(",")),
             printable(&ports(&instance.ports)),
-            instance.effective_priority.to_string(),
+            priority(instance),
             instance.weight.to_string(),
             printable(instance.zone.as_deref().unwrap_or("-")),
             printable(&instance.tags.join(",")),
