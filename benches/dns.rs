@@ -52,7 +52,8 @@ fn handler() -> Handler {
         let key = ServiceKey { namespace: label("default"), name: label(&format!("service-{index}")) };
         let instances = (0..3).map(|place| Arc::new(instance(index, place))).collect();
         let settings = ServiceSettings::default();
-        let service = Service { key: key.clone(), settings, instances, zxid: Zxid::ZERO };
+        let (zxid, children_zxid) = (Zxid::ZERO, Zxid::ZERO);
+        let service = Service { key: key.clone(), settings, instances, zxid, children_zxid };
         view.services.insert(key, Arc::new(service));
     }
     let cache = Cache::new(clock::now());

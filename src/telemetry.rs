@@ -82,7 +82,12 @@ pub const REGISTRY_WRITE_FAILURES: Metric =
     metric("rollcall_registry_write_failures_total", "Attempts to write own registrations that failed.");
 /// Full reads of the mirror.
 pub const REGISTRY_WALKS: Metric =
-    metric("rollcall_registry_walks_total", "Times that the mirror read everything again.");
+    metric("rollcall_registry_walks_total", "Times that the mirror read all services again.");
+/// Instances read by full reads of the mirror.
+pub const REGISTRY_WALK_READS: Metric = metric(
+    "rollcall_registry_walk_reads_total",
+    "Instances that the mirror read again with everything: those of services that had changed.",
+);
 /// Single reads of the mirror.
 pub const REGISTRY_READS: Metric =
     metric("rollcall_registry_reads_total", "Znodes that the mirror read because they had changed.");

@@ -5,6 +5,7 @@ mod apache;
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use apache::ApacheServer;
-use rollcall::client::{Client, ClientSettings};
+use rollcall::client::{Client, ClientSettings, CreateRequest, MultiOp};
 use rollcall::clock;
 use rollcall::registry::mirror::MirrorStats;
 use rollcall::registry::registrar::{OwnInstance, RegistrationState};
@@ -214,6 +215,66 @@ async fn what_others_do_to_a_registration_is_repaired_and_what_is_no_record_is_s
     let service = reader.cache.load().services[&web_key()].clone();
     let deleted_at = other.exists(WEB).await.unwrap().unwrap().pzxid;
     assert_eq!(service.zxid, deleted_at, "a deletion shows in the service's zxid");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reconnect_reads_the_services_and_the_instances_of_those_that_changed() {
+    const SERVICES: usize = 1_000;
+    const INSTANCES: usize = 10;
+    let world = World::start();
+    let writer = world.client(world.server.address(), LONG_SESSION);
+    let record = r#"{"v":1,"addresses":["10.0.0.1"],"ports":[{"name":"http","port":80}],"status":"up"}"#;
+    writer.create_all("/rollcall/services/default").await.unwrap();
+    for service in 0..SERVICES {
+        let path = format!("/rollcall/services/default/s{service}");
+        let create = |path, data| MultiOp::Create(CreateRequest::open(path, data, CreateMode::Persistent));
+        let instances =
+            (0..INSTANCES).map(|instance| create(format!("{path}/i{instance}"), record.to_owned()));
+        let ops = [create(path.clone(), String::new())].into_iter().chain(instances).collect();
+        writer.multi(ops).await.unwrap();
+    }
+    let wire = Wire::start(world.server.address()).await;
+    let reader = world.sidecar_at(wire.address, LONG_SESSION, "reader", vec![]);
+    let follows = async |walks| {
+        soon("it follows", async {
+            while reader.cache.is_stale() || reader.mirror.walks() < walks {
+                tokio::time::sleep(POLL).await;
+            }
+        })
+        .await;
+    };
+    let cut_for = async |change: &dyn Fn() -> Pin<Box<dyn Future<Output = ()>>>| {
+        let walks = reader.mirror.walks();
+        wire.is_cut.send_replace(true);
+        soon("it notices", async {
+            while !reader.cache.is_stale() {
+                tokio::time::sleep(POLL).await;
+            }
+        })
+        .await;
+        change().await;
+        wire.is_cut.send_replace(false);
+        follows(walks + 1).await;
+    };
+    follows(1).await;
+    let first = reader.mirror.walk_reads();
+    assert_eq!(first, (SERVICES * INSTANCES) as u64);
+
+    cut_for(&|| Box::pin(async {})).await;
+    assert_eq!(reader.mirror.walk_reads(), first, "nothing has changed");
+
+    let deleted = writer.clone();
+    cut_for(&move || {
+        let deleted = deleted.clone();
+        Box::pin(async move { deleted.delete("/rollcall/services/default/s7/i3", None).await.unwrap() })
+    })
+    .await;
+    assert_eq!(reader.mirror.walk_reads(), first + INSTANCES as u64 - 1, "one service has");
+    let view = reader.cache.load_full();
+    let count = |name: &str| {
+        view.services.iter().find(|(key, _)| key.name.as_str() == name).map(|(_, it)| it.instances.len())
+    };
+    assert_eq!((count("s7"), count("s8")), (Some(INSTANCES - 1), Some(INSTANCES)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

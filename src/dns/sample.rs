@@ -72,7 +72,8 @@ impl Sample {
         let mut instances: Vec<_> = rows.iter().map(|row| Arc::new(instance(row))).collect();
         instances.sort_by(|a, b| a.id.cmp(&b.id));
         let zxid = self.view.zxid;
-        let service = Service { key: key.clone(), settings: ServiceSettings::default(), instances, zxid };
+        let (settings, children_zxid) = (ServiceSettings::default(), zxid);
+        let service = Service { key: key.clone(), settings, instances, zxid, children_zxid };
         self.view.services.insert(key, Arc::new(service));
     }
 

@@ -17,7 +17,8 @@ pub(crate) fn view() -> View {
     ];
     for (namespace, name, instances) in [("default", "web", web), ("shop", "empty", Vec::new())] {
         let key = key(namespace, name);
-        let service = Service { key: key.clone(), settings: ServiceSettings::default(), instances, zxid };
+        let (settings, children_zxid) = (ServiceSettings::default(), zxid);
+        let service = Service { key: key.clone(), settings, instances, zxid, children_zxid };
         view.services.insert(key, Arc::new(service));
     }
     view

@@ -263,6 +263,7 @@ mod tests {
             settings: ServiceSettings::default(),
             instances: instances.collect(),
             zxid: Zxid::ZERO,
+            children_zxid: Zxid::ZERO,
         };
         View { services: BTreeMap::from([(key(), Arc::new(service))]), zxid: Zxid::ZERO, is_loaded: true }
     }

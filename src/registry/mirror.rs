@@ -6,7 +6,8 @@
 //!
 //! - Events only say where to look; what a read finds is what counts.
 //! - A change is read and published at once, those that follow within [`PUBLISH_GAP`] together.
-//! - When changes were missed (a reconnect, a new session, a queue that overflowed) everything is walked once and compared.
+//! - When changes were missed (a reconnect, a new session, a queue that overflowed) the services are walked once and compared, and
+//!   the instances of those whose own stat has changed.
 //!   Meanwhile, and while there is no connection, lookups go on reading the last view, which is told to be stale.
 //! - The view is never cleared; an instance leaves it when a read says that its znode is gone.
 
@@ -22,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-pub use self::state::{MirrorState, ReadOutcome, Walk, WalkedService};
+pub use self::state::{MirrorState, ReadOutcome, Walk, WalkedInstances, WalkedService};
 use super::cache::Cache;
 use super::layout::{Layout, Place};
 use super::name::{Label, ServiceKey};
@@ -44,6 +45,7 @@ const PROOF_INTERVAL: Duration = Duration::from_millis(500);
 pub struct MirrorStats {
     walks: AtomicU64,
     reads: AtomicU64,
+    walk_reads: AtomicU64,
     publications: AtomicU64,
     unreadable: AtomicU64,
 }
@@ -57,6 +59,11 @@ impl MirrorStats {
     /// Znodes read because an event named them.
     pub fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
+    }
+
+    /// Instances read by walks: those of services that have changed since they were known.
+    pub fn walk_reads(&self) -> u64 {
+        self.walk_reads.load(Ordering::Relaxed)
     }
 
     /// Views published.
@@ -206,12 +213,14 @@ impl Mirror {
     fn lose_track(&mut self) {
         self.cache.set_synced(false);
         self.must_walk = true;
-        self.dirty.clear();
+        for place in std::mem::take(&mut self.dirty) {
+            self.state.on_forgotten(&place);
+        }
     }
 
     async fn read(&mut self, watcher: &mut Watcher) -> Result<Progress, ClientError> {
         if self.must_walk {
-            let walk = walk(&self.client, &self.layout).await?;
+            let walk = walk(&self.client, &self.layout, &self.state, &self.stats).await?;
             self.stats.walks.fetch_add(1, Ordering::Relaxed);
             self.state.on_walk(&walk);
             self.must_walk = false;
@@ -278,8 +287,14 @@ enum Progress {
 /// Places that are read between two publications; what is beyond waits for the next.
 const DIRTY_MAX: usize = 4_096;
 
-/// Reads everything below the root, level by level, each level pipelined.
-async fn walk(client: &Client, layout: &Layout) -> Result<Walk, ClientError> {
+/// Reads everything below the root, level by level, each level pipelined; but for the instances of services whose own stat says
+/// that they are as `known`.
+async fn walk(
+    client: &Client,
+    layout: &Layout,
+    known: &MirrorState,
+    stats: &MirrorStats,
+) -> Result<Walk, ClientError> {
     let list = |path: String| {
         let client = client.clone();
         async move { children(&client, path).await }
@@ -301,31 +316,40 @@ async fn walk(client: &Client, layout: &Layout) -> Result<Walk, ClientError> {
             }
         }
     }
-    let znodes =
-        pipelined(services.clone(), |service| read_znode(client.clone(), layout.service(service))).await?;
-    walk.services = znodes
-        .into_iter()
-        .filter(|(_, znode)| *znode != ReadOutcome::Missing)
-        .map(|(service, znode)| (service, WalkedService { znode, instances: Ok(BTreeMap::new()) }))
-        .collect();
-    let mut instances = Vec::new();
-    for (service, listed) in pipelined(services, |service| list(layout.service(service))).await? {
-        match listed {
-            Ok(ids) => instances.extend(ids.into_iter().map(|id| (service.clone(), id))),
-            Err(refusal) => {
-                if let Some(walked) = walk.services.get_mut(&service) {
-                    walked.instances = Err(refusal);
-                }
-            }
+    let mut changed = Vec::new();
+    let znodes = pipelined(services, |service| read_znode(client.clone(), layout.service(service))).await?;
+    for (service, znode) in znodes {
+        let is_unchanged = match &znode {
+            ReadOutcome::Missing => continue,
+            ReadOutcome::Found { stat, .. } => known.is_unchanged(&service, stat),
+            ReadOutcome::Refused(_) => false,
+        };
+        if !is_unchanged {
+            changed.push(service.clone());
         }
+        walk.services.insert(service, WalkedService { znode, instances: WalkedInstances::Unchanged });
+    }
+    let mut instances = Vec::new();
+    for (service, listed) in pipelined(changed, |service| list(layout.service(service))).await? {
+        let Some(walked) = walk.services.get_mut(&service) else { continue };
+        walked.instances = match listed {
+            Ok(ids) => {
+                instances.extend(ids.into_iter().map(|id| (service.clone(), id)));
+                WalkedInstances::Read(BTreeMap::new())
+            }
+            Err(refusal) => WalkedInstances::Refused(refusal),
+        };
     }
     let records = pipelined(instances, |(service, id): &(ServiceKey, Label)| {
         read_znode(client.clone(), layout.instance(service, id))
     })
     .await?;
+    stats.walk_reads.fetch_add(u64::try_from(records.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
     for ((service, id), record) in records {
-        let walked = walk.services.get_mut(&service).and_then(|walked| walked.instances.as_mut().ok());
-        if let Some(instances) = walked.filter(|_| record != ReadOutcome::Missing) {
+        let Some(walked) = walk.services.get_mut(&service) else { continue };
+        if let WalkedInstances::Read(instances) = &mut walked.instances
+            && record != ReadOutcome::Missing
+        {
             instances.insert(id, record);
         }
     }

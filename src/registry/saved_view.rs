@@ -206,7 +206,9 @@ impl SavedService {
         // As they were written; what looks for one relies on it.
         instances.sort_by(|one, other| one.id.cmp(&other.id));
         let key = ServiceKey { namespace: self.namespace, name: self.name };
-        Service { key, settings: self.settings, instances, zxid: Zxid::from_raw(self.zxid) }
+        // What was told and not read yet, when it was saved, is not in it.
+        let children_zxid = Zxid::ZERO;
+        Service { key, settings: self.settings, instances, zxid: Zxid::from_raw(self.zxid), children_zxid }
     }
 }
 
@@ -303,6 +305,7 @@ mod tests {
             settings: ServiceSettings { min_healthy: 2, ..ServiceSettings::default() },
             instances: vec![Arc::new(instance)],
             zxid: Zxid::from_raw(8),
+            children_zxid: Zxid::from_raw(8),
         };
         let services = BTreeMap::from([(key, Arc::new(service))]);
         let view = View { services, zxid: Zxid::from_raw(9), is_loaded: true };

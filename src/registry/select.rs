@@ -264,6 +264,7 @@ mod tests {
             settings: ServiceSettings { min_healthy, ..ServiceSettings::default() },
             instances: instances.iter().enumerate().map(instance).collect(),
             zxid: Zxid::ZERO,
+            children_zxid: Zxid::ZERO,
         }
     }
 }

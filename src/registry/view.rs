@@ -33,6 +33,9 @@ pub struct Service {
     pub instances: Vec<Arc<Instance>>,
     /// The newest change to it that the view reflects.
     pub zxid: Zxid,
+    /// The newest change to the list of its instances that the view reflects, which is its znode's pzxid when nothing was missed;
+    /// [`Zxid::ZERO`] when that is not known.
+    pub children_zxid: Zxid,
 }
 
 /// One instance of a service.

@@ -16,8 +16,9 @@ pub(super) fn observe(
     mirror: &Arc<MirrorStats>,
 ) -> Result<(), MetricsError> {
     http::observe_view(metrics, cache)?;
-    let counts: [Count<MirrorStats>; 4] = [
+    let counts: [Count<MirrorStats>; 5] = [
         (telemetry::REGISTRY_WALKS, MirrorStats::walks),
+        (telemetry::REGISTRY_WALK_READS, MirrorStats::walk_reads),
         (telemetry::REGISTRY_READS, MirrorStats::reads),
         (telemetry::REGISTRY_PUBLICATIONS, MirrorStats::publications),
         (telemetry::REGISTRY_UNREADABLE, MirrorStats::unreadable),

@@ -3,7 +3,7 @@
 //! Only a read changes the view, never an event: what an event says may be outdated when it arrives, and a deletion
 //! and a creation in one multi must not look like a gap.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -46,8 +46,19 @@ pub struct Walk {
 pub struct WalkedService {
     /// Its own znode.
     pub znode: ReadOutcome,
-    /// Its instances by id, or why the server does not list them for us: what is known of them stays then.
-    pub instances: Result<BTreeMap<Label, ReadOutcome>, OpError>,
+    /// Its instances.
+    pub instances: WalkedInstances,
+}
+
+/// The instances of a service as a walk found them.
+#[derive(Clone, Debug)]
+pub enum WalkedInstances {
+    /// By their ids.
+    Read(BTreeMap<Label, ReadOutcome>),
+    /// The service's own stat says that they are as known.
+    Unchanged,
+    /// The server does not list them for us: what is known of them stays.
+    Refused(OpError),
 }
 
 /// The view, and what was counted while it grew.
@@ -56,6 +67,8 @@ pub struct MirrorState {
     view: View,
     has_changed: bool,
     unreadable: u64,
+    /// Services of which something was told that was never read: their own stat may say that nothing is missing, and be wrong.
+    unsure: BTreeSet<ServiceKey>,
 }
 
 impl MirrorState {
@@ -72,6 +85,21 @@ impl MirrorState {
     /// How many reads found something that could not be understood, or were refused.
     pub fn unreadable(&self) -> u64 {
         self.unreadable
+    }
+
+    /// What was told of a place will not be read.
+    pub fn on_forgotten(&mut self, place: &Place) {
+        let (Place::Service(service) | Place::Instance(service, _)) = place;
+        self.unsure.insert(service.clone());
+    }
+
+    /// Whether a service whose znode has this stat can have no instances but those that are known, unchanged. What our registrars
+    /// write deletes and creates, and so shows in the stat; what others set in place does not.
+    pub fn is_unchanged(&self, service: &ServiceKey, stat: &Stat) -> bool {
+        let known = self.view.services.get(service);
+        let is_known =
+            known.is_some_and(|known| known.children_zxid > Zxid::ZERO && known.children_zxid == stat.pzxid);
+        is_known && !self.unsure.contains(service)
     }
 
     /// Takes the outcome of one read.
@@ -101,12 +129,23 @@ impl MirrorState {
         for (service, walked) in &walk.services {
             self.on_service(service, &walked.znode);
             let instances = match &walked.instances {
-                Ok(instances) => instances,
-                Err(error) => {
+                WalkedInstances::Read(instances) => instances,
+                WalkedInstances::Unchanged => continue,
+                WalkedInstances::Refused(error) => {
                     self.skip(&format_args!("the list of {service}"), error);
+                    // Its stat is known by now, and its instances are not.
+                    self.unsure.insert(service.clone());
                     continue;
                 }
             };
+            self.unsure.remove(service);
+            if let (ReadOutcome::Found { stat, .. }, Some(known)) =
+                (&walked.znode, self.view.services.get_mut(service))
+                && known.children_zxid != stat.pzxid
+            {
+                // Also down, when the ensemble is another than before.
+                Arc::make_mut(known).children_zxid = stat.pzxid;
+            }
             let gone: Vec<_> = self.view.services.get(service).map_or_else(Vec::new, |known| {
                 let ids = known.instances.iter().map(|instance| &instance.id);
                 ids.filter(|id| !instances.contains_key(*id)).cloned().collect()
@@ -125,6 +164,7 @@ impl MirrorState {
             ReadOutcome::Found { data, stat } => (data, stat),
             // It can have no instances then: a znode with children is not deleted.
             ReadOutcome::Missing => {
+                self.unsure.remove(service);
                 self.has_changed |= self.view.services.remove(service).is_some();
                 return;
             }
@@ -143,6 +183,7 @@ impl MirrorState {
             self.has_changed = true;
         }
         self.raise_zxid(service, zxid);
+        self.raise_children_zxid(service, stat.pzxid);
     }
 
     fn on_instance(&mut self, service: &ServiceKey, id: &Label, outcome: &ReadOutcome) {
@@ -165,6 +206,7 @@ impl MirrorState {
         }
         self.has_changed = true;
         self.raise_zxid(service, mzxid);
+        self.raise_children_zxid(service, mzxid);
     }
 
     fn remove_instance(&mut self, service: &ServiceKey, id: &Label) {
@@ -188,8 +230,17 @@ impl MirrorState {
                 settings: ServiceSettings::default(),
                 instances: Vec::new(),
                 zxid: Zxid::ZERO,
+                children_zxid: Zxid::ZERO,
             })
         })
+    }
+
+    /// Nothing that is published depends on it, so that it is no change.
+    fn raise_children_zxid(&mut self, service: &ServiceKey, zxid: Zxid) {
+        let Some(known) = self.view.services.get_mut(service) else { return };
+        if known.children_zxid < zxid {
+            Arc::make_mut(known).children_zxid = zxid;
+        }
     }
 
     fn raise_zxid(&mut self, service: &ServiceKey, zxid: Zxid) {
@@ -267,12 +318,50 @@ mod tests {
             data: Some(Bytes::from_static(br#"{"min_healthy":2,"later":1}"#)),
             stat: Stat { mzxid: zxid(2), pzxid: zxid(10), ..Stat::default() },
         };
-        state.on_walk(&walk_of("web", WalkedService { znode, instances: Ok(instances.into()) }));
+        state.on_walk(&walk_of(
+            "web",
+            WalkedService { znode, instances: WalkedInstances::Read(instances.into()) },
+        ));
         let view = state.take_changed().unwrap();
         assert_eq!(view.services.len(), 1);
         assert_eq!(ids(&view, "web"), ["b", "c"]);
         assert_eq!(view.services[&key("web")].settings.min_healthy, 2);
         assert_eq!(view.zxid, zxid(10), "a deletion shows in the service's own stat");
+    }
+
+    #[test]
+    fn a_stat_reveals_any_missed_change_of_the_list() {
+        let mut state = MirrorState::default();
+        let stat = |pzxid| Stat { mzxid: zxid(2), pzxid: zxid(pzxid), ..Stat::default() };
+        assert!(!state.is_unchanged(&key("web"), &stat(10)), "never heard of");
+        let znode = ReadOutcome::Found { data: None, stat: stat(10) };
+        let instances = BTreeMap::from([(label("a"), found(&record(80), 5))]);
+        state.on_walk(&walk_of("web", WalkedService { znode, instances: WalkedInstances::Read(instances) }));
+        assert!(state.is_unchanged(&key("web"), &stat(10)));
+        assert!(!state.is_unchanged(&key("web"), &stat(11)));
+
+        // A creation shows in the instance that was read, a deletion in the stat that is read then.
+        state.on_read(&instance("web", "b"), &found(&record(80), 12));
+        assert!(state.is_unchanged(&key("web"), &stat(12)) && !state.is_unchanged(&key("web"), &stat(10)));
+        state.on_read(&instance("web", "b"), &ReadOutcome::Missing);
+        state.on_read(&Place::Service(key("web")), &ReadOutcome::Found { data: None, stat: stat(13) });
+        assert!(state.is_unchanged(&key("web"), &stat(13)));
+
+        // What was told and never read may be older than what was read.
+        state.on_forgotten(&instance("web", "c"));
+        assert!(!state.is_unchanged(&key("web"), &stat(13)));
+        let znode = ReadOutcome::Found { data: None, stat: stat(13) };
+        state.on_walk(&walk_of(
+            "web",
+            WalkedService { znode, instances: WalkedInstances::Read(BTreeMap::new()) },
+        ));
+        assert!(state.is_unchanged(&key("web"), &stat(13)));
+        let znode = ReadOutcome::Found { data: None, stat: stat(14) };
+        state.on_walk(&walk_of(
+            "web",
+            WalkedService { znode, instances: WalkedInstances::Refused(OpError::NoAuth) },
+        ));
+        assert!(!state.is_unchanged(&key("web"), &stat(14)), "its list was refused");
     }
 
     #[test]
@@ -288,7 +377,10 @@ mod tests {
         assert_eq!(ids(&view, "web"), ["a"]);
 
         let znode = ReadOutcome::Found { data: None, stat: Stat::default() };
-        state.on_walk(&walk_of("web", WalkedService { znode, instances: Err(OpError::NoAuth) }));
+        state.on_walk(&walk_of(
+            "web",
+            WalkedService { znode, instances: WalkedInstances::Refused(OpError::NoAuth) },
+        ));
         assert!(state.take_changed().is_none());
         assert_eq!(state.unreadable(), 3);
     }
