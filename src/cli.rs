@@ -15,6 +15,8 @@ mod file_limit;
 mod lookup;
 mod name;
 mod output;
+mod service;
+mod session;
 mod sidecar;
 mod sidecar_client;
 mod timestamp;
@@ -50,6 +52,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Services(arguments) => on_one_thread(lookup::services(arguments)),
         Command::Watch(arguments) => on_one_thread(watch::run(arguments)),
         Command::Failback(arguments) => on_one_thread(failback::run(arguments)),
+        Command::Service(arguments) => on_one_thread(service::run(arguments)),
         Command::Zk(arguments) => on_one_thread(zk::run(arguments)),
         Command::Bench(arguments) => on_one_thread(bench::run(arguments)),
         Command::CheckConfig(arguments) => check_config::run(&arguments),

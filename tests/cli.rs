@@ -206,6 +206,45 @@ fn znodes_are_read_and_changed() {
 }
 
 #[test]
+fn the_settings_of_services_are_changed_and_services_without_instances_pruned() {
+    let dev = Dev::start(&[]);
+    let service = |arguments: &[&str]| {
+        let output = run(&[&["service", "--server", &dev.client], arguments].concat());
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let (status, _, told) = service(&["get", "web"]);
+    assert!(status == 1 && told.contains("no service web.default") && told.contains(&dev.client), "{told}");
+    let (status, shown, _) = service(&["set", "web", "--min-healthy", "2", "--failback-after", "1m"]);
+    assert!(status == 0 && shown.contains("failback_after_s  60             set\n"), "{shown}");
+
+    let zk = |arguments: &[&str]| run(&[&["zk", "--server", &dev.client], arguments].concat()).stdout;
+    let path = "/rollcall/services/default/web";
+    let stored = String::from_utf8(zk(&["get", path])).unwrap();
+    assert_eq!(stored, "{\"failback_after_s\":60,\"min_healthy\":2}\n");
+    zk(&["set", path, "{\"min_healthy\":2,\"later\":[1]}"]);
+    let (_, shown, _) = service(&["set", "web", "--unset", "min_healthy", "--failback", "manual"]);
+    assert!(shown.contains("later") && shown.contains("not understood"), "{shown}");
+    assert_eq!(
+        zk(&["get", path]),
+        b"{\"failback\":\"manual\",\"later\":[1]}\n",
+        "what is not understood stays"
+    );
+
+    zk(&["create", &format!("{path}/one"), "{}"]);
+    assert!(service(&["prune", "web"]).2.contains("has instances"));
+    zk(&["delete", &format!("{path}/one")]);
+    assert!(!service(&["prune"]).1.contains("web"), "it has settings");
+    assert_eq!(service(&["prune", "web"]).1, "pruned web.default\n");
+    assert_eq!(service(&["set", "web"]).0, 2, "nothing to set");
+    assert_eq!(service(&["set", "web", "--failback", "never"]).0, 2);
+    assert_eq!(service(&["set", "web", "--dns-ttl", "1500ms"]).0, 2);
+    zk(&["create", path, "{"]);
+    assert!(service(&["set", "web", "--min-healthy", "1"]).2.contains("overwrite it with"));
+    assert_eq!(dev.stop(Signal::INT), (Some(0), 0));
+}
+
+#[test]
 fn without_a_sidecar_the_error_says_what_to_try() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap().to_string();

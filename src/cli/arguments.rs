@@ -2,12 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use super::bench::BenchArguments;
 use super::name::{NameArgument, ServiceArgument};
 use super::output::Format;
+use crate::config::duration;
+use crate::registry::{FailbackMode, Layout};
 use crate::sidecar::SidecarSettings;
 
 /// Service discovery that lives inside the pod.
@@ -45,6 +48,10 @@ pub(super) enum Command {
     ///
     /// For services whose settings say `"failback": "manual"`, or to end the wait of others. Instances that still fail are not let off.
     Failback(FailbackArguments),
+    /// Show and change what all readers obey about a service, and remove services that nobody offers
+    ///
+    /// The settings stand in the service's znode; sidecars obey a change at once.
+    Service(ServiceArguments),
     /// Read and change znodes of any ZooKeeper-protocol ensemble
     Zk(ZkArguments),
     /// Measure any ZooKeeper-protocol ensemble: throughput, latencies, stalls, CPU time
@@ -157,6 +164,77 @@ pub(super) struct WatchArguments {
     /// How to print: lines, or one JSON object a line
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(super) output: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ServiceArguments {
+    /// Members of the ensemble, HOST:PORT[,HOST:PORT…]
+    #[arg(
+        long,
+        global = true,
+        value_name = "SERVERS",
+        env = "ROLLCALL_SERVERS",
+        default_value = "127.0.0.1:2181"
+    )]
+    pub(super) server: String,
+    /// Where the registry lies in the ensemble's tree
+    #[arg(long, global = true, value_name = "PATH", default_value = Layout::ROOT)]
+    pub(super) root: String,
+    #[command(subcommand)]
+    pub(super) command: ServiceCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ServiceCommand {
+    /// Show a service's settings
+    Get {
+        /// `web`, `web.shop` or `web.shop.rollcall.internal`; without a namespace it is `default`
+        name: NameArgument,
+        #[command(flatten)]
+        output: OutputArguments,
+    },
+    /// Change a service's settings, and leave what is not named as it is
+    Set {
+        /// `web`, `web.shop` or `web.shop.rollcall.internal`; without a namespace it is `default`
+        name: NameArgument,
+        #[command(flatten)]
+        change: ServiceChange,
+    },
+    /// Remove services without instances: their names are unknown then, instead of having nobody
+    Prune {
+        /// Which; without any, all that have neither instances nor settings
+        names: Vec<NameArgument>,
+    },
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub(super) struct ServiceChange {
+    /// Instances of a tier that must be up for it to be chosen
+    #[arg(long, value_name = "N")]
+    pub(super) min_healthy: Option<u32>,
+    /// How an instance that was away takes its tier again from the standbys: auto (once it has been healthy for some time), manual
+    /// (by `rollcall failback`) or off (at once)
+    #[arg(long, value_name = "MODE", value_parser = failback_mode)]
+    pub(super) failback: Option<FailbackMode>,
+    /// How long it must have been healthy for that, such as 30s
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub(super) failback_after: Option<Duration>,
+    /// TTL of the service's DNS answers, such as 2s
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub(super) dns_ttl: Option<Duration>,
+    /// Take the default again for this setting, as `rollcall service get` calls it; repeatable
+    #[arg(long, value_name = "SETTING")]
+    pub(super) unset: Vec<String>,
+}
+
+fn failback_mode(text: &str) -> Result<FailbackMode, &'static str> {
+    match text {
+        "auto" => Ok(FailbackMode::Auto),
+        "manual" => Ok(FailbackMode::Manual),
+        "off" => Ok(FailbackMode::Off),
+        _ => Err("write auto, manual or off"),
+    }
 }
 
 #[derive(Debug, Args)]

@@ -5,19 +5,15 @@ use serde_json::json;
 use super::arguments::{ZkArguments, ZkCommand};
 use super::failure::Failure;
 use super::output::{Format, note, print, printable, write};
+use super::session::{self, failure, op_failure};
 use super::timestamp::rfc3339;
-use crate::client::{Client, ClientError, ClientSettings, WatchNotice, is_host_and_port};
+use crate::client::{Client, ClientError, WatchNotice};
 use crate::id::Zxid;
 use crate::znode::{AddWatchMode, CreateMode, EventKind, OpError, Stat, ZnodePath};
 use crate::{clock, shutdown};
 
 /// Carries out one command in a session of its own.
 pub(super) async fn run(arguments: ZkArguments) -> Result<(), Failure> {
-    let servers: Vec<_> = arguments.server.split(',').map(|server| server.trim().to_owned()).collect();
-    if let Some(bad) = servers.iter().find(|server| !is_host_and_port(server)) {
-        let text = format!("{bad:?} is not HOST:PORT; give one such as 127.0.0.1:2181 with --server");
-        return Err(Failure::usage(text));
-    }
     let path = arguments.command.path();
     ZnodePath::parse(path)
         .map_err(|error| Failure::usage(format!("{error}; write a znode path such as /rollcall/services")))?;
@@ -25,16 +21,9 @@ pub(super) async fn run(arguments: ZkArguments) -> Result<(), Failure> {
         // Before -R has deleted what it can.
         return Err(Failure::usage("the root / cannot be deleted; name what is below it"));
     }
-    let client = Client::start(ClientSettings::for_servers(servers));
+    let client = session::open(&arguments.server)?;
     let done = carry_out(&client, &arguments.command, &arguments.server).await;
-    // Closing needs a connection; where there was none, nothing is to be closed.
-    if client.state().borrow().session().is_some() {
-        let closed = client.close().await;
-        if let (Ok(()), Err(error)) = (&done, closed) {
-            note(&error.to_string());
-        }
-    }
-    done
+    session::close(client, done).await
 }
 
 async fn carry_out(client: &Client, command: &ZkCommand, servers: &str) -> Result<(), Failure> {
@@ -105,37 +94,6 @@ impl ZkCommand {
             | Self::Watch { path, .. } => path,
         }
     }
-}
-
-fn failure(error: &ClientError, servers: &str) -> Failure {
-    let text = error.to_string();
-    match error {
-        ClientError::NotConnected { .. } => {
-            Failure::failed(format!("{text}; start one with `rollcall dev`, or name others with --server"))
-        }
-        ClientError::Op { operation, error } => op_failure(&operation.to_string(), *error, servers),
-        ClientError::Multi { .. }
-        | ClientError::ConnectionLost { .. }
-        | ClientError::SessionExpired { .. }
-        | ClientError::TooLong { .. }
-        | ClientError::TooManyWatches { .. }
-        | ClientError::Reserved { .. }
-        | ClientError::UnexpectedReply { .. }
-        | ClientError::NotClosed { .. }
-        | ClientError::Closed => Failure::failed(format!("{text} (at {servers})")),
-    }
-}
-
-/// What a server has answered, at which address, and what to try.
-fn op_failure(operation: &str, error: OpError, servers: &str) -> Failure {
-    const REMEDIES: [(OpError, &str); 4] = [
-        (OpError::NoNode, "; `rollcall zk ls` shows what is there"),
-        (OpError::NodeExists, "; `rollcall zk set` changes its data"),
-        (OpError::NotEmpty, "; delete those first, or use -R"),
-        (OpError::BadVersion, "; `rollcall zk stat` shows the version"),
-    ];
-    let remedy = REMEDIES.iter().find(|(known, _)| *known == error).map_or("", |(_, remedy)| *remedy);
-    Failure::failed(format!("{operation}: {error} (at {servers}){remedy}"))
 }
 
 /// Keeps an ephemeral's session until a signal comes.
