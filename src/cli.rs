@@ -9,6 +9,7 @@ mod bench;
 mod check_config;
 mod dev;
 mod ensemble;
+mod explain;
 mod failback;
 mod failure;
 mod file_limit;
@@ -51,6 +52,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Lookup(arguments) => on_one_thread(lookup::lookup(arguments)),
         Command::Services(arguments) => on_one_thread(lookup::services(arguments)),
         Command::Watch(arguments) => on_one_thread(watch::run(arguments)),
+        Command::Explain(arguments) => on_one_thread(explain::run(arguments)),
         Command::Failback(arguments) => on_one_thread(failback::run(arguments)),
         Command::Service(arguments) => on_one_thread(service::run(arguments)),
         Command::Zk(arguments) => on_one_thread(zk::run(arguments)),

@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use tokio::net::TcpListener;
 
 pub mod control;
+pub mod explain;
 pub mod listener;
 pub mod lookup;
 mod respond;

@@ -2,6 +2,7 @@
 
 mod cache;
 pub mod check;
+pub mod explain;
 mod failback;
 mod hold_file;
 mod layout;

@@ -65,6 +65,7 @@ const ANSWERS: &[&str] = &[
     "registry::view",
     "registry::cache",
     "registry::select",
+    "registry::explain",
     "registry::brake",
 ];
 const BELOW_ROLES: &[&str] = &[

@@ -44,6 +44,8 @@ pub(super) enum Command {
     /// Tells who is present at first, then who joined, left or changed, until it is interrupted; goes on over restarts of the
     /// sidecar.
     Watch(WatchArguments),
+    /// Tell why a lookup of a service answers what it answers, instance by instance
+    Explain(LookupArguments),
     /// Let instances of this sidecar that were away take their tier again from the standbys
     ///
     /// For services whose settings say `"failback": "manual"`, or to end the wait of others. Instances that still fail are not let off.

@@ -69,8 +69,7 @@ pub(super) async fn lookup(arguments: LookupArguments) -> Result<(), Failure> {
     match answer.status {
         StatusCode::OK => {}
         StatusCode::NOT_FOUND if answer.refusal().is_some() => {
-            let text = format!("no service {key} is known to the sidecar at {}", client.addr());
-            return Err(Failure::failed(format!("{text}; `rollcall services` lists those that are")));
+            return Err(never_heard_of(&client, &key));
         }
         _ => return Err(refused(&client, &answer)),
     }
@@ -115,6 +114,12 @@ pub(super) fn decode<T: DeserializeOwned>(client: &SidecarClient, answer: &Answe
     serde_json::from_slice(&answer.body).map_err(|error| no_sidecar(client, &error.to_string()))
 }
 
+/// No such service.
+pub(super) fn never_heard_of(client: &SidecarClient, key: &ServiceKey) -> Failure {
+    let text = format!("no service {key} is known to the sidecar at {}", client.addr());
+    Failure::failed(format!("{text}; `rollcall services` lists those that are"))
+}
+
 /// Any answer that is no result.
 pub(super) fn refused(client: &SidecarClient, answer: &Answer) -> Failure {
     match answer.refusal() {
@@ -131,7 +136,7 @@ fn no_sidecar(client: &SidecarClient, reason: &str) -> Failure {
     Failure::failed(format!("{text}; name another with --http-addr"))
 }
 
-fn print_json(client: &SidecarClient, answer: &Answer) -> Result<(), Failure> {
+pub(super) fn print_json(client: &SidecarClient, answer: &Answer) -> Result<(), Failure> {
     let value: serde_json::Value = decode(client, answer)?;
     print(&serde_json::to_string_pretty(&value).map_err(|error| Failure::failed(error.to_string()))?)
 }
@@ -180,7 +185,7 @@ pub(super) fn ports(ports: &[PortBody]) -> String {
     }
 }
 
-fn freshness(age_ms: Option<u64>, is_stale: bool) -> String {
+pub(super) fn freshness(age_ms: Option<u64>, is_stale: bool) -> String {
     let age = match age_ms {
         None => "never proved current".to_owned(),
         Some(ms) if ms < 10_000 => format!("as of {ms} ms ago"),

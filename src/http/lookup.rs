@@ -89,7 +89,7 @@ pub fn error(error: &str, hint: &str) -> Vec<u8> {
 }
 
 impl Freshness {
-    fn age_ms(self) -> Option<u64> {
+    pub(super) fn age_ms(self) -> Option<u64> {
         self.age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
     }
 }
@@ -168,7 +168,7 @@ fn instances(service: &Service) -> Vec<InstanceBody<'_>> {
         .collect()
 }
 
-fn to_json(body: &impl Serialize) -> Vec<u8> {
+pub(super) fn to_json(body: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(body).expect("every field has a JSON form")
 }
 

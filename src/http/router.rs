@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `/api/v1/services` | all services |
 //! | `/api/v1/services/{namespace}/{service}` | one service; with `?wait=` a long poll |
+//! | `/api/v1/explain/{namespace}/{service}` | why each instance is offered or not |
 //! | `POST /api/v1/failback`, `POST /api/v1/failback/{namespace}/{service}` | own instances that are held off take their tier again: `{"released":1}` |
 //! | `/livez` | 200 while the process runs |
 //! | `/readyz` | 200 until shutdown begins: ready means that lookups are answered, not that the ensemble is there |
@@ -27,6 +28,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio_util::sync::CancellationToken;
 
 use super::control::{Command, Control};
+use super::explain;
 use super::listener::{Answer, HttpResponse};
 use super::lookup::{self, Freshness};
 use super::respond::{self, error, is_read, json, text};
@@ -102,6 +104,10 @@ impl Router {
                     Some(key) => self.service(&key, parameters.wait, headers).await,
                     None => never_heard_of(namespace, name),
                 },
+                Err(problem) => problem.into_response(),
+            },
+            Route::Explain { namespace, name } => match Parameters::parse(query, &[]) {
+                Ok(_) => self.explain(namespace, name),
                 Err(problem) => problem.into_response(),
             },
             Route::Failback { .. } | Route::Other => error(
@@ -181,6 +187,14 @@ impl Router {
         }
     }
 
+    fn explain(&self, namespace: &str, name: &str) -> HttpResponse {
+        let Some(key) = parse_key(namespace, name) else { return never_heard_of(namespace, name) };
+        match self.cache.load().services.get(&key) {
+            Some(service) => json(StatusCode::OK, explain::explanation(service, self.freshness())),
+            None => self.not_found(&key),
+        }
+    }
+
     fn not_found(&self, key: &ServiceKey) -> HttpResponse {
         if self.cache.load().is_loaded {
             never_heard_of(key.namespace.as_str(), key.name.as_str())
@@ -223,6 +237,10 @@ enum Route<'a> {
         namespace: &'a str,
         name: &'a str,
     },
+    Explain {
+        namespace: &'a str,
+        name: &'a str,
+    },
     Livez,
     Readyz,
     Metrics,
@@ -248,6 +266,8 @@ impl<'a> Route<'a> {
                 };
                 if let Some((namespace, name)) = named("/api/v1/services/") {
                     Self::Service { namespace, name }
+                } else if let Some((namespace, name)) = named("/api/v1/explain/") {
+                    Self::Explain { namespace, name }
                 } else if let Some(service) = named("/api/v1/failback/") {
                     Self::Failback { service: Some(service) }
                 } else {
@@ -263,6 +283,7 @@ impl<'a> Route<'a> {
             Self::Failback { service } => Some(*service),
             Self::Services
             | Self::Service { .. }
+            | Self::Explain { .. }
             | Self::Livez
             | Self::Readyz
             | Self::Metrics
@@ -277,6 +298,7 @@ impl<'a> Route<'a> {
             Self::Livez => HttpRoute::Livez,
             Self::Readyz => HttpRoute::Readyz,
             Self::Metrics => HttpRoute::Metrics,
+            Self::Explain { .. } => HttpRoute::Explain,
             Self::Failback { .. } => HttpRoute::Failback,
             Self::Other => HttpRoute::Other,
         }
@@ -440,6 +462,7 @@ mod tests {
             ("/api/v1/services", JSON_TYPE),
             ("/api/v1/services/default/web", JSON_TYPE),
             ("/api/v1/services/shop/empty", JSON_TYPE),
+            ("/api/v1/explain/default/web", JSON_TYPE),
             ("/livez", TEXT_TYPE),
             ("/readyz", TEXT_TYPE),
             ("/metrics", METRICS_TYPE),

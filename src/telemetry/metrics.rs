@@ -83,6 +83,8 @@ pub enum HttpRoute {
     Readyz,
     /// The metrics themselves.
     Metrics,
+    /// Why a service is answered for as it is.
+    Explain,
     /// Own instances take their tier again.
     Failback,
     /// A path that there is not.
@@ -140,6 +142,7 @@ impl HttpRoute {
             Self::Livez => "livez",
             Self::Readyz => "readyz",
             Self::Metrics => "metrics",
+            Self::Explain => "explain",
             Self::Failback => "failback",
             Self::Other => "other",
         }

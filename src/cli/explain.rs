@@ -1,0 +1,91 @@
+//! `rollcall explain`.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use serde::Deserialize;
+
+use super::arguments::LookupArguments;
+use super::failure::Failure;
+use super::lookup::{decode, freshness, never_heard_of, print_json, refused};
+use super::output::{Format, print, printable, table};
+use super::sidecar_client::SidecarClient;
+use super::timestamp::rfc3339;
+
+/// `GET /api/v1/explain/{namespace}/{service}`.
+#[derive(Debug, Deserialize)]
+struct ExplanationBody {
+    age_ms: Option<u64>,
+    stale: bool,
+    min_healthy: u32,
+    tiers: Vec<TierBody>,
+    instances: Vec<InstanceBody>,
+}
+
+#[derive(Debug, Deserialize)]
+struct TierBody {
+    priority: u16,
+    instances: usize,
+    up: usize,
+    chosen: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct InstanceBody {
+    id: String,
+    offered: bool,
+    reason: String,
+    owner: String,
+    registered_at_ms: i64,
+    mzxid: String,
+}
+
+/// Tells why a lookup answers what it answers.
+pub(super) async fn run(arguments: LookupArguments) -> Result<(), Failure> {
+    let client = SidecarClient::new(&arguments.sidecar.http_addr)?;
+    let key = arguments.name.0;
+    let path = format!("/api/v1/explain/{}/{}", key.namespace, key.name);
+    let answer = client.get(&path, None, Duration::ZERO).await?;
+    match answer.status {
+        StatusCode::OK => {}
+        StatusCode::NOT_FOUND if answer.refusal().is_some() => return Err(never_heard_of(&client, &key)),
+        _ => return Err(refused(&client, &answer)),
+    }
+    match arguments.output.output {
+        Format::Json => print_json(&client, &answer),
+        Format::Table => {
+            let body: ExplanationBody = decode(&client, &answer)?;
+            let fresh = freshness(body.age_ms, body.stale);
+            print(&format!("{}\n{}\n{key}: {fresh}", tiers(&body), instances(&body)))
+        }
+    }
+}
+
+fn tiers(body: &ExplanationBody) -> String {
+    let lines = body.tiers.iter().map(|tier| {
+        let (mark, reason) = match (tier.chosen, tier.up >= body.min_healthy.max(1) as usize) {
+            (true, true) => ("*", "the first with enough"),
+            (true, false) => ("*", "none has enough, and this has the most"),
+            (false, true) => ("", "a tier before it is offered"),
+            (false, false) => ("", "not enough"),
+        };
+        let up = format!("{} of {}", tier.up, tier.instances);
+        vec![mark.to_owned(), tier.priority.to_string(), up, reason.to_owned()]
+    });
+    let needed = format!("UP (NEEDS {})", body.min_healthy.max(1));
+    table(&["", "TIER", &needed, "WHY"], lines.collect())
+}
+
+fn instances(body: &ExplanationBody) -> String {
+    let lines = body.instances.iter().map(|it| {
+        vec![
+            if it.offered { "*" } else { "" }.to_owned(),
+            printable(&it.id),
+            printable(&it.reason),
+            printable(&it.owner),
+            rfc3339(it.registered_at_ms),
+            printable(&it.mzxid),
+        ]
+    });
+    table(&["", "ID", "WHY", "OWNER", "REGISTERED", "ZXID"], lines.collect())
+}
