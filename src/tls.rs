@@ -2,10 +2,13 @@
 //!
 //! ```text
 //! TlsFiles ─► Tls::load ─► accept, connect        (each looks whether the files have changed)
+//! Trust ─► TlsClient ─► connect                   (to servers that are none of ours)
 //! ```
 //!
 //! A file may hold certificates and key together, as the PEM key stores of Apache ZooKeeper do. New files that are broken change
 //! nothing: what was loaded last stays in use, and the log says so.
+
+mod trust;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,6 +29,8 @@ use tokio_rustls::rustls::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use tracing::{info, warn};
+
+pub use trust::{TlsClient, TlsDialError, Trust, is_server_name};
 
 /// Where certificates and keys lie, and what is asked of the other end.
 #[derive(Clone, Debug, PartialEq, Eq)]
