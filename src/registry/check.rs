@@ -2,15 +2,27 @@
 //!
 //! ```text
 //! settings ──► Check ──► runner (one task a check) ──► Health (rise and fall) ──► registrar
+//!                          │ asks by http, tcp
 //! ```
 //!
 //! **Promise.** An instance that refuses connections is found failing within interval × fall of its death, one that hangs
 //! within that plus one timeout. So checks start at a fixed rate, jitter only ever shortens the time to the next one, and a check that
 //! has no answer at its deadline has failed then.
+//!
+//! **Bounds.** Whatever the other end sends, no more than a named number of bytes of it is kept.
 
+mod board;
+mod failure;
 mod health;
+mod http;
 pub mod runner;
 mod settings;
+mod target;
+mod tcp;
 
+pub use board::HealthBoard;
+pub use failure::CheckFailure;
 pub use health::{Health, HealthState};
-pub use settings::{Check, CheckKind, CheckSettings, CheckTarget, StatusRange};
+pub use http::{HttpTarget, StatusRange, TlsTarget};
+pub use settings::{CheckKind, CheckSettings, resolve_checks};
+pub use target::{Check, CheckTarget};

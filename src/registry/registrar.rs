@@ -30,8 +30,8 @@ use tracing::{debug, info, warn};
 
 pub use self::plan::{Observed, Plan, Wanted, plan};
 use super::cache::Cache;
-use super::check::runner::{self, HealthBoard};
-use super::check::{Health, HealthState};
+use super::check::runner;
+use super::check::{Health, HealthBoard, HealthState};
 use super::failback::{Failback, HELD_PRIORITY, Lead};
 use super::hold_file::HoldFile;
 use super::layout::Layout;

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use super::check::{Check, CheckKind, CheckSettings};
+use super::check::{Check, CheckKind, CheckSettings, resolve_checks};
 use super::failback::HELD_PRIORITY;
 use super::name::{Label, ServiceKey};
 use super::record::{Port, Protocol, Record, Status};
@@ -349,16 +349,12 @@ impl OwnService {
                     "add a check of a TCP port, or set checks: [] to offer it unchecked",
                 ));
             }
-            let default = CheckSettings::new(CheckKind::Tcp);
-            let port = first_tcp.or(Some(0));
-            return default.resolve(path, address, port, mistakes).into_iter().collect();
+            let default = [CheckSettings::new(CheckKind::Tcp)];
+            return resolve_checks(&default, path, address, first_tcp.or(Some(0)), mistakes);
         };
-        let resolve = |(index, check): (usize, &CheckSettings)| {
-            // Without any port at all that is the mistake, and it is reported once.
-            let port = if has_port { first_tcp } else { Some(0) };
-            check.resolve(&format!("{path}.checks[{index}]"), address, port, mistakes)
-        };
-        checks.iter().enumerate().filter_map(resolve).collect()
+        // Without any port at all that is the mistake, and it is reported once.
+        let port = if has_port { first_tcp } else { Some(0) };
+        resolve_checks(checks, &format!("{path}.checks"), address, port, mistakes)
     }
 }
 

@@ -1,12 +1,23 @@
 //! The settings of one check, and the check that they stand for.
+//!
+//! All kinds share one struct, so that a key of another kind is told as what it is; `keys` says which kind has which.
 
+mod http;
+mod keys;
+mod list;
+mod times;
+
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::path::PathBuf;
 
-use hyper::http::uri::PathAndQuery;
 use serde::Deserialize;
 
-use crate::config::{Mistake, Scalar, duration};
+use super::target::{Check, CheckTarget};
+use crate::config::{Mistake, Scalar};
+use crate::registry::name::Label;
+
+pub use list::resolve_checks;
 
 /// One check as the settings file has it. Everything but `kind` has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -14,21 +25,50 @@ use crate::config::{Mistake, Scalar, duration};
 pub struct CheckSettings {
     /// How to check.
     pub kind: CheckKind,
+    /// What it is called, a DNS label, unique among the checks of its service. Default: its kind, and a number if that
+    /// is taken.
+    #[serde(default)]
+    pub name: Option<String>,
     /// The TCP port to connect to. Default: the service's first TCP port.
     #[serde(default)]
     pub port: Option<u16>,
     /// The address to connect to. Default: the service's first address.
     #[serde(default)]
     pub address: Option<Scalar>,
-    /// `http` only: the path and query to get. Default: `/`.
+    /// `http`, `https`: the request's method, in capitals. Default: `GET`. Danger: what it does, it does at every interval.
+    #[serde(default)]
+    pub method: Option<String>,
+    /// `http`, `https`: the path and query to ask for. Default: `/`.
     #[serde(default)]
     pub path: Option<String>,
-    /// `http` only: the `Host` header. Default: the address and port.
+    /// `http`, `https`: the `Host` header. Default: the address and port.
     #[serde(default)]
     pub host: Option<String>,
-    /// `http` only: the status codes that pass, one or a range. Default: `200-399`.
+    /// `http`, `https`: further headers of the request, at most 32. Default: none.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Scalar>,
+    /// `http`, `https`: the status codes that pass, one or a range; redirects are not followed. Default: `200-399`.
     #[serde(default)]
     pub status: Option<Scalar>,
+    /// `http`, `https`: a text that must stand in the first 64 KiB of the response's body, as it is: no pattern, nothing
+    /// to escape. Default: none, and the body is not read.
+    #[serde(default)]
+    pub body: Option<Scalar>,
+    /// `https`: a PEM file with the authorities that may have signed the server's certificate. Default: those that the
+    /// machine trusts.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// `https`: the DNS name or IP address that the certificate must be for. Default: `host` without its port, or the address.
+    #[serde(default)]
+    pub server_name: Option<String>,
+    /// `https`: take any certificate, as the probes of Kubernetes do. Default: `false`. Danger: whoever answers at that
+    /// address is taken for the application.
+    #[serde(default)]
+    pub tls_skip_verify: Option<bool>,
+    /// From the start of the sidecar to the first check, at most 1h. Default: `0s`. Danger: the instance is offered that
+    /// much later, also after every restart of the sidecar alone.
+    #[serde(default)]
+    pub start_delay: Option<Scalar>,
     /// From the start of one check to the start of the next, 100ms or more. Default: `2s`. Danger: a service that dies is offered for
     /// up to interval × fall.
     #[serde(default)]
@@ -52,67 +92,43 @@ pub struct CheckSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckKind {
-    /// An HTTP/1.1 GET whose status code is among those expected.
+    /// An HTTP/1.1 request whose response is as expected.
     Http,
+    /// The same over TLS.
+    Https,
     /// A TCP connection is accepted.
     Tcp,
 }
 
-/// One check, with every setting decided.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// What is asked.
-    pub target: CheckTarget,
-    /// From start to start.
-    pub interval: Duration,
-    /// When it has failed without an answer; at most `interval`.
-    pub timeout: Duration,
-    /// Passes in a row before the instance is offered, at least 1.
-    pub rise: u32,
-    /// Failures in a row before it is not, at least 1.
-    pub fall: u32,
-    /// How much shorter an interval may be by chance; at most `interval` - `timeout`.
-    pub jitter: Duration,
-}
-
-/// What a check asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CheckTarget {
-    /// Get a path.
-    Http {
-        /// Where to connect.
-        server: SocketAddr,
-        /// The `Host` header.
-        host: String,
-        /// Path and query.
-        path: String,
-        /// What passes.
-        status: StatusRange,
-    },
-    /// Connect.
-    Tcp {
-        /// Where to connect.
-        server: SocketAddr,
-    },
-}
-
-/// HTTP status codes from the first to the last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StatusRange {
-    first: u16,
-    last: u16,
+impl CheckKind {
+    /// The word in the settings, which is a DNS label as well.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Tcp => "tcp",
+        }
+    }
 }
 
 impl CheckSettings {
     /// A check of this kind with every other setting at its default.
-    pub fn new(kind: CheckKind) -> Self {
+    pub const fn new(kind: CheckKind) -> Self {
         Self {
             kind,
+            name: None,
             port: None,
             address: None,
+            method: None,
             path: None,
             host: None,
+            headers: BTreeMap::new(),
             status: None,
+            body: None,
+            ca: None,
+            server_name: None,
+            tls_skip_verify: None,
+            start_delay: None,
             interval: None,
             timeout: None,
             rise: None,
@@ -121,9 +137,9 @@ impl CheckSettings {
         }
     }
 
-    /// Decides every setting; `address` and `port` are the service's own. Mistakes are added to `mistakes`, and there is no
-    /// check then.
-    pub(in crate::registry) fn resolve(
+    /// Decides every setting but that the name is unique; `address` and `port` are the service's own. Mistakes are added to
+    /// `mistakes`, and there is no check then.
+    fn resolve(
         &self,
         path: &str,
         address: Option<IpAddr>,
@@ -131,41 +147,40 @@ impl CheckSettings {
         mistakes: &mut Vec<Mistake>,
     ) -> Option<Check> {
         let before = mistakes.len();
-        let server = self.resolve_server(path, address, port, mistakes);
-        let (interval, timeout, jitter) = self.resolve_times(path, mistakes);
-        let rise = self.resolve_count(&format!("{path}.rise"), self.rise, Check::RISE, mistakes);
-        let fall = self.resolve_count(&format!("{path}.fall"), self.fall, Check::FALL, mistakes);
-        let status = self.resolve_status(path, mistakes);
-        let http_path = self.path.clone().unwrap_or_else(|| "/".to_owned());
-        if !is_request_target(&http_path) {
-            mistakes.push(Mistake::new(
-                format!("{path}.path"),
-                format!("{http_path:?} is not the path of a URL"),
-                "start it with / and escape blanks and characters beyond ASCII as %XX",
-            ));
-        }
-        if self.host.as_deref().is_some_and(|host| !is_host_header(host)) {
-            mistakes.push(Mistake::new(
-                format!("{path}.host"),
-                format!("{:?} is not a host", self.host.as_deref().unwrap_or_default()),
-                "write a host name, with :port if it has one",
-            ));
-        }
-        if self.kind == CheckKind::Tcp {
-            self.refuse_http_keys(path, mistakes);
-        }
+        self.refuse_keys_of_other_kinds(path, mistakes);
+        let name = self.resolve_name(path, mistakes);
+        let target = match self.kind {
+            CheckKind::Http | CheckKind::Https => {
+                let server = self.resolve_server(path, address, port, mistakes);
+                self.resolve_http(path, server, mistakes).map(|target| CheckTarget::Http(Box::new(target)))
+            }
+            CheckKind::Tcp => {
+                self.resolve_server(path, address, port, mistakes).map(|server| CheckTarget::Tcp { server })
+            }
+        };
+        let times = self.resolve_times(path, mistakes);
+        let rise = resolve_count(&format!("{path}.rise"), self.rise, Check::RISE, mistakes);
+        let fall = resolve_count(&format!("{path}.fall"), self.fall, Check::FALL, mistakes);
         if mistakes.len() > before {
             return None;
         }
-        let server = server?;
-        let target = match self.kind {
-            CheckKind::Http => {
-                let host = self.host.clone().unwrap_or_else(|| server.to_string());
-                CheckTarget::Http { server, host, path: http_path, status: status? }
-            }
-            CheckKind::Tcp => CheckTarget::Tcp { server },
-        };
-        Some(Check { target, interval: interval?, timeout: timeout?, rise, fall, jitter: jitter? })
+        let (name, target, times) = (name?, target?, times?);
+        let (start_delay, interval) = (times.start_delay, times.interval);
+        let (timeout, jitter) = (times.timeout, times.jitter);
+        Some(Check { name, target, start_delay, interval, timeout, rise, fall, jitter })
+    }
+
+    fn resolve_name(&self, path: &str, mistakes: &mut Vec<Mistake>) -> Option<Label> {
+        let name = self.name.as_deref().unwrap_or(self.kind.as_str());
+        let label = Label::parse(name).ok();
+        if label.is_none() {
+            mistakes.push(Mistake::new(
+                format!("{path}.name"),
+                format!("{name:?} is not a DNS label"),
+                "use 1 to 63 of a-z, 0-9 and inner hyphens",
+            ));
+        }
+        label
     }
 
     fn resolve_server(
@@ -206,212 +221,14 @@ impl CheckSettings {
         }
         Some(SocketAddr::new(address?, self.port.or(port)?))
     }
-
-    fn resolve_times(
-        &self,
-        path: &str,
-        mistakes: &mut Vec<Mistake>,
-    ) -> (Option<Duration>, Option<Duration>, Option<Duration>) {
-        let mut resolve = |key: &str, text: &Option<Scalar>, default: Option<Duration>| match text {
-            Some(text) => text.to_duration(&format!("{path}.{key}"), mistakes),
-            None => default,
-        };
-        let interval = resolve("interval", &self.interval, Some(Check::INTERVAL));
-        let timeout =
-            resolve("timeout", &self.timeout, interval.map(|interval| Check::TIMEOUT.min(interval)));
-        let room = interval.zip(timeout).map(|(interval, timeout)| interval.saturating_sub(timeout));
-        let jitter = resolve(
-            "jitter",
-            &self.jitter,
-            interval.zip(room).map(|(interval, room)| (interval / 10).min(room)),
-        );
-        if let Some(interval) = interval.filter(|interval| *interval < Check::INTERVAL_MIN) {
-            let (interval, min) = (duration::text(interval), duration::text(Check::INTERVAL_MIN));
-            mistakes.push(Mistake::new(
-                format!("{path}.interval"),
-                format!("{interval} is too often"),
-                format!("check every {min} at most"),
-            ));
-        }
-        if let (Some(interval), Some(timeout)) = (interval, timeout) {
-            let (interval_text, timeout_text) = (duration::text(interval), duration::text(timeout));
-            if timeout.is_zero() {
-                mistakes.push(Mistake::new(
-                    format!("{path}.timeout"),
-                    "no check passes within 0s",
-                    "give it some time, such as 1s",
-                ));
-            } else if timeout > interval {
-                mistakes.push(Mistake::new(
-                    format!("{path}.timeout"),
-                    format!("the timeout, {timeout_text}, is longer than the interval, {interval_text}"),
-                    "make the timeout at most the interval, so that one check has ended when the next begins",
-                ));
-            } else if jitter.is_some_and(|jitter| jitter + timeout > interval) {
-                let jitter_text = duration::text(jitter.unwrap_or_default());
-                mistakes.push(Mistake::new(
-                    format!("{path}.jitter"),
-                    format!(
-                        "jitter, {jitter_text}, and timeout, {timeout_text}, are together longer than the interval, {interval_text}"
-                    ),
-                    "make the jitter at most the interval less the timeout",
-                ));
-            }
-        }
-        (interval, timeout, jitter)
-    }
-
-    fn resolve_count(
-        &self,
-        path: &str,
-        count: Option<u32>,
-        default: u32,
-        mistakes: &mut Vec<Mistake>,
-    ) -> u32 {
-        if count == Some(0) {
-            mistakes.push(Mistake::new(path, "0 checks decide nothing", "use 1 or more"));
-        }
-        count.unwrap_or(default)
-    }
-
-    fn resolve_status(&self, path: &str, mistakes: &mut Vec<Mistake>) -> Option<StatusRange> {
-        let Some(text) = &self.status else {
-            return Some(StatusRange::DEFAULT);
-        };
-        let range = StatusRange::parse(&text.0);
-        if range.is_none() {
-            mistakes.push(Mistake::new(
-                format!("{path}.status"),
-                format!("{:?} is neither a status code nor a range of them", text.0),
-                "write a code such as 200, or a range such as 200-399, within 100-599",
-            ));
-        }
-        range
-    }
-
-    fn refuse_http_keys(&self, path: &str, mistakes: &mut Vec<Mistake>) {
-        let keys =
-            [("path", self.path.is_some()), ("host", self.host.is_some()), ("status", self.status.is_some())];
-        for (key, _) in keys.into_iter().filter(|(_, is_set)| *is_set) {
-            mistakes.push(Mistake::new(
-                format!("{path}.{key}"),
-                format!("a tcp check has no {key}"),
-                format!("use kind: http, or leave {key} out"),
-            ));
-        }
-    }
 }
 
-impl Check {
-    /// The interval by default.
-    pub const INTERVAL: Duration = Duration::from_secs(2);
-    /// The shortest interval: more often is load on the application, not knowledge.
-    pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
-    /// The timeout by default.
-    pub const TIMEOUT: Duration = Duration::from_secs(1);
-    /// The rise by default.
-    pub const RISE: u32 = 2;
-    /// The fall by default.
-    pub const FALL: u32 = 3;
-}
-
-impl StatusRange {
-    /// Successes and redirections, as Kubernetes' probes take them.
-    pub const DEFAULT: Self = Self { first: 200, last: 399 };
-
-    fn parse(text: &str) -> Option<Self> {
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        (100 <= first && first <= last && last <= 599).then_some(Self { first, last })
+fn resolve_count(path: &str, count: Option<u32>, default: u32, mistakes: &mut Vec<Mistake>) -> u32 {
+    if count == Some(0) {
+        mistakes.push(Mistake::new(path, "0 checks decide nothing", "use 1 or more"));
     }
-
-    /// Whether `code` is among them.
-    pub fn contains(self, code: u16) -> bool {
-        (self.first..=self.last).contains(&code)
-    }
-}
-
-/// Whether hyper will take it as it is; a fragment it would drop.
-fn is_request_target(path: &str) -> bool {
-    path.starts_with('/') && !path.contains('#') && PathAndQuery::try_from(path).is_ok()
-}
-
-fn is_host_header(host: &str) -> bool {
-    !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
+    count.unwrap_or(default)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-
-    #[test]
-    fn defaults_are_those_that_are_documented() {
-        let check = resolve("kind: http").unwrap();
-        let status = StatusRange::DEFAULT;
-        let server = SocketAddr::new(ADDRESS, 80);
-        let target =
-            CheckTarget::Http { server, host: "127.0.0.1:80".to_owned(), path: "/".to_owned(), status };
-        let (interval, timeout, jitter) =
-            (Duration::from_secs(2), Duration::from_secs(1), Duration::from_millis(200));
-        assert_eq!(check, Check { target, interval, timeout, rise: 2, fall: 3, jitter });
-        let short = resolve("{kind: tcp, interval: 300ms}").unwrap();
-        assert_eq!((short.timeout, short.jitter), (Duration::from_millis(300), Duration::ZERO));
-    }
-
-    #[test]
-    fn every_mistake_is_reported_with_its_path() {
-        let mistakes = resolve(
-            "{kind: tcp, path: /x, interval: 2, timeout: soon, rise: 0, fall: 0, port: 0, address: here, status: 99}",
-        )
-        .unwrap_err();
-        let paths: Vec<_> = mistakes.iter().map(|problem| problem.path.as_str()).collect();
-        assert_eq!(
-            paths,
-            [
-                "c.address",
-                "c.port",
-                "c.interval",
-                "c.timeout",
-                "c.rise",
-                "c.fall",
-                "c.status",
-                "c.path",
-                "c.status"
-            ]
-        );
-    }
-
-    #[test]
-    fn times_must_fit_into_one_another() {
-        for (settings, path) in [
-            ("{kind: tcp, interval: 10ms}", "c.interval"),
-            ("{kind: tcp, interval: 1s, timeout: 2s}", "c.timeout"),
-            ("{kind: tcp, timeout: 0s}", "c.timeout"),
-            ("{kind: tcp, interval: 2s, timeout: 1500ms, jitter: 600ms}", "c.jitter"),
-            ("{kind: http, path: health}", "c.path"),
-            ("{kind: http, host: 'a b'}", "c.host"),
-        ] {
-            let mistakes = resolve(settings).unwrap_err();
-            assert_eq!(mistakes[0].path, path, "{settings}: {mistakes:?}");
-        }
-    }
-
-    #[test]
-    fn status_codes_are_one_or_a_range() {
-        for (text, inside, outside) in [("200", 200, 201), ("200-399", 399, 400), ("100-599", 100, 600)] {
-            let range = StatusRange::parse(text).unwrap();
-            assert!(range.contains(inside) && !range.contains(outside), "{text}");
-        }
-        for bad in ["", "ok", "300-200", "99", "200-600", "200-", "-200"] {
-            assert_eq!(StatusRange::parse(bad), None, "{bad:?} must be refused");
-        }
-    }
-
-    fn resolve(yaml: &str) -> Result<Check, Vec<Mistake>> {
-        let settings: CheckSettings = serde_yaml::from_str(yaml).unwrap();
-        let mut mistakes = Vec::new();
-        settings.resolve("c", Some(ADDRESS), Some(80), &mut mistakes).ok_or(mistakes)
-    }
-}
+mod tests;

@@ -1,0 +1,65 @@
+//! Why a check failed, in words for who runs the service.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::tls::TlsDialError;
+
+/// Why one check failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckFailure {
+    /// Nothing accepted the connection.
+    #[error("cannot connect to {server}: {source}")]
+    Connect {
+        /// Where to.
+        server: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The connection was accepted, and then no HTTP response came.
+    #[error("{server} sent no HTTP response: {source}")]
+    Http {
+        /// From where.
+        server: SocketAddr,
+        /// Why.
+        source: hyper::Error,
+    },
+    /// The response's status code is not among those that pass.
+    #[error("{server} answered with status {status}")]
+    Status {
+        /// Who.
+        server: SocketAddr,
+        /// What.
+        status: u16,
+    },
+    /// The body does not contain what it should.
+    #[error("{server} sent a body without {wanted:?} in its first {bytes} bytes")]
+    Body {
+        /// Who.
+        server: SocketAddr,
+        /// What is looked for.
+        wanted: String,
+        /// How much was read.
+        bytes: usize,
+    },
+    /// There is no TLS with the server.
+    #[error("no TLS with {server}: {source}")]
+    Tls {
+        /// With whom.
+        server: SocketAddr,
+        /// Why.
+        source: TlsDialError,
+    },
+    /// We could not ask: this process or machine is out of something. Says nothing about the target.
+    #[error("cannot ask: {source}")]
+    NotAsked {
+        /// For want of what.
+        source: std::io::Error,
+    },
+    /// There was no answer in time.
+    #[error("no answer within {} ms", .timeout.as_millis())]
+    Timeout {
+        /// The time it had.
+        timeout: Duration,
+    },
+}

@@ -1,0 +1,166 @@
+//! HTTP and HTTPS checks: one request on a connection of its own, judged by status and body.
+//!
+//! Redirects are answers like others and not followed: where they lead is another server's health. The body is read only
+//! when something is expected in it, and no further than [`BODY_BYTES_MAX`].
+
+use std::net::SocketAddr;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::{self, HeaderMap};
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::failure::CheckFailure;
+use super::tcp;
+use crate::tls::{TlsClient, Trust};
+
+/// One request, and which responses pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpTarget {
+    /// Where to connect.
+    pub server: SocketAddr,
+    /// TLS, for https.
+    pub tls: Option<TlsTarget>,
+    /// The request's method.
+    pub method: Method,
+    /// The `Host` header.
+    pub host: String,
+    /// Path and query.
+    pub path: String,
+    /// Further headers. Their values are marked sensitive, so that they show in no log.
+    pub headers: HeaderMap,
+    /// The status codes that pass.
+    pub status: StatusRange,
+    /// What the first [`BODY_BYTES_MAX`] bytes of the body must contain.
+    pub body: Option<String>,
+}
+
+/// How the server proves who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsTarget {
+    /// Whose signature on its certificate is believed.
+    pub trust: Trust,
+    /// The DNS name or IP address that the certificate must be for.
+    pub server_name: String,
+}
+
+/// HTTP status codes from the first to the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatusRange {
+    first: u16,
+    last: u16,
+}
+
+impl StatusRange {
+    /// Successes and redirections, as Kubernetes' probes take them.
+    pub const DEFAULT: Self = Self { first: 200, last: 399 };
+
+    /// Reads `200` or `200-399`; both ends must be within 100-599.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        (100 <= first && first <= last && last <= 599).then_some(Self { first, last })
+    }
+
+    /// Whether `code` is among them.
+    pub fn contains(self, code: u16) -> bool {
+        (self.first..=self.last).contains(&code)
+    }
+}
+
+/// Asks once; `tls` is there when the target has it. The connection is closed when this returns or is dropped.
+pub(super) async fn ask(target: &HttpTarget, tls: Option<&TlsClient>) -> Result<(), CheckFailure> {
+    let server = target.server;
+    let stream = tcp::connect(server).await?;
+    let (Some(tls), Some(expected)) = (tls, &target.tls) else {
+        return ask_on(target, stream).await;
+    };
+    let stream = tls
+        .connect(&expected.server_name, stream)
+        .await
+        .map_err(|source| CheckFailure::Tls { server, source })?;
+    ask_on(target, stream).await
+}
+
+async fn ask_on<S: AsyncRead + AsyncWrite + Unpin>(
+    target: &HttpTarget,
+    stream: S,
+) -> Result<(), CheckFailure> {
+    let http = |source| CheckFailure::Http { server: target.server, source };
+    let (mut sender, connection) = http1::Builder::new()
+        .max_buf_size(HEAD_BYTES_MAX)
+        .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
+        .await
+        .map_err(http)?;
+    let exchange = async { judge(target, sender.send_request(request(target)).await.map_err(http)?).await };
+    let mut exchange = std::pin::pin!(exchange);
+    let mut connection = std::pin::pin!(connection);
+    // The connection has to be driven for the response to come; it may end right after it, or without one.
+    tokio::select! {
+        biased;
+        judged = &mut exchange => judged,
+        _ = &mut connection => exchange.await,
+    }
+}
+
+fn request(target: &HttpTarget) -> Request<Empty<Bytes>> {
+    let mut request = Request::new(Empty::new());
+    *request.method_mut() = target.method.clone();
+    *request.uri_mut() = target.path.parse().expect("the path was checked when the settings were read");
+    let headers = request.headers_mut();
+    // Servers may refuse with 411 what should have a body and does not say that it has none; hyper does not say it.
+    if [Method::POST, Method::PUT, Method::PATCH].contains(&target.method) {
+        headers.insert(header::CONTENT_LENGTH, header::HeaderValue::from_static("0"));
+    }
+    headers.insert(header::USER_AGENT, header::HeaderValue::from_static(USER_AGENT));
+    headers.extend(target.headers.clone());
+    let host = target.host.parse().expect("the host was checked when the settings were read");
+    headers.insert(header::HOST, host);
+    headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+    request
+}
+
+async fn judge(target: &HttpTarget, response: Response<Incoming>) -> Result<(), CheckFailure> {
+    let server = target.server;
+    let status = response.status().as_u16();
+    if !target.status.contains(status) {
+        return Err(CheckFailure::Status { server, status });
+    }
+    let Some(wanted) = &target.body else { return Ok(()) };
+    let mut body = response.into_body();
+    let mut read = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|source| CheckFailure::Http { server, source })?;
+        let Ok(data) = frame.into_data() else { continue };
+        // Where the text may begin that ends in the new bytes.
+        let from = read.len().saturating_sub(wanted.len());
+        let room = BODY_BYTES_MAX - read.len();
+        read.extend_from_slice(&data[..data.len().min(room)]);
+        if contains(&read[from..], wanted.as_bytes()) {
+            return Ok(());
+        }
+        if read.len() == BODY_BYTES_MAX {
+            break;
+        }
+    }
+    Err(CheckFailure::Body { server, wanted: wanted.clone(), bytes: read.len() })
+}
+
+fn contains(text: &[u8], wanted: &[u8]) -> bool {
+    text.windows(wanted.len()).any(|window| window == wanted)
+}
+
+/// The longest head of a response that is read.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a body that are looked at: a health page is shorter, and a body without end must not fill the memory.
+pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
+const USER_AGENT: &str = concat!("rollcall/", env!("CARGO_PKG_VERSION"));
+
+#[cfg(test)]
+pub(super) use tests::sample;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+//! What http and https checks ask.
+
+use std::net::SocketAddr;
+
+use hyper::Method;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::uri::PathAndQuery;
+
+use super::super::http::{BODY_BYTES_MAX, HttpTarget, StatusRange, TlsTarget};
+use super::{CheckKind, CheckSettings};
+use crate::config::Mistake;
+use crate::tls::{Trust, is_server_name};
+
+/// Headers of one request: more is not a health check.
+const HEADERS_MAX: usize = 32;
+/// Bytes of all their names and values together; many servers refuse a head of 8 KiB.
+const HEADERS_BYTES_MAX: usize = 4 * 1024;
+
+/// What the check itself decides: who is asked, and where the request ends.
+const HEADERS_OF_OURS: [HeaderName; 6] = [
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::HOST,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+impl CheckSettings {
+    pub(super) fn resolve_http(
+        &self,
+        path: &str,
+        server: Option<SocketAddr>,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Option<HttpTarget> {
+        let method = self.resolve_method(path, mistakes);
+        let http_path = self.path.clone().unwrap_or_else(|| "/".to_owned());
+        if !is_request_target(&http_path) {
+            mistakes.push(Mistake::new(
+                format!("{path}.path"),
+                format!("{http_path:?} is not the path of a URL"),
+                "start it with / and escape blanks and characters beyond ASCII as %XX",
+            ));
+        }
+        self.refuse_host(path, mistakes);
+        let headers = self.resolve_headers(path, mistakes);
+        let status = self.resolve_status(path, mistakes);
+        self.refuse_body(path, method.as_ref(), mistakes);
+        let tls = self.resolve_tls(path, server, mistakes);
+        let server = server?;
+        Some(HttpTarget {
+            server,
+            tls: if self.kind == CheckKind::Https { Some(tls?) } else { None },
+            method: method?,
+            host: self.host.clone().unwrap_or_else(|| server.to_string()),
+            path: http_path,
+            headers,
+            status: status?,
+            body: self.body.as_ref().map(|body| body.0.clone()),
+        })
+    }
+
+    fn resolve_method(&self, path: &str, mistakes: &mut Vec<Mistake>) -> Option<Method> {
+        let Some(text) = &self.method else { return Some(Method::GET) };
+        // CONNECT asks for a tunnel, which is no answer.
+        let is_method =
+            !text.is_empty() && text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_uppercase());
+        let method = Method::from_bytes(text.as_bytes()).ok();
+        let method = method.filter(|method| is_method && *method != Method::CONNECT);
+        if method.is_none() {
+            mistakes.push(Mistake::new(
+                format!("{path}.method"),
+                format!("{text:?} is not a method that a check can use"),
+                "write GET, HEAD, POST or another one, in capitals",
+            ));
+        }
+        method
+    }
+
+    pub(super) fn refuse_host(&self, path: &str, mistakes: &mut Vec<Mistake>) {
+        if let Some(host) = self.host.as_deref().filter(|host| !is_host_header(host)) {
+            mistakes.push(Mistake::new(
+                format!("{path}.host"),
+                format!("{host:?} is not a host"),
+                "write a host name, with :port if it has one",
+            ));
+        }
+    }
+
+    /// Values are never repeated in a mistake: they may be secrets.
+    fn resolve_headers(&self, path: &str, mistakes: &mut Vec<Mistake>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.headers {
+            let path = format!("{path}.headers.{name}");
+            let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
+                mistakes.push(Mistake::new(
+                    path,
+                    format!("{name:?} is not the name of a header"),
+                    "use letters, digits and hyphens",
+                ));
+                continue;
+            };
+            if HEADERS_OF_OURS.contains(&header) {
+                let remedy = if header == header::HOST { "use the key host" } else { "leave it out" };
+                mistakes.push(Mistake::new(path, format!("the check decides {header} itself"), remedy));
+                continue;
+            }
+            let Ok(mut value) = HeaderValue::from_str(&value.0) else {
+                mistakes.push(Mistake::new(
+                    path,
+                    "its value cannot be sent: it holds a line break, or a character beyond ASCII",
+                    "write one line of ASCII",
+                ));
+                continue;
+            };
+            value.set_sensitive(true);
+            if headers.insert(header, value).is_some() {
+                mistakes.push(Mistake::new(path, format!("the header {name} is given twice"), "keep one"));
+            }
+        }
+        let bytes: usize = self.headers.iter().map(|(name, value)| name.len() + value.0.len()).sum();
+        if self.headers.len() > HEADERS_MAX || bytes > HEADERS_BYTES_MAX {
+            mistakes.push(Mistake::new(
+                format!("{path}.headers"),
+                format!("{} headers with {bytes} bytes are too many", self.headers.len()),
+                format!("give at most {HEADERS_MAX} with {HEADERS_BYTES_MAX} bytes together"),
+            ));
+        }
+        headers
+    }
+
+    fn resolve_status(&self, path: &str, mistakes: &mut Vec<Mistake>) -> Option<StatusRange> {
+        let Some(text) = &self.status else {
+            return Some(StatusRange::DEFAULT);
+        };
+        let range = StatusRange::parse(&text.0);
+        if range.is_none() {
+            mistakes.push(Mistake::new(
+                format!("{path}.status"),
+                format!("{:?} is neither a status code nor a range of them", text.0),
+                "write a code such as 200, or a range such as 200-399, within 100-599",
+            ));
+        }
+        range
+    }
+
+    fn refuse_body(&self, path: &str, method: Option<&Method>, mistakes: &mut Vec<Mistake>) {
+        let Some(body) = &self.body else { return };
+        let path = format!("{path}.body");
+        if body.0.is_empty() {
+            mistakes.push(Mistake::new(
+                path,
+                "every body contains the empty text",
+                "write a text, or leave body out",
+            ));
+        } else if body.0.len() > BODY_BYTES_MAX {
+            let message = format!("no more than {BODY_BYTES_MAX} bytes of a body are read");
+            mistakes.push(Mistake::new(path, message, "look for a shorter text"));
+        } else if method == Some(&Method::HEAD) {
+            mistakes.push(Mistake::new(
+                path,
+                "the response to HEAD has no body",
+                "use method: GET, or leave body out",
+            ));
+        }
+    }
+
+    fn resolve_tls(
+        &self,
+        path: &str,
+        server: Option<SocketAddr>,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Option<TlsTarget> {
+        let skips = self.tls_skip_verify == Some(true);
+        if skips && self.ca.is_some() {
+            mistakes.push(Mistake::new(
+                format!("{path}.ca"),
+                "tls_skip_verify asks for no authority, and ca names some",
+                "keep one of them",
+            ));
+        }
+        let trust = match &self.ca {
+            _ if skips => Trust::Anyone,
+            Some(file) => Trust::Authorities(file.clone()),
+            None => Trust::System,
+        };
+        let given = self.server_name.as_deref();
+        let of_host = self.host.as_deref().map(without_port).filter(|host| is_server_name(host));
+        let server_name = match given.or(of_host) {
+            Some(name) => name.to_owned(),
+            None => server?.ip().to_string(),
+        };
+        if !is_server_name(&server_name) {
+            mistakes.push(Mistake::new(
+                format!("{path}.server_name"),
+                format!("{server_name:?} is neither a DNS name nor an IP address"),
+                "write the name that the server's certificate is for",
+            ));
+        }
+        Some(TlsTarget { trust, server_name })
+    }
+}
+
+/// Whether hyper will take it as it is; a fragment it would drop.
+fn is_request_target(path: &str) -> bool {
+    path.starts_with('/') && !path.contains('#') && PathAndQuery::try_from(path).is_ok()
+}
+
+fn is_host_header(host: &str) -> bool {
+    !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
+}
+
+/// The host of `host`, `host:port`, `[v6]` and `[v6]:port`.
+fn without_port(host: &str) -> &str {
+    if let Some(inner) = host.strip_prefix('[') {
+        return inner.split(']').next().unwrap_or(inner);
+    }
+    host.split(':').next().unwrap_or(host)
+}

@@ -1,0 +1,132 @@
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use hyper::Method;
+use hyper::header::HeaderMap;
+
+use super::*;
+use crate::registry::check::{HttpTarget, StatusRange};
+use crate::tls::Trust;
+
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+#[test]
+fn defaults_are_those_that_are_documented() {
+    let check = resolve("kind: http").unwrap();
+    let target = HttpTarget {
+        server: SocketAddr::new(ADDRESS, 80),
+        tls: None,
+        method: Method::GET,
+        host: "127.0.0.1:80".to_owned(),
+        path: "/".to_owned(),
+        headers: HeaderMap::new(),
+        status: StatusRange::DEFAULT,
+        body: None,
+    };
+    let expected = Check {
+        name: Label::parse("http").unwrap(),
+        target: CheckTarget::Http(Box::new(target)),
+        start_delay: Duration::ZERO,
+        interval: Duration::from_secs(2),
+        timeout: Duration::from_secs(1),
+        rise: 2,
+        fall: 3,
+        jitter: Duration::from_millis(200),
+    };
+    assert_eq!(check, expected);
+    let short = resolve("{kind: tcp, interval: 300ms}").unwrap();
+    assert_eq!((short.timeout, short.jitter), (Duration::from_millis(300), Duration::ZERO));
+}
+
+#[test]
+fn every_mistake_is_reported_with_its_path() {
+    let settings = "{kind: tcp, path: /x, name: A b, interval: 2, timeout: soon, start_delay: 1d, rise: 0, fall: 0, port: 0,
+                     address: here, status: 99}";
+    let keys = "path status name address port start_delay interval timeout rise fall";
+    assert_eq!(mistaken_keys(settings), keys.split(' ').collect::<Vec<_>>());
+    let settings = "{kind: https, path: x, host: 'a b', method: get, status: 99, body: '', server_name: 'a b', ca: /a.pem,
+                     tls_skip_verify: true, headers: {'a b': 1, Host: x, ok: \"1\\n2\"}}";
+    let keys = "method path host headers.Host headers.a b headers.ok status body ca server_name";
+    assert_eq!(mistaken_keys(settings).join(" "), keys);
+}
+
+#[test]
+fn a_key_of_another_kind_is_refused() {
+    for (settings, key) in [
+        ("{kind: tcp, method: GET}", "method"),
+        ("{kind: tcp, headers: {a: b}}", "headers"),
+        ("{kind: http, ca: /ca.pem}", "ca"),
+        ("{kind: http, tls_skip_verify: false}", "tls_skip_verify"),
+        ("{kind: http, server_name: a}", "server_name"),
+    ] {
+        assert_eq!(mistaken_keys(settings), [key], "{settings}");
+    }
+}
+
+#[test]
+fn times_must_fit_into_one_another() {
+    for (settings, path) in [
+        ("{kind: tcp, interval: 10ms}", "c.interval"),
+        ("{kind: tcp, interval: 1s, timeout: 2s}", "c.timeout"),
+        ("{kind: tcp, timeout: 0s}", "c.timeout"),
+        ("{kind: tcp, interval: 2s, timeout: 1500ms, jitter: 600ms}", "c.jitter"),
+        ("{kind: http, path: health}", "c.path"),
+        ("{kind: http, host: 'a b'}", "c.host"),
+    ] {
+        let mistakes = resolve(settings).unwrap_err();
+        assert_eq!(mistakes[0].path, path, "{settings}: {mistakes:?}");
+    }
+}
+
+#[test]
+fn a_header_is_sent_but_not_told() {
+    let check = resolve("{kind: http, headers: {Authorization: Bearer s3cret, X-Depth: 2}}").unwrap();
+    let CheckTarget::Http(target) = &check.target else { panic!("{check:?}") };
+    assert_eq!(target.headers["authorization"], "Bearer s3cret");
+    assert_eq!(target.headers["x-depth"], "2");
+    assert!(!format!("{check:?}").contains("s3cret"));
+    let many: Vec<_> = (0..33).map(|number| format!("h{number}: x")).collect();
+    assert_eq!(mistaken_keys(&format!("{{kind: http, headers: {{{}}}}}", many.join(", "))), ["headers"]);
+}
+
+#[test]
+fn https_proves_the_name_of_the_host_against_the_machines_authorities() {
+    for (settings, trust, name) in [
+        ("{kind: https}", Trust::System, "127.0.0.1"),
+        ("{kind: https, host: 'app.example:8443'}", Trust::System, "app.example"),
+        ("{kind: https, host: '[::1]:8443'}", Trust::System, "::1"),
+        ("{kind: https, host: a, server_name: b, ca: /ca.pem}", Trust::Authorities("/ca.pem".into()), "b"),
+        ("{kind: https, tls_skip_verify: true}", Trust::Anyone, "127.0.0.1"),
+    ] {
+        let check = resolve(settings).unwrap();
+        let CheckTarget::Http(target) = check.target else { panic!("{settings}") };
+        let tls = target.tls.expect(settings);
+        assert_eq!((tls.trust, tls.server_name.as_str()), (trust, name), "{settings}");
+    }
+}
+
+#[test]
+fn every_check_of_a_service_has_a_name_of_its_own() {
+    let named = |yaml| {
+        let mut mistakes = Vec::new();
+        let settings: Vec<CheckSettings> = serde_yaml::from_str(yaml).unwrap();
+        let checks = resolve_checks(&settings, "c", Some(ADDRESS), Some(80), &mut mistakes);
+        let names: Vec<_> = checks.iter().map(|check| check.name.to_string()).collect();
+        (names, mistakes)
+    };
+    let (names, mistakes) = named("[{kind: tcp}, {kind: http}, {kind: tcp}, {kind: http, name: tcp-2}]");
+    assert_eq!((names.join(" "), mistakes.len()), ("tcp http tcp-3 tcp-2".to_owned(), 0));
+    let (_, mistakes) = named("[{kind: tcp, name: a}, {kind: http, name: a}]");
+    assert_eq!((mistakes[0].path.as_str(), mistakes.len()), ("c[1].name", 1));
+}
+
+fn resolve(yaml: &str) -> Result<Check, Vec<Mistake>> {
+    let settings: CheckSettings = serde_yaml::from_str(yaml).unwrap();
+    let mut mistakes = Vec::new();
+    settings.resolve("c", Some(ADDRESS), Some(80), &mut mistakes).ok_or(mistakes)
+}
+
+fn mistaken_keys(yaml: &str) -> Vec<String> {
+    let mistakes = resolve(yaml).expect_err(yaml);
+    mistakes.iter().map(|mistake| mistake.path.strip_prefix("c.").unwrap().to_owned()).collect()
+}

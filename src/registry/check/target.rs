@@ -1,0 +1,55 @@
+//! One check, with every setting decided.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::http::HttpTarget;
+use crate::registry::name::Label;
+
+/// One check, with every setting decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What it is called, unique within its instance.
+    pub name: Label,
+    /// What is asked.
+    pub target: CheckTarget,
+    /// From the start of the runner to the first check.
+    pub start_delay: Duration,
+    /// From start to start.
+    pub interval: Duration,
+    /// When it has failed without an answer; at most `interval`.
+    pub timeout: Duration,
+    /// Passes in a row before the instance is offered, at least 1.
+    pub rise: u32,
+    /// Failures in a row before it is not, at least 1.
+    pub fall: u32,
+    /// How much shorter an interval may be by chance; at most `interval` - `timeout`.
+    pub jitter: Duration,
+}
+
+/// What a check asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckTarget {
+    /// Send an HTTP request.
+    Http(Box<HttpTarget>),
+    /// Connect.
+    Tcp {
+        /// Where to connect.
+        server: SocketAddr,
+    },
+}
+
+impl Check {
+    /// The interval by default.
+    pub const INTERVAL: Duration = Duration::from_secs(2);
+    /// The shortest interval: more often is load on the application, not knowledge.
+    pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
+    /// The timeout by default.
+    pub const TIMEOUT: Duration = Duration::from_secs(1);
+    /// The longest delay of the first check: an instance that takes longer to start is a matter for its health.
+    pub const START_DELAY_MAX: Duration = Duration::from_secs(3_600);
+    /// The rise by default.
+    pub const RISE: u32 = 2;
+    /// The fall by default.
+    pub const FALL: u32 = 3;
+}
