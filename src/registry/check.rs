@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! settings ──► Check ──► runner (one task a check) ──► Health (rise and fall) ──► registrar
-//!                          │ asks by http, tcp
+//!                          │ asks by http, tcp, grpc
 //! ```
 //!
 //! **Promise.** An instance that refuses connections is found failing within interval × fall of its death, one that hangs
@@ -13,6 +13,7 @@
 
 mod board;
 mod failure;
+mod grpc;
 mod health;
 mod http;
 pub mod runner;
@@ -22,6 +23,7 @@ mod tcp;
 
 pub use board::HealthBoard;
 pub use failure::CheckFailure;
+pub use grpc::{GrpcError, GrpcTarget};
 pub use health::{Health, HealthState};
 pub use http::{HttpTarget, StatusRange, TlsTarget};
 pub use settings::{CheckKind, CheckSettings, resolve_checks};

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::grpc::GrpcError;
 use crate::tls::TlsDialError;
 
 /// Why one check failed.
@@ -41,6 +42,16 @@ pub enum CheckFailure {
         wanted: String,
         /// How much was read.
         bytes: usize,
+    },
+    /// The gRPC health service does not say that it serves.
+    #[error("{server}, asked for {service:?} by gRPC: {error}")]
+    Grpc {
+        /// Who.
+        server: SocketAddr,
+        /// The gRPC service.
+        service: String,
+        /// What it says instead.
+        error: GrpcError,
     },
     /// There is no TLS with the server.
     #[error("no TLS with {server}: {source}")]

@@ -8,7 +8,7 @@ use super::board::HealthBoard;
 use super::failure::CheckFailure;
 use super::health::Health;
 use super::target::{Check, CheckTarget};
-use super::{http, tcp};
+use super::{grpc, http, tcp};
 use crate::tls::TlsClient;
 
 /// Runs `check`, the one at `index` of `board`, until nobody reads the board any more, and publishes each change of
@@ -63,7 +63,7 @@ impl Asker {
     pub fn new(target: CheckTarget) -> Self {
         let tls = match &target {
             CheckTarget::Http(target) => target.tls.as_ref().map(|tls| TlsClient::new(tls.trust.clone())),
-            CheckTarget::Tcp { .. } => None,
+            CheckTarget::Grpc(_) | CheckTarget::Tcp { .. } => None,
         };
         Self { target, tls }
     }
@@ -74,13 +74,16 @@ impl Asker {
     ///
     /// When the answer is not as expected, or there is none within `timeout`.
     pub async fn ask_within(&mut self, timeout: Duration) -> Result<(), CheckFailure> {
-        tokio::time::timeout(timeout, self.ask()).await.unwrap_or(Err(CheckFailure::Timeout { timeout }))
+        tokio::time::timeout(timeout, self.ask(timeout))
+            .await
+            .unwrap_or(Err(CheckFailure::Timeout { timeout }))
     }
 
-    async fn ask(&mut self) -> Result<(), CheckFailure> {
+    async fn ask(&mut self, timeout: Duration) -> Result<(), CheckFailure> {
         match &self.target {
             CheckTarget::Tcp { server } => tcp::connect(*server).await.map(drop),
             CheckTarget::Http(target) => http::ask(target, self.tls.as_ref()).await,
+            CheckTarget::Grpc(target) => grpc::ask(target, timeout).await,
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! All kinds share one struct, so that a key of another kind is told as what it is; `keys` says which kind has which.
 
+mod grpc;
 mod http;
 mod keys;
 mod list;
@@ -41,7 +42,7 @@ pub struct CheckSettings {
     /// `http`, `https`: the path and query to ask for. Default: `/`.
     #[serde(default)]
     pub path: Option<String>,
-    /// `http`, `https`: the `Host` header. Default: the address and port.
+    /// `http`, `https`, `grpc`: the `Host` header, or `:authority`. Default: the address and port.
     #[serde(default)]
     pub host: Option<String>,
     /// `http`, `https`: further headers of the request, at most 32. Default: none.
@@ -54,6 +55,9 @@ pub struct CheckSettings {
     /// to escape. Default: none, and the body is not read.
     #[serde(default)]
     pub body: Option<Scalar>,
+    /// `grpc`: the gRPC service whose health is asked for, at most 255 bytes. Default: empty, the server as a whole.
+    #[serde(default)]
+    pub service: Option<String>,
     /// `https`: a PEM file with the authorities that may have signed the server's certificate. Default: those that the
     /// machine trusts.
     #[serde(default)]
@@ -98,6 +102,8 @@ pub enum CheckKind {
     Https,
     /// A TCP connection is accepted.
     Tcp,
+    /// The health service of gRPC says SERVING, over HTTP/2 without TLS.
+    Grpc,
 }
 
 impl CheckKind {
@@ -107,6 +113,7 @@ impl CheckKind {
             Self::Http => "http",
             Self::Https => "https",
             Self::Tcp => "tcp",
+            Self::Grpc => "grpc",
         }
     }
 }
@@ -125,6 +132,7 @@ impl CheckSettings {
             headers: BTreeMap::new(),
             status: None,
             body: None,
+            service: None,
             ca: None,
             server_name: None,
             tls_skip_verify: None,
@@ -153,6 +161,10 @@ impl CheckSettings {
             CheckKind::Http | CheckKind::Https => {
                 let server = self.resolve_server(path, address, port, mistakes);
                 self.resolve_http(path, server, mistakes).map(|target| CheckTarget::Http(Box::new(target)))
+            }
+            CheckKind::Grpc => {
+                let server = self.resolve_server(path, address, port, mistakes);
+                self.resolve_grpc(path, server, mistakes).map(CheckTarget::Grpc)
             }
             CheckKind::Tcp => {
                 self.resolve_server(path, address, port, mistakes).map(|server| CheckTarget::Tcp { server })

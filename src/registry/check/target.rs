@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::grpc::GrpcTarget;
 use super::http::HttpTarget;
 use crate::registry::name::Label;
 
@@ -32,6 +33,8 @@ pub struct Check {
 pub enum CheckTarget {
     /// Send an HTTP request.
     Http(Box<HttpTarget>),
+    /// Ask the gRPC health service.
+    Grpc(GrpcTarget),
     /// Connect.
     Tcp {
         /// Where to connect.

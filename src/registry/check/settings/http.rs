@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use hyper::Method;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::http::uri::PathAndQuery;
+use hyper::http::uri::{Authority, PathAndQuery};
 
 use super::super::http::{BODY_BYTES_MAX, HttpTarget, StatusRange, TlsTarget};
 use super::{CheckKind, CheckSettings};
@@ -207,7 +207,8 @@ fn is_request_target(path: &str) -> bool {
 }
 
 fn is_host_header(host: &str) -> bool {
-    !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
+    host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
+        && Authority::try_from(host).is_ok()
 }
 
 /// The host of `host`, `host:port`, `[v6]` and `[v6]:port`.

@@ -1,24 +1,25 @@
 //! Which kind of check has which keys.
 
-use super::CheckKind::{self, Http, Https, Tcp};
+use super::CheckKind::{self, Grpc, Http, Https, Tcp};
 use super::CheckSettings;
 use crate::config::Mistake;
 
-const WITH_SERVER: &[CheckKind] = &[Http, Https, Tcp];
+const WITH_SERVER: &[CheckKind] = &[Http, Https, Tcp, Grpc];
 const WITH_HTTP: &[CheckKind] = &[Http, Https];
 
 impl CheckSettings {
     /// The keys that not every kind has: whether they are given, and which kinds have them.
-    fn keys(&self) -> [(&'static str, bool, &'static [CheckKind]); 11] {
+    fn keys(&self) -> [(&'static str, bool, &'static [CheckKind]); 12] {
         [
             ("port", self.port.is_some(), WITH_SERVER),
             ("address", self.address.is_some(), WITH_SERVER),
             ("method", self.method.is_some(), WITH_HTTP),
             ("path", self.path.is_some(), WITH_HTTP),
-            ("host", self.host.is_some(), WITH_HTTP),
+            ("host", self.host.is_some(), &[Http, Https, Grpc]),
             ("headers", !self.headers.is_empty(), WITH_HTTP),
             ("status", self.status.is_some(), WITH_HTTP),
             ("body", self.body.is_some(), WITH_HTTP),
+            ("service", self.service.is_some(), &[Grpc]),
             ("ca", self.ca.is_some(), &[Https]),
             ("server_name", self.server_name.is_some(), &[Https]),
             ("tls_skip_verify", self.tls_skip_verify.is_some(), &[Https]),

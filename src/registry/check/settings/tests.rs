@@ -5,7 +5,7 @@ use hyper::Method;
 use hyper::header::HeaderMap;
 
 use super::*;
-use crate::registry::check::{HttpTarget, StatusRange};
+use crate::registry::check::{GrpcTarget, HttpTarget, StatusRange};
 use crate::tls::Trust;
 
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -55,6 +55,8 @@ fn a_key_of_another_kind_is_refused() {
     for (settings, key) in [
         ("{kind: tcp, method: GET}", "method"),
         ("{kind: tcp, headers: {a: b}}", "headers"),
+        ("{kind: http, service: a}", "service"),
+        ("{kind: grpc, path: /}", "path"),
         ("{kind: http, ca: /ca.pem}", "ca"),
         ("{kind: http, tls_skip_verify: false}", "tls_skip_verify"),
         ("{kind: http, server_name: a}", "server_name"),
@@ -72,6 +74,9 @@ fn times_must_fit_into_one_another() {
         ("{kind: tcp, interval: 2s, timeout: 1500ms, jitter: 600ms}", "c.jitter"),
         ("{kind: http, path: health}", "c.path"),
         ("{kind: http, host: 'a b'}", "c.host"),
+        ("{kind: http, host: ''}", "c.host"),
+        ("{kind: grpc, host: '[::1'}", "c.host"),
+        ("{kind: grpc, host: 'a:b:c'}", "c.host"),
     ] {
         let mistakes = resolve(settings).unwrap_err();
         assert_eq!(mistakes[0].path, path, "{settings}: {mistakes:?}");
@@ -103,6 +108,18 @@ fn https_proves_the_name_of_the_host_against_the_machines_authorities() {
         let tls = target.tls.expect(settings);
         assert_eq!((tls.trust, tls.server_name.as_str()), (trust, name), "{settings}");
     }
+}
+
+#[test]
+fn a_grpc_check_asks_for_the_server_as_a_whole_unless_told_otherwise() {
+    let server = SocketAddr::new(ADDRESS, 80);
+    let target = |yaml| resolve(yaml).unwrap().target;
+    let expected = GrpcTarget { server, host: "127.0.0.1:80".to_owned(), service: String::new() };
+    assert_eq!(target("{kind: grpc}"), CheckTarget::Grpc(expected.clone()));
+    let expected = GrpcTarget { host: "app".to_owned(), service: "shop.Cart".to_owned(), ..expected };
+    assert_eq!(target("{kind: grpc, host: app, service: shop.Cart}"), CheckTarget::Grpc(expected));
+    let long = "x".repeat(256);
+    assert_eq!(mistaken_keys(&format!("{{kind: grpc, host: 'a b', service: {long}}}")), ["host", "service"]);
 }
 
 #[test]
