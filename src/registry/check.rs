@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! settings ──► Check ──► runner (one task a check) ──► Health (rise and fall) ──► registrar
-//!                          │ asks by http, tcp, grpc
+//!                          │ asks by http, tcp, grpc, exec
 //! ```
 //!
 //! **Promise.** An instance that refuses connections is found failing within interval × fall of its death, one that hangs
@@ -12,6 +12,7 @@
 //! **Bounds.** Whatever the other end sends, no more than a named number of bytes of it is kept.
 
 mod board;
+mod exec;
 mod failure;
 mod grpc;
 mod health;
@@ -22,6 +23,7 @@ mod target;
 mod tcp;
 
 pub use board::HealthBoard;
+pub use exec::{ExecError, ExecTarget};
 pub use failure::CheckFailure;
 pub use grpc::{GrpcError, GrpcTarget};
 pub use health::{Health, HealthState};

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::exec::ExecError;
 use super::grpc::GrpcError;
 use crate::tls::TlsDialError;
 
@@ -52,6 +53,14 @@ pub enum CheckFailure {
         service: String,
         /// What it says instead.
         error: GrpcError,
+    },
+    /// The program has not passed.
+    #[error("{program}: {error}")]
+    Exec {
+        /// Which.
+        program: String,
+        /// What became of it.
+        error: ExecError,
     },
     /// There is no TLS with the server.
     #[error("no TLS with {server}: {source}")]

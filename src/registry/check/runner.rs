@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
 use super::board::HealthBoard;
+use super::exec::KilledGroups;
 use super::failure::CheckFailure;
 use super::health::Health;
 use super::target::{Check, CheckTarget};
-use super::{grpc, http, tcp};
+use super::{exec, grpc, http, tcp};
 use crate::tls::TlsClient;
 
 /// Runs `check`, the one at `index` of `board`, until nobody reads the board any more, and publishes each change of
@@ -56,6 +57,8 @@ pub struct Asker {
     target: CheckTarget,
     /// For https.
     tls: Option<TlsClient>,
+    /// For exec.
+    killed: KilledGroups,
 }
 
 impl Asker {
@@ -63,9 +66,9 @@ impl Asker {
     pub fn new(target: CheckTarget) -> Self {
         let tls = match &target {
             CheckTarget::Http(target) => target.tls.as_ref().map(|tls| TlsClient::new(tls.trust.clone())),
-            CheckTarget::Grpc(_) | CheckTarget::Tcp { .. } => None,
+            CheckTarget::Grpc(_) | CheckTarget::Exec(_) | CheckTarget::Tcp { .. } => None,
         };
-        Self { target, tls }
+        Self { target, tls, killed: KilledGroups::default() }
     }
 
     /// Asks once.
@@ -84,6 +87,7 @@ impl Asker {
             CheckTarget::Tcp { server } => tcp::connect(*server).await.map(drop),
             CheckTarget::Http(target) => http::ask(target, self.tls.as_ref()).await,
             CheckTarget::Grpc(target) => grpc::ask(target, timeout).await,
+            CheckTarget::Exec(target) => exec::ask(target, &mut self.killed).await,
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! All kinds share one struct, so that a key of another kind is told as what it is; `keys` says which kind has which.
 
+mod exec;
 mod grpc;
 mod http;
 mod keys;
@@ -58,6 +59,13 @@ pub struct CheckSettings {
     /// `grpc`: the gRPC service whose health is asked for, at most 255 bytes. Default: empty, the server as a whole.
     #[serde(default)]
     pub service: Option<String>,
+    /// `exec`: the program, absolute or found in `PATH`, and its arguments, at most 256. There is no shell. No default.
+    /// Danger: it runs as the sidecar's user and in its container, at every interval.
+    #[serde(default)]
+    pub command: Option<Vec<Scalar>>,
+    /// `exec`: its environment, next to `PATH`, which is the sidecar's unless it stands here. Default: none.
+    #[serde(default)]
+    pub env: BTreeMap<String, Scalar>,
     /// `https`: a PEM file with the authorities that may have signed the server's certificate. Default: those that the
     /// machine trusts.
     #[serde(default)]
@@ -104,6 +112,8 @@ pub enum CheckKind {
     Tcp,
     /// The health service of gRPC says SERVING, over HTTP/2 without TLS.
     Grpc,
+    /// A program exits with status 0.
+    Exec,
 }
 
 impl CheckKind {
@@ -114,6 +124,7 @@ impl CheckKind {
             Self::Https => "https",
             Self::Tcp => "tcp",
             Self::Grpc => "grpc",
+            Self::Exec => "exec",
         }
     }
 }
@@ -133,6 +144,8 @@ impl CheckSettings {
             status: None,
             body: None,
             service: None,
+            command: None,
+            env: BTreeMap::new(),
             ca: None,
             server_name: None,
             tls_skip_verify: None,
@@ -166,6 +179,7 @@ impl CheckSettings {
                 let server = self.resolve_server(path, address, port, mistakes);
                 self.resolve_grpc(path, server, mistakes).map(CheckTarget::Grpc)
             }
+            CheckKind::Exec => self.resolve_exec(path, mistakes).map(CheckTarget::Exec),
             CheckKind::Tcp => {
                 self.resolve_server(path, address, port, mistakes).map(|server| CheckTarget::Tcp { server })
             }

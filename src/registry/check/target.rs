@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::exec::ExecTarget;
 use super::grpc::GrpcTarget;
 use super::http::HttpTarget;
 use crate::registry::name::Label;
@@ -35,6 +36,8 @@ pub enum CheckTarget {
     Http(Box<HttpTarget>),
     /// Ask the gRPC health service.
     Grpc(GrpcTarget),
+    /// Start a program.
+    Exec(ExecTarget),
     /// Connect.
     Tcp {
         /// Where to connect.

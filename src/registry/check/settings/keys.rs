@@ -1,6 +1,6 @@
 //! Which kind of check has which keys.
 
-use super::CheckKind::{self, Grpc, Http, Https, Tcp};
+use super::CheckKind::{self, Exec, Grpc, Http, Https, Tcp};
 use super::CheckSettings;
 use crate::config::Mistake;
 
@@ -9,7 +9,7 @@ const WITH_HTTP: &[CheckKind] = &[Http, Https];
 
 impl CheckSettings {
     /// The keys that not every kind has: whether they are given, and which kinds have them.
-    fn keys(&self) -> [(&'static str, bool, &'static [CheckKind]); 12] {
+    fn keys(&self) -> [(&'static str, bool, &'static [CheckKind]); 14] {
         [
             ("port", self.port.is_some(), WITH_SERVER),
             ("address", self.address.is_some(), WITH_SERVER),
@@ -20,6 +20,8 @@ impl CheckSettings {
             ("status", self.status.is_some(), WITH_HTTP),
             ("body", self.body.is_some(), WITH_HTTP),
             ("service", self.service.is_some(), &[Grpc]),
+            ("command", self.command.is_some(), &[Exec]),
+            ("env", !self.env.is_empty(), &[Exec]),
             ("ca", self.ca.is_some(), &[Https]),
             ("server_name", self.server_name.is_some(), &[Https]),
             ("tls_skip_verify", self.tls_skip_verify.is_some(), &[Https]),

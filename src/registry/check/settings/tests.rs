@@ -5,7 +5,7 @@ use hyper::Method;
 use hyper::header::HeaderMap;
 
 use super::*;
-use crate::registry::check::{GrpcTarget, HttpTarget, StatusRange};
+use crate::registry::check::{ExecTarget, GrpcTarget, HttpTarget, StatusRange};
 use crate::tls::Trust;
 
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -57,6 +57,9 @@ fn a_key_of_another_kind_is_refused() {
         ("{kind: tcp, headers: {a: b}}", "headers"),
         ("{kind: http, service: a}", "service"),
         ("{kind: grpc, path: /}", "path"),
+        ("{kind: exec, command: [a], port: 80}", "port"),
+        ("{kind: tcp, command: [a]}", "command"),
+        ("{kind: tcp, env: {A: b}}", "env"),
         ("{kind: http, ca: /ca.pem}", "ca"),
         ("{kind: http, tls_skip_verify: false}", "tls_skip_verify"),
         ("{kind: http, server_name: a}", "server_name"),
@@ -120,6 +123,30 @@ fn a_grpc_check_asks_for_the_server_as_a_whole_unless_told_otherwise() {
     assert_eq!(target("{kind: grpc, host: app, service: shop.Cart}"), CheckTarget::Grpc(expected));
     let long = "x".repeat(256);
     assert_eq!(mistaken_keys(&format!("{{kind: grpc, host: 'a b', service: {long}}}")), ["host", "service"]);
+}
+
+#[test]
+fn an_exec_check_needs_a_program_and_no_port() {
+    let settings: CheckSettings =
+        serde_yaml::from_str("{kind: exec, command: [/x, -n, 5], env: {A: 1}}").unwrap();
+    let mut mistakes = Vec::new();
+    let check = settings.resolve("c", None, None, &mut mistakes).expect("neither address nor port is needed");
+    let expected = ExecTarget {
+        command: ["/x", "-n", "5"].map(str::to_owned).into(),
+        env: [("A".to_owned(), "1".to_owned())].into(),
+    };
+    assert_eq!(check.target, CheckTarget::Exec(expected));
+    assert!(!format!("{check:?}").contains("-n"), "arguments may be secrets");
+    for (settings, key) in [
+        ("{kind: exec}", "command"),
+        ("{kind: exec, command: []}", "command"),
+        ("{kind: exec, command: ['', a]}", "command"),
+        ("{kind: exec, command: [bin/check]}", "command"),
+        ("{kind: exec, command: [a, \"b\\0\"]}", "command"),
+        ("{kind: exec, command: [a], env: {A=B: c}}", "env.A=B"),
+    ] {
+        assert_eq!(mistaken_keys(settings), [key], "{settings}");
+    }
 }
 
 #[test]
