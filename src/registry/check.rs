@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! settings ──► Check ──► runner (one task a check) ──► Health (rise and fall) ──► registrar
-//!                          │ asks by http, tcp, grpc, exec
+//!                          │ asks by http, tcp, grpc, exec; hears of ttl
 //! ```
 //!
 //! **Promise.** An instance that refuses connections is found failing within interval × fall of its death, one that hangs
@@ -21,6 +21,7 @@ pub mod runner;
 mod settings;
 mod target;
 mod tcp;
+pub mod ttl;
 
 pub use board::HealthBoard;
 pub use exec::{ExecError, ExecTarget};
@@ -29,4 +30,5 @@ pub use grpc::{GrpcError, GrpcTarget};
 pub use health::{Health, HealthState};
 pub use http::{HttpTarget, StatusRange, TlsTarget};
 pub use settings::{CheckKind, CheckSettings, resolve_checks};
-pub use target::{Check, CheckTarget};
+pub use target::{Asking, Check, CheckSource, CheckTarget};
+pub use ttl::{CheckKey, TtlReports, Verdict};

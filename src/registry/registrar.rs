@@ -31,7 +31,7 @@ use tracing::{debug, info, warn};
 pub use self::plan::{Observed, Plan, Wanted, plan};
 use super::cache::Cache;
 use super::check::runner;
-use super::check::{Health, HealthBoard, HealthState};
+use super::check::{CheckKey, Health, HealthBoard, HealthState, TtlReports};
 use super::failback::{Failback, HELD_PRIORITY, Lead};
 use super::hold_file::HoldFile;
 use super::layout::Layout;
@@ -67,12 +67,15 @@ pub struct RegistrarSettings {
     pub repair_interval: Duration,
     /// Where it is kept who is held off, and whether the sidecar left in order. Default: nowhere.
     pub state_dir: Option<PathBuf>,
+    /// Where applications report to ttl checks.
+    pub ttl_reports: TtlReports,
 }
 
 impl RegistrarSettings {
     /// The defaults, for this owner.
     pub fn new(layout: Layout, owner: String) -> Self {
-        Self { layout, owner, repair_interval: Duration::from_secs(30), state_dir: None }
+        let (repair_interval, ttl_reports) = (Duration::from_secs(30), TtlReports::default());
+        Self { layout, owner, repair_interval, state_dir: None, ttl_reports }
     }
 }
 
@@ -376,9 +379,11 @@ impl RegistrarTask {
     fn start_checks(&mut self) {
         for entry in &self.entries {
             for (index, check) in entry.checks.clone().zip(&entry.registration.checks) {
-                let check = runner::run(check.clone(), self.board.clone(), index);
                 let (service, id) = (&entry.registration.service, &entry.registration.id);
-                let span = tracing::info_span!("check", %service, %id);
+                let span = tracing::info_span!("check", %service, %id, name = %check.name);
+                let key = CheckKey { service: service.clone(), id: id.clone(), check: check.name.clone() };
+                let (board, reports) = (self.board.clone(), self.settings.ttl_reports.clone());
+                let check = runner::run(check.clone(), key, board, index, reports);
                 self.checks.spawn(tracing::Instrument::instrument(check, span));
             }
         }

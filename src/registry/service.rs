@@ -434,7 +434,7 @@ fn refuse_port_0(path: &str, port: u16, mistakes: &mut Vec<Mistake>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::check::CheckTarget;
+    use crate::registry::check::{CheckSource, CheckTarget};
 
     #[test]
     fn a_name_and_a_port_are_enough() {
@@ -444,7 +444,8 @@ mod tests {
         assert_eq!(web.ports[0].name.as_str(), "default");
         assert_eq!((web.weight, web.priority), (1, 0));
         let server = "127.0.0.1:8080".parse().unwrap();
-        assert_eq!(web.checks[0].target, CheckTarget::Tcp { server });
+        let CheckSource::Asked(asking) = &web.checks[0].source else { panic!("{web:?}") };
+        assert_eq!(asking.target, CheckTarget::Tcp { server });
         let record = web.record(Status::Up, "me", "1", 5);
         assert_eq!(Record::decode(&record.encode().unwrap()).unwrap(), record);
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::exec::ExecError;
 use super::grpc::GrpcError;
+use super::ttl::TtlFailure;
 use crate::tls::TlsDialError;
 
 /// Why one check failed.
@@ -62,6 +63,9 @@ pub enum CheckFailure {
         /// What became of it.
         error: ExecError,
     },
+    /// The application does not report that it is well.
+    #[error(transparent)]
+    Ttl(#[from] TtlFailure),
     /// There is no TLS with the server.
     #[error("no TLS with {server}: {source}")]
     Tls {

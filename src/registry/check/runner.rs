@@ -1,4 +1,4 @@
-//! Carries out one check over and over: asks, keeps the time, counts.
+//! Carries out one check over and over: asks or hears, keeps the time, counts.
 
 use std::time::{Duration, Instant};
 
@@ -8,47 +8,91 @@ use super::board::HealthBoard;
 use super::exec::KilledGroups;
 use super::failure::CheckFailure;
 use super::health::Health;
-use super::target::{Check, CheckTarget};
+use super::target::{Asking, Check, CheckSource, CheckTarget};
+use super::ttl::{CheckKey, ReportReceiver, TtlClock, TtlReports};
 use super::{exec, grpc, http, tcp};
 use crate::tls::TlsClient;
 
 /// Runs `check`, the one at `index` of `board`, until nobody reads the board any more, and publishes each change of
-/// state there. The first check starts after its `start_delay`.
-pub async fn run(check: Check, board: HealthBoard, index: usize) {
-    let mut counted = Health::new(check.rise, check.fall);
-    let mut asker = Asker::new(check.target);
-    let mut due = crate::clock::now() + check.start_delay;
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep_until(due.into()) => {}
-            () = board.closed() => return,
+/// state there. Reports to it are taken from `reports` by its `key`.
+pub async fn run(check: Check, key: CheckKey, board: HealthBoard, index: usize, reports: TtlReports) {
+    let counted = Counted { health: Health::new(check.rise, check.fall), board, index };
+    let start = crate::clock::now() + check.start_delay;
+    match check.source {
+        CheckSource::Asked(asking) => ask_again_and_again(asking, counted, start).await,
+        CheckSource::Reported { ttl } => {
+            let reports = reports.register(key);
+            await_reports(TtlClock::new(ttl, start), counted, reports).await;
         }
-        let result = asker.ask_within(check.timeout).await;
-        count(&mut counted, &result, &board, index);
-        due = next_due(due, crate::clock::now(), check.interval, check.jitter.mul_f64(fastrand::f64()));
     }
 }
 
-/// Counts a result, and publishes what it changes.
-fn count(counted: &mut Health, result: &Result<(), CheckFailure>, board: &HealthBoard, index: usize) {
-    let change = match result {
-        Ok(()) => counted.on_result(true),
-        // An instance must not leave because its sidecar is short of files.
-        Err(failure @ CheckFailure::NotAsked { .. }) => {
-            warn!(%failure, "check not made; the last state stays");
-            None
+async fn ask_again_and_again(asking: Asking, mut counted: Counted, start: Instant) {
+    let Asking { target, interval, timeout, jitter } = asking;
+    let mut asker = Asker::new(target);
+    let mut due = start;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(due.into()) => {}
+            () = counted.board.closed() => return,
         }
-        Err(failure) => {
-            debug!(%failure, "check failed");
-            counted.on_result(false)
-        }
-    };
-    let Some(state) = change else { return };
-    match result {
-        Ok(()) => info!(?state, "check rose"),
-        Err(failure) => info!(?state, %failure, "check fell"),
+        counted.on_result(&asker.ask_within(timeout).await);
+        due = next_due(due, crate::clock::now(), interval, jitter.mul_f64(fastrand::f64()));
     }
-    board.set(index, state);
+}
+
+async fn await_reports(mut clock: TtlClock, mut counted: Counted, mut reports: ReportReceiver) {
+    loop {
+        tokio::select! {
+            biased;
+            () = counted.board.closed() => return,
+            changed = reports.changed() => {
+                let report = reports.borrow_and_update().clone();
+                match (changed, report) {
+                    (Ok(()), Some(report)) => counted.on_result(&clock.on_report(&report).map_err(CheckFailure::from)),
+                    (Ok(()), None) => {}
+                    // Another run of the same check has taken the place.
+                    (Err(_), _) => return,
+                }
+            }
+            () = tokio::time::sleep_until(clock.due().into()) => {
+                // Only a silence that is over is a result: a timer may fire early.
+                if let Err(failure) = clock.on_time(crate::clock::now()) {
+                    counted.on_result(&Err(failure.into()));
+                }
+            }
+        }
+    }
+}
+
+/// Counts the results of one check, and publishes what they change.
+struct Counted {
+    health: Health,
+    board: HealthBoard,
+    index: usize,
+}
+
+impl Counted {
+    fn on_result(&mut self, result: &Result<(), CheckFailure>) {
+        let change = match result {
+            Ok(()) => self.health.on_result(true),
+            // An instance must not leave because its sidecar is short of files.
+            Err(failure @ CheckFailure::NotAsked { .. }) => {
+                warn!(%failure, "check not made; the last state stays");
+                None
+            }
+            Err(failure) => {
+                debug!(%failure, "check failed");
+                self.health.on_result(false)
+            }
+        };
+        let Some(state) = change else { return };
+        match result {
+            Ok(()) => info!(?state, "check rose"),
+            Err(failure) => info!(?state, %failure, "check fell"),
+        }
+        self.board.set(self.index, state);
+    }
 }
 
 /// Whoever asks one target, with what is kept from one time to the next.

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::target::{Check, CheckTarget};
+use super::target::{Check, CheckSource, CheckTarget};
 use crate::config::{Mistake, Scalar};
 use crate::registry::name::Label;
 
@@ -66,6 +66,10 @@ pub struct CheckSettings {
     /// `exec`: its environment, next to `PATH`, which is the sidecar's unless it stands here. Default: none.
     #[serde(default)]
     pub env: BTreeMap<String, Scalar>,
+    /// `ttl`: how long the application may say nothing, 100ms to 1d. No default. Danger: one that dies is offered for that long
+    /// × fall.
+    #[serde(default)]
+    pub ttl: Option<Scalar>,
     /// `https`: a PEM file with the authorities that may have signed the server's certificate. Default: those that the
     /// machine trusts.
     #[serde(default)]
@@ -81,20 +85,20 @@ pub struct CheckSettings {
     /// much later, also after every restart of the sidecar alone.
     #[serde(default)]
     pub start_delay: Option<Scalar>,
-    /// From the start of one check to the start of the next, 100ms or more. Default: `2s`. Danger: a service that dies is offered for
+    /// Not `ttl`: from the start of one check to the start of the next, 100ms or more. Default: `2s`. Danger: a service that dies is offered for
     /// up to interval × fall.
     #[serde(default)]
     pub interval: Option<Scalar>,
-    /// When a check without an answer has failed; at most the interval. Default: `1s`, or the interval if that is less.
+    /// Not `ttl`: when a check without an answer has failed; at most the interval. Default: `1s`, or the interval if that is less.
     #[serde(default)]
     pub timeout: Option<Scalar>,
-    /// Checks in a row that must pass before the instance is offered. Default: 2.
+    /// Checks in a row that must pass before the instance is offered. Default: 2; 1 for `ttl`.
     #[serde(default)]
     pub rise: Option<u32>,
-    /// Checks in a row that must fail before it is offered no more. Default: 3.
+    /// Checks in a row that must fail before it is offered no more. Default: 3; 1 for `ttl`.
     #[serde(default)]
     pub fall: Option<u32>,
-    /// How much shorter an interval may be by chance, so that checks of many instances spread out; at most the
+    /// Not `ttl`: how much shorter an interval may be by chance, so that checks of many instances spread out; at most the
     /// interval less the timeout. Default: a tenth of the interval, if there is room for it.
     #[serde(default)]
     pub jitter: Option<Scalar>,
@@ -114,6 +118,8 @@ pub enum CheckKind {
     Grpc,
     /// A program exits with status 0.
     Exec,
+    /// Nothing: the application reports.
+    Ttl,
 }
 
 impl CheckKind {
@@ -125,6 +131,7 @@ impl CheckKind {
             Self::Tcp => "tcp",
             Self::Grpc => "grpc",
             Self::Exec => "exec",
+            Self::Ttl => "ttl",
         }
     }
 }
@@ -146,6 +153,7 @@ impl CheckSettings {
             service: None,
             command: None,
             env: BTreeMap::new(),
+            ttl: None,
             ca: None,
             server_name: None,
             tls_skip_verify: None,
@@ -170,30 +178,51 @@ impl CheckSettings {
         let before = mistakes.len();
         self.refuse_keys_of_other_kinds(path, mistakes);
         let name = self.resolve_name(path, mistakes);
-        let target = match self.kind {
-            CheckKind::Http | CheckKind::Https => {
-                let server = self.resolve_server(path, address, port, mistakes);
-                self.resolve_http(path, server, mistakes).map(|target| CheckTarget::Http(Box::new(target)))
-            }
-            CheckKind::Grpc => {
-                let server = self.resolve_server(path, address, port, mistakes);
-                self.resolve_grpc(path, server, mistakes).map(CheckTarget::Grpc)
-            }
-            CheckKind::Exec => self.resolve_exec(path, mistakes).map(CheckTarget::Exec),
-            CheckKind::Tcp => {
-                self.resolve_server(path, address, port, mistakes).map(|server| CheckTarget::Tcp { server })
+        let source = match self.kind {
+            CheckKind::Ttl => self.resolve_ttl(path, mistakes).map(|ttl| CheckSource::Reported { ttl }),
+            CheckKind::Http | CheckKind::Https | CheckKind::Tcp | CheckKind::Grpc | CheckKind::Exec => {
+                let target = self.resolve_target(path, address, port, mistakes);
+                let times = self.resolve_times(path, mistakes);
+                target.zip(times).map(|(target, times)| CheckSource::Asked(times.of(target)))
             }
         };
-        let times = self.resolve_times(path, mistakes);
-        let rise = resolve_count(&format!("{path}.rise"), self.rise, Check::RISE, mistakes);
-        let fall = resolve_count(&format!("{path}.fall"), self.fall, Check::FALL, mistakes);
+        let start_delay = self.resolve_start_delay(path, mistakes);
+        let (default_rise, default_fall) = match self.kind {
+            CheckKind::Ttl => (1, 1),
+            CheckKind::Http | CheckKind::Https | CheckKind::Tcp | CheckKind::Grpc | CheckKind::Exec => {
+                (Check::RISE, Check::FALL)
+            }
+        };
+        let rise = resolve_count(&format!("{path}.rise"), self.rise, default_rise, mistakes);
+        let fall = resolve_count(&format!("{path}.fall"), self.fall, default_fall, mistakes);
         if mistakes.len() > before {
             return None;
         }
-        let (name, target, times) = (name?, target?, times?);
-        let (start_delay, interval) = (times.start_delay, times.interval);
-        let (timeout, jitter) = (times.timeout, times.jitter);
-        Some(Check { name, target, start_delay, interval, timeout, rise, fall, jitter })
+        Some(Check { name: name?, source: source?, start_delay: start_delay?, rise, fall })
+    }
+
+    /// `None` also for ttl, which asks nothing.
+    fn resolve_target(
+        &self,
+        path: &str,
+        address: Option<IpAddr>,
+        port: Option<u16>,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Option<CheckTarget> {
+        let server = |mistakes: &mut Vec<Mistake>| self.resolve_server(path, address, port, mistakes);
+        match self.kind {
+            CheckKind::Http | CheckKind::Https => {
+                let server = server(mistakes);
+                self.resolve_http(path, server, mistakes).map(|target| CheckTarget::Http(Box::new(target)))
+            }
+            CheckKind::Grpc => {
+                let server = server(mistakes);
+                self.resolve_grpc(path, server, mistakes).map(CheckTarget::Grpc)
+            }
+            CheckKind::Exec => self.resolve_exec(path, mistakes).map(CheckTarget::Exec),
+            CheckKind::Tcp => server(mistakes).map(|server| CheckTarget::Tcp { server }),
+            CheckKind::Ttl => None,
+        }
     }
 
     fn resolve_name(&self, path: &str, mistakes: &mut Vec<Mistake>) -> Option<Label> {

@@ -2,8 +2,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::*;
-use crate::registry::check::HealthState;
-use crate::registry::name::Label;
+use crate::registry::check::{HealthState, Verdict};
+use crate::registry::name::{Label, ServiceKey};
 
 #[test]
 fn the_rate_does_not_drift_and_jitter_only_shortens() {
@@ -56,7 +56,7 @@ async fn a_server_that_dies_is_found_failing_within_interval_times_fall() {
     let check = sample(target, interval);
     let board = HealthBoard::new(2);
     let mut health = board.subscribe();
-    let task = tokio::spawn(run(check, board, 1));
+    let task = tokio::spawn(run(check, sample_key(), board, 1, TtlReports::default()));
     wait_for(&mut health, HealthState::Passing).await;
     let died = crate::clock::now();
     drop(listener);
@@ -84,22 +84,51 @@ async fn the_first_check_starts_after_the_delay() {
     let board = HealthBoard::new(2);
     let mut health = board.subscribe();
     let started = crate::clock::now();
-    let task = tokio::spawn(run(check, board, 1));
+    let task = tokio::spawn(run(check, sample_key(), board, 1, TtlReports::default()));
     wait_for(&mut health, HealthState::Passing).await;
     assert!(started.elapsed() >= delay, "{:?}", started.elapsed());
     task.abort();
 }
 
+#[tokio::test]
+async fn an_application_that_reports_passes_until_it_says_otherwise_or_nothing() {
+    let ttl = Duration::from_millis(300);
+    let source = CheckSource::Reported { ttl };
+    let check = Check { name: label("app"), source, start_delay: Duration::ZERO, rise: 1, fall: 1 };
+    let (board, reports) = (HealthBoard::new(2), TtlReports::default());
+    let mut health = board.subscribe();
+    let task = tokio::spawn(run(check, sample_key(), board, 1, reports.clone()));
+    let report = async |verdict| {
+        while reports.report(&sample_key(), verdict, "", crate::clock::now()).is_err() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    report(Verdict::Pass).await;
+    wait_for(&mut health, HealthState::Passing).await;
+    report(Verdict::Fail).await;
+    wait_for(&mut health, HealthState::Failing).await;
+    let passed = crate::clock::now();
+    report(Verdict::Pass).await;
+    wait_for(&mut health, HealthState::Passing).await;
+    wait_for(&mut health, HealthState::Failing).await;
+    assert!(passed.elapsed() >= ttl, "{:?}", passed.elapsed());
+    drop(health);
+    tokio::time::timeout(LONG, task).await.expect("ends when nobody listens").unwrap();
+    assert!(reports.report(&sample_key(), Verdict::Pass, "", crate::clock::now()).is_err());
+}
+
+fn sample_key() -> CheckKey {
+    let service = ServiceKey { namespace: label("default"), name: label("web") };
+    CheckKey { service, id: label("web-0"), check: label("sample") }
+}
+
+fn label(text: &str) -> Label {
+    Label::parse(text).unwrap()
+}
+
 /// Half the interval to answer, rise 2 and fall 3.
 fn sample(target: CheckTarget, interval: Duration) -> Check {
-    Check {
-        name: Label::parse("sample").unwrap(),
-        target,
-        start_delay: Duration::ZERO,
-        interval,
-        timeout: interval / 2,
-        rise: 2,
-        fall: 3,
-        jitter: interval / 10,
-    }
+    let asking = Asking { target, interval, timeout: interval / 2, jitter: interval / 10 };
+    let source = CheckSource::Asked(asking);
+    Check { name: label("sample"), source, start_delay: Duration::ZERO, rise: 2, fall: 3 }
 }

@@ -1,15 +1,16 @@
 //! Which kind of check has which keys.
 
-use super::CheckKind::{self, Exec, Grpc, Http, Https, Tcp};
+use super::CheckKind::{self, Exec, Grpc, Http, Https, Tcp, Ttl};
 use super::CheckSettings;
 use crate::config::Mistake;
 
 const WITH_SERVER: &[CheckKind] = &[Http, Https, Tcp, Grpc];
+const ASKED: &[CheckKind] = &[Http, Https, Tcp, Grpc, Exec];
 const WITH_HTTP: &[CheckKind] = &[Http, Https];
 
 impl CheckSettings {
     /// The keys that not every kind has: whether they are given, and which kinds have them.
-    fn keys(&self) -> [(&'static str, bool, &'static [CheckKind]); 14] {
+    fn keys(&self) -> [(&'static str, bool, &'static [CheckKind]); 18] {
         [
             ("port", self.port.is_some(), WITH_SERVER),
             ("address", self.address.is_some(), WITH_SERVER),
@@ -22,6 +23,10 @@ impl CheckSettings {
             ("service", self.service.is_some(), &[Grpc]),
             ("command", self.command.is_some(), &[Exec]),
             ("env", !self.env.is_empty(), &[Exec]),
+            ("ttl", self.ttl.is_some(), &[Ttl]),
+            ("interval", self.interval.is_some(), ASKED),
+            ("timeout", self.timeout.is_some(), ASKED),
+            ("jitter", self.jitter.is_some(), ASKED),
             ("ca", self.ca.is_some(), &[Https]),
             ("server_name", self.server_name.is_some(), &[Https]),
             ("tls_skip_verify", self.tls_skip_verify.is_some(), &[Https]),

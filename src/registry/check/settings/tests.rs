@@ -5,7 +5,7 @@ use hyper::Method;
 use hyper::header::HeaderMap;
 
 use super::*;
-use crate::registry::check::{ExecTarget, GrpcTarget, HttpTarget, StatusRange};
+use crate::registry::check::{Asking, ExecTarget, GrpcTarget, HttpTarget, StatusRange};
 use crate::tls::Trust;
 
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -23,26 +23,26 @@ fn defaults_are_those_that_are_documented() {
         status: StatusRange::DEFAULT,
         body: None,
     };
-    let expected = Check {
-        name: Label::parse("http").unwrap(),
+    let asking = Asking {
         target: CheckTarget::Http(Box::new(target)),
-        start_delay: Duration::ZERO,
         interval: Duration::from_secs(2),
         timeout: Duration::from_secs(1),
-        rise: 2,
-        fall: 3,
         jitter: Duration::from_millis(200),
     };
-    assert_eq!(check, expected);
-    let short = resolve("{kind: tcp, interval: 300ms}").unwrap();
+    let (name, source) = (Label::parse("http").unwrap(), CheckSource::Asked(asking));
+    assert_eq!(check, Check { name, source, start_delay: Duration::ZERO, rise: 2, fall: 3 });
+    let short = asking_of("{kind: tcp, interval: 300ms}");
     assert_eq!((short.timeout, short.jitter), (Duration::from_millis(300), Duration::ZERO));
+    let check = resolve("{kind: ttl, ttl: 30s}").unwrap();
+    assert_eq!(check.source, CheckSource::Reported { ttl: Duration::from_secs(30) });
+    assert_eq!((check.rise, check.fall), (1, 1));
 }
 
 #[test]
 fn every_mistake_is_reported_with_its_path() {
     let settings = "{kind: tcp, path: /x, name: A b, interval: 2, timeout: soon, start_delay: 1d, rise: 0, fall: 0, port: 0,
                      address: here, status: 99}";
-    let keys = "path status name address port start_delay interval timeout rise fall";
+    let keys = "path status name address port interval timeout start_delay rise fall";
     assert_eq!(mistaken_keys(settings), keys.split(' ').collect::<Vec<_>>());
     let settings = "{kind: https, path: x, host: 'a b', method: get, status: 99, body: '', server_name: 'a b', ca: /a.pem,
                      tls_skip_verify: true, headers: {'a b': 1, Host: x, ok: \"1\\n2\"}}";
@@ -60,6 +60,12 @@ fn a_key_of_another_kind_is_refused() {
         ("{kind: exec, command: [a], port: 80}", "port"),
         ("{kind: tcp, command: [a]}", "command"),
         ("{kind: tcp, env: {A: b}}", "env"),
+        ("{kind: tcp, ttl: 30s}", "ttl"),
+        ("{kind: ttl, ttl: 30s, interval: 5s}", "interval"),
+        ("{kind: ttl, ttl: 30s, port: 80}", "port"),
+        ("{kind: ttl}", "ttl"),
+        ("{kind: ttl, ttl: 10ms}", "ttl"),
+        ("{kind: ttl, ttl: 2d}", "ttl"),
         ("{kind: http, ca: /ca.pem}", "ca"),
         ("{kind: http, tls_skip_verify: false}", "tls_skip_verify"),
         ("{kind: http, server_name: a}", "server_name"),
@@ -88,7 +94,7 @@ fn times_must_fit_into_one_another() {
 
 #[test]
 fn a_header_is_sent_but_not_told() {
-    let check = resolve("{kind: http, headers: {Authorization: Bearer s3cret, X-Depth: 2}}").unwrap();
+    let check = asking_of("{kind: http, headers: {Authorization: Bearer s3cret, X-Depth: 2}}");
     let CheckTarget::Http(target) = &check.target else { panic!("{check:?}") };
     assert_eq!(target.headers["authorization"], "Bearer s3cret");
     assert_eq!(target.headers["x-depth"], "2");
@@ -106,8 +112,7 @@ fn https_proves_the_name_of_the_host_against_the_machines_authorities() {
         ("{kind: https, host: a, server_name: b, ca: /ca.pem}", Trust::Authorities("/ca.pem".into()), "b"),
         ("{kind: https, tls_skip_verify: true}", Trust::Anyone, "127.0.0.1"),
     ] {
-        let check = resolve(settings).unwrap();
-        let CheckTarget::Http(target) = check.target else { panic!("{settings}") };
+        let CheckTarget::Http(target) = asking_of(settings).target else { panic!("{settings}") };
         let tls = target.tls.expect(settings);
         assert_eq!((tls.trust, tls.server_name.as_str()), (trust, name), "{settings}");
     }
@@ -116,7 +121,7 @@ fn https_proves_the_name_of_the_host_against_the_machines_authorities() {
 #[test]
 fn a_grpc_check_asks_for_the_server_as_a_whole_unless_told_otherwise() {
     let server = SocketAddr::new(ADDRESS, 80);
-    let target = |yaml| resolve(yaml).unwrap().target;
+    let target = |yaml| asking_of(yaml).target;
     let expected = GrpcTarget { server, host: "127.0.0.1:80".to_owned(), service: String::new() };
     assert_eq!(target("{kind: grpc}"), CheckTarget::Grpc(expected.clone()));
     let expected = GrpcTarget { host: "app".to_owned(), service: "shop.Cart".to_owned(), ..expected };
@@ -135,7 +140,8 @@ fn an_exec_check_needs_a_program_and_no_port() {
         command: ["/x", "-n", "5"].map(str::to_owned).into(),
         env: [("A".to_owned(), "1".to_owned())].into(),
     };
-    assert_eq!(check.target, CheckTarget::Exec(expected));
+    let CheckSource::Asked(asking) = &check.source else { panic!("{check:?}") };
+    assert_eq!(asking.target, CheckTarget::Exec(expected));
     assert!(!format!("{check:?}").contains("-n"), "arguments may be secrets");
     for (settings, key) in [
         ("{kind: exec}", "command"),
@@ -168,6 +174,13 @@ fn resolve(yaml: &str) -> Result<Check, Vec<Mistake>> {
     let settings: CheckSettings = serde_yaml::from_str(yaml).unwrap();
     let mut mistakes = Vec::new();
     settings.resolve("c", Some(ADDRESS), Some(80), &mut mistakes).ok_or(mistakes)
+}
+
+fn asking_of(yaml: &str) -> Asking {
+    match resolve(yaml).unwrap().source {
+        CheckSource::Asked(asking) => asking,
+        CheckSource::Reported { ttl } => panic!("reported within {ttl:?}"),
+    }
 }
 
 fn mistaken_keys(yaml: &str) -> Vec<String> {

@@ -2,21 +2,26 @@
 
 use std::time::Duration;
 
-use super::super::target::Check;
+use super::super::target::{Asking, Check, CheckTarget};
 use super::CheckSettings;
 use crate::config::{Mistake, Scalar, duration};
 
-/// As in [`Check`].
+/// As in [`Asking`].
 pub(super) struct Times {
-    pub(super) start_delay: Duration,
-    pub(super) interval: Duration,
-    pub(super) timeout: Duration,
-    pub(super) jitter: Duration,
+    interval: Duration,
+    timeout: Duration,
+    jitter: Duration,
+}
+
+impl Times {
+    pub(super) fn of(self, target: CheckTarget) -> Asking {
+        let Self { interval, timeout, jitter } = self;
+        Asking { target, interval, timeout, jitter }
+    }
 }
 
 impl CheckSettings {
     pub(super) fn resolve_times(&self, path: &str, mistakes: &mut Vec<Mistake>) -> Option<Times> {
-        let start_delay = self.resolve_start_delay(path, mistakes);
         let mut resolve = |key: &str, text: &Option<Scalar>, default: Option<Duration>| match text {
             Some(text) => text.to_duration(&format!("{path}.{key}"), mistakes),
             None => default,
@@ -41,7 +46,7 @@ impl CheckSettings {
         if let (Some(interval), Some(timeout)) = (interval, timeout) {
             refuse_what_does_not_fit(path, interval, timeout, jitter, mistakes);
         }
-        Some(Times { start_delay: start_delay?, interval: interval?, timeout: timeout?, jitter: jitter? })
+        Some(Times { interval: interval?, timeout: timeout?, jitter: jitter? })
     }
 
     pub(super) fn resolve_start_delay(&self, path: &str, mistakes: &mut Vec<Mistake>) -> Option<Duration> {
@@ -50,6 +55,16 @@ impl CheckSettings {
             Some(text) => text.to_duration_within(&format!("{path}.start_delay"), range, mistakes),
             None => Some(Duration::ZERO),
         }
+    }
+
+    pub(super) fn resolve_ttl(&self, path: &str, mistakes: &mut Vec<Mistake>) -> Option<Duration> {
+        let path = format!("{path}.ttl");
+        let Some(text) = &self.ttl else {
+            let remedy = "say how long the application may be silent, such as 30s";
+            mistakes.push(Mistake::new(path, "the key ttl is missing", remedy));
+            return None;
+        };
+        text.to_duration_within(&path, (Check::INTERVAL_MIN, Check::TTL_MAX), mistakes)
     }
 }
 
