@@ -66,6 +66,33 @@ async fn sidecars_see_each_others_instances_fail_recover_and_leave() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failing_check_that_is_not_critical_lowers_the_weight_and_nothing_else() {
+    let world = World::start();
+    let (app, extra) = (listen().await, listen().await);
+    let (app_port, extra_port) = (address_of(&app).port(), address_of(&extra).port());
+    let text = format!(
+        "{{name: web, id: a, address: 127.0.0.1, port: {app_port}, weight: 100, degraded_weight: 7, checks: [
+            {{kind: tcp, interval: 100ms}},
+            {{kind: tcp, interval: 100ms, port: {extra_port}, critical: false}}]}}"
+    );
+    let a = world.sidecar("a", vec![registration(&text)]);
+    let stands = |status, weight| {
+        move |web: &[Arc<Instance>]| {
+            web.iter().map(|web| (web.record.status, web.record.weight)).eq([(status, weight)])
+        }
+    };
+    a.shows("it is up", stands(Status::Up, 100)).await;
+    let extra_address = address_of(&extra);
+    drop(extra);
+    a.shows("it is up with less", stands(Status::Up, 7)).await;
+    assert!(a.own().is_degraded);
+    let _extra = TcpListener::bind(extra_address).await.unwrap();
+    a.shows("it is up as before", stands(Status::Up, 100)).await;
+    drop(app);
+    a.shows("it fails", stands(Status::Failing, 100)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_of_the_server_leaves_no_gap_in_the_view() {
     let mut world = World::start();
     let app = listen().await;
@@ -596,13 +623,16 @@ fn address_of(listener: &TcpListener) -> SocketAddr {
 }
 
 fn web(id: &str, server: SocketAddr) -> Registration {
-    let text = format!(
-        "[{{name: web, id: {id}, address: {}, port: {}, checks: [{{kind: tcp, interval: 100ms}}]}}]",
+    registration(&format!(
+        "{{name: web, id: {id}, address: {}, port: {}, checks: [{{kind: tcp, interval: 100ms}}]}}",
         server.ip(),
         server.port()
-    );
-    let services: Vec<OwnService> = serde_yaml::from_str(&text).expect("settings of a service");
-    resolve_services(&services, "services", &ServiceDefaults::default())
+    ))
+}
+
+fn registration(service: &str) -> Registration {
+    let service: OwnService = serde_yaml::from_str(service).expect("settings of a service");
+    resolve_services(&[service], "services", &ServiceDefaults::default())
         .expect("nothing is wrong with them")
         .remove(0)
 }

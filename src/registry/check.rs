@@ -27,7 +27,7 @@ pub use board::HealthBoard;
 pub use exec::{ExecError, ExecTarget};
 pub use failure::CheckFailure;
 pub use grpc::{GrpcError, GrpcTarget};
-pub use health::{Health, HealthState};
+pub use health::{Health, HealthState, InstanceHealth};
 pub use http::{HttpTarget, StatusRange, TlsTarget};
 pub use settings::{CheckKind, CheckSettings, resolve_checks};
 pub use target::{Asking, Check, CheckSource, CheckTarget};

@@ -8,7 +8,8 @@
 //!
 //! - After every (re)connect, new session and change of health, and on a slow timer, it reads what is there for each of
 //!   our instances, and writes the difference if there is one.
-//! - An instance is registered once its checks have risen. When they fall its record says so; the znode stays.
+//! - An instance is registered once its critical checks have risen. When they fall its record says so; the znode stays.
+//!   While another check fails its record has the degraded weight.
 //! - A znode of our own earlier session is replaced, one of somebody else is not: that is reported and tried again until
 //!   it has gone.
 //! - An instance that was away comes back below the standbys that serve: see [`super::Failback`].
@@ -31,7 +32,7 @@ use tracing::{debug, info, warn};
 pub use self::plan::{Observed, Plan, Wanted, plan};
 use super::cache::Cache;
 use super::check::runner;
-use super::check::{CheckKey, Health, HealthBoard, HealthState, TtlReports};
+use super::check::{CheckKey, HealthBoard, HealthState, InstanceHealth, TtlReports};
 use super::failback::{Failback, HELD_PRIORITY, Lead};
 use super::hold_file::HoldFile;
 use super::layout::Layout;
@@ -86,8 +87,10 @@ pub struct OwnInstance {
     pub service: ServiceKey,
     /// The id.
     pub id: Label,
-    /// What its checks say.
+    /// What its critical checks say.
     pub health: HealthState,
+    /// Whether another check fails, so that it is offered with its degraded weight.
+    pub is_degraded: bool,
     /// How it stands in the tree.
     pub registration: RegistrationState,
     /// Whether it was away and stands below the standbys for now.
@@ -270,7 +273,7 @@ struct Entry {
     registration: Registration,
     /// Where its checks are on the board.
     checks: Range<usize>,
-    health: HealthState,
+    health: InstanceHealth,
     /// When it was first to be registered; `None` before that.
     registered_at_ms: Option<i64>,
     /// What was found or put in the tree the last time.
@@ -551,7 +554,7 @@ impl Entry {
         Self {
             registration,
             checks,
-            health: HealthState::Initial,
+            health: InstanceHealth { state: HealthState::Initial, is_degraded: false },
             registered_at_ms: None,
             settled: None,
             state: RegistrationState::Absent,
@@ -561,11 +564,20 @@ impl Entry {
     }
 
     fn on_health(&mut self, states: &[HealthState], phase: Phase, now: Instant) {
-        self.health = Health::of_all(states[self.checks.clone()].iter().copied());
-        if self.health == HealthState::Passing && phase == Phase::Serving && self.registered_at_ms.is_none() {
+        let states = states[self.checks.clone()].iter().copied();
+        let checks = self.registration.checks.iter().map(|check| check.is_critical);
+        let health = InstanceHealth::of(states.zip(checks));
+        if health.is_degraded != self.health.is_degraded {
+            let (service, id) = (&self.registration.service, &self.registration.id);
+            let is_degraded = health.is_degraded;
+            info!(%service, %id, is_degraded, "checks that are not critical changed");
+        }
+        self.health = health;
+        let is_passing = health.state == HealthState::Passing;
+        if is_passing && phase == Phase::Serving && self.registered_at_ms.is_none() {
             self.registered_at_ms = Some(clock::unix_ms());
         }
-        self.failback.on_health(self.health, self.registered_at_ms.is_some(), now);
+        self.failback.on_health(self.health.state, self.registered_at_ms.is_some(), now);
     }
 
     /// Decides whether it is held off; returns when to look again.
@@ -597,11 +609,17 @@ impl Entry {
             effective_priority: self.is_held.then_some(HELD_PRIORITY),
             ..self.registration.record(status, owner, incarnation, registered_at_ms)
         };
-        match (phase, self.health) {
+        match (phase, self.health.state) {
             (Phase::Removed, _) => Wanted::Removed { owner: owner.to_owned() },
             (Phase::Draining, _) => Wanted::IfRegistered(record(Status::Draining)),
             (Phase::Serving, HealthState::Initial) => Wanted::Undecided,
-            (Phase::Serving, HealthState::Passing) => Wanted::Registered(record(Status::Up)),
+            (Phase::Serving, HealthState::Passing) => {
+                let mut record = record(Status::Up);
+                if self.health.is_degraded {
+                    record.weight = self.registration.degraded_weight;
+                }
+                Wanted::Registered(record)
+            }
             (Phase::Serving, HealthState::Failing) if self.registered_at_ms.is_some() => {
                 Wanted::Registered(record(Status::Failing))
             }
@@ -655,7 +673,8 @@ impl Entry {
         OwnInstance {
             service: self.registration.service.clone(),
             id: self.registration.id.clone(),
-            health: self.health,
+            health: self.health.state,
+            is_degraded: self.health.is_degraded,
             registration: self.state.clone(),
             is_held: self.is_held,
         }

@@ -42,6 +42,9 @@ pub struct OwnService {
     /// Its share of traffic among equals; 0 means only when nothing else is there. Default: 1.
     #[serde(default)]
     pub weight: Option<u16>,
+    /// Its share of traffic while a check that is not critical fails; at most the weight. Default: 1, or 0 if the weight is 0.
+    #[serde(default)]
+    pub degraded_weight: Option<u16>,
     /// Its tier, lower is preferred: 0 for primaries, more for standbys. Default: 0.
     #[serde(default)]
     pub priority: Option<u16>,
@@ -57,7 +60,7 @@ pub struct OwnService {
     /// Anything else about it.
     #[serde(default)]
     pub meta: BTreeMap<String, String>,
-    /// All of them must pass. Default: a TCP connect to the first TCP port. Danger: an empty list offers the instance
+    /// All of them must pass, but for those that are not critical. Default: a TCP connect to the first TCP port. Danger: an empty list offers the instance
     /// unchecked.
     #[serde(default)]
     pub checks: Option<Vec<CheckSettings>>,
@@ -102,6 +105,8 @@ pub struct Registration {
     pub ports: Vec<Port>,
     /// Its share of traffic.
     pub weight: u16,
+    /// Its share while a check that is not critical fails; at most `weight`.
+    pub degraded_weight: u16,
     /// Its tier.
     pub priority: u16,
     /// Its failure domain.
@@ -159,6 +164,7 @@ impl OwnService {
         let addresses = self.resolve_addresses(path, defaults, mistakes);
         let ports = self.resolve_ports(path, mistakes);
         let id = self.resolve_id(path, defaults, ports.first(), mistakes);
+        let (weight, degraded_weight) = self.resolve_weights(path, mistakes);
         let tags = self.resolve_tags(path, mistakes);
         for (key, text) in [("zone", &self.zone), ("node", &self.node)] {
             if text.as_deref() == Some("") {
@@ -180,7 +186,8 @@ impl OwnService {
             id: id?,
             addresses,
             ports,
-            weight: self.weight.unwrap_or(1),
+            weight,
+            degraded_weight,
             priority: self.priority.unwrap_or(0),
             zone: self.zone.clone().or_else(|| defaults.zone.clone()),
             node: self.node.clone().or_else(|| defaults.node.clone()),
@@ -319,6 +326,19 @@ impl OwnService {
         resolve_label(&format!("{path}.id"), id, mistakes)
     }
 
+    fn resolve_weights(&self, path: &str, mistakes: &mut Vec<Mistake>) -> (u16, u16) {
+        let weight = self.weight.unwrap_or(1);
+        let degraded = self.degraded_weight.unwrap_or(weight.min(1));
+        if degraded > weight {
+            mistakes.push(Mistake::new(
+                format!("{path}.degraded_weight"),
+                format!("the degraded weight, {degraded}, is more than the weight, {weight}"),
+                "make it at most the weight",
+            ));
+        }
+        (weight, degraded)
+    }
+
     fn resolve_tags(&self, path: &str, mistakes: &mut Vec<Mistake>) -> Vec<Label> {
         let mut tags = Vec::new();
         for (index, text) in self.tags.iter().enumerate() {
@@ -442,7 +462,7 @@ mod tests {
         let [web] = registrations.as_slice() else { panic!("{registrations:?}") };
         assert_eq!((web.service.to_string(), web.id.as_str()), ("web.default".to_owned(), "host-7-8080"));
         assert_eq!(web.ports[0].name.as_str(), "default");
-        assert_eq!((web.weight, web.priority), (1, 0));
+        assert_eq!((web.weight, web.degraded_weight, web.priority), (1, 1, 0));
         let server = "127.0.0.1:8080".parse().unwrap();
         let CheckSource::Asked(asking) = &web.checks[0].source else { panic!("{web:?}") };
         assert_eq!(asking.target, CheckTarget::Tcp { server });
@@ -493,6 +513,19 @@ mod tests {
         assert_eq!(mistakes[0].path, "services[1].id");
         assert!(mistakes[0].message.contains("services[0]"), "{mistakes:?}");
         assert!(resolve("[{name: web, port: 80}, {name: api, port: 80}]").is_ok());
+    }
+
+    #[test]
+    fn a_degraded_instance_gets_no_more_than_a_healthy_one() {
+        let weights = |yaml| {
+            let web = resolve(&format!("[{{name: web, port: 80, {yaml}}}]"))?.remove(0);
+            Ok::<_, Vec<Mistake>>((web.weight, web.degraded_weight))
+        };
+        assert_eq!(weights("weight: 100"), Ok((100, 1)));
+        assert_eq!(weights("weight: 0"), Ok((0, 0)));
+        assert_eq!(weights("weight: 100, degraded_weight: 0"), Ok((100, 0)));
+        let mistakes = weights("degraded_weight: 2").unwrap_err();
+        assert_eq!((mistakes.len(), mistakes[0].path.as_str()), (1, "services[0].degraded_weight"));
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl Health {
         self.state
     }
 
-    /// The state of an instance whose checks are in these: failing if any fails, passing if all pass.
+    /// The state of an instance whose critical checks are in these: failing if any fails, passing if all pass.
     pub fn of_all(states: impl IntoIterator<Item = HealthState>) -> HealthState {
         let worst = |worst, state| match (worst, state) {
             (HealthState::Failing, _) | (_, HealthState::Failing) => HealthState::Failing,
@@ -61,6 +61,27 @@ impl Health {
             (HealthState::Passing, HealthState::Passing) => HealthState::Passing,
         };
         states.into_iter().fold(HealthState::Passing, worst)
+    }
+}
+
+/// What the checks of one instance amount to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InstanceHealth {
+    /// What its critical checks say: whether it is offered.
+    pub state: HealthState,
+    /// Whether another check fails, so that it is offered less.
+    pub is_degraded: bool,
+}
+
+impl InstanceHealth {
+    /// The health of an instance with these checks, of each its state and whether it is critical. Checks that are not
+    /// critical and have too few results yet hold nobody off.
+    pub fn of(checks: impl IntoIterator<Item = (HealthState, bool)> + Clone) -> Self {
+        let critical = checks.clone().into_iter().filter(|(_, is_critical)| *is_critical);
+        let state = Health::of_all(critical.map(|(state, _)| state));
+        let is_failing_other =
+            |(state, is_critical): (HealthState, bool)| !is_critical && state == HealthState::Failing;
+        Self { state, is_degraded: checks.into_iter().any(is_failing_other) }
     }
 }
 
@@ -104,6 +125,23 @@ mod tests {
             (vec![Initial, Failing, Passing], Failing),
         ] {
             assert_eq!(Health::of_all(states.clone()), all, "{states:?}");
+        }
+    }
+
+    #[test]
+    fn a_check_that_is_not_critical_degrades_and_nothing_else() {
+        use HealthState::{Failing, Initial, Passing};
+        for (checks, state, is_degraded) in [
+            (vec![], Passing, false),
+            (vec![(Passing, true), (Failing, false)], Passing, true),
+            (vec![(Failing, true), (Failing, false)], Failing, true),
+            (vec![(Failing, true), (Passing, false)], Failing, false),
+            (vec![(Passing, true), (Initial, false)], Passing, false),
+            (vec![(Initial, true), (Failing, false)], Initial, true),
+            (vec![(Initial, false)], Passing, false),
+        ] {
+            let health = InstanceHealth { state, is_degraded };
+            assert_eq!(InstanceHealth::of(checks.clone()), health, "{checks:?}");
         }
     }
 

@@ -31,6 +31,10 @@ pub struct CheckSettings {
     /// is taken.
     #[serde(default)]
     pub name: Option<String>,
+    /// Whether the instance is offered no more when it fails. Default: `true`. With `false` it only lowers the weight to the
+    /// service's `degraded_weight`. Danger: an instance without a critical check is offered whatever becomes of it.
+    #[serde(default)]
+    pub critical: Option<bool>,
     /// The TCP port to connect to. Default: the service's first TCP port.
     #[serde(default)]
     pub port: Option<u16>,
@@ -142,6 +146,7 @@ impl CheckSettings {
         Self {
             kind,
             name: None,
+            critical: None,
             port: None,
             address: None,
             method: None,
@@ -198,7 +203,8 @@ impl CheckSettings {
         if mistakes.len() > before {
             return None;
         }
-        Some(Check { name: name?, source: source?, start_delay: start_delay?, rise, fall })
+        let is_critical = self.critical.unwrap_or(true);
+        Some(Check { name: name?, is_critical, source: source?, start_delay: start_delay?, rise, fall })
     }
 
     /// `None` also for ttl, which asks nothing.

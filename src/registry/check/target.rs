@@ -13,6 +13,8 @@ use crate::registry::name::Label;
 pub struct Check {
     /// What it is called, unique within its instance.
     pub name: Label,
+    /// Whether the instance is not offered while it fails; else its weight is lowered.
+    pub is_critical: bool,
     /// Where its results come from.
     pub source: CheckSource,
     /// From the start of the runner to the first check, or to when silence begins to count.

@@ -94,7 +94,14 @@ async fn the_first_check_starts_after_the_delay() {
 async fn an_application_that_reports_passes_until_it_says_otherwise_or_nothing() {
     let ttl = Duration::from_millis(300);
     let source = CheckSource::Reported { ttl };
-    let check = Check { name: label("app"), source, start_delay: Duration::ZERO, rise: 1, fall: 1 };
+    let check = Check {
+        name: label("app"),
+        is_critical: true,
+        source,
+        start_delay: Duration::ZERO,
+        rise: 1,
+        fall: 1,
+    };
     let (board, reports) = (HealthBoard::new(2), TtlReports::default());
     let mut health = board.subscribe();
     let task = tokio::spawn(run(check, sample_key(), board, 1, reports.clone()));
@@ -130,5 +137,5 @@ fn label(text: &str) -> Label {
 fn sample(target: CheckTarget, interval: Duration) -> Check {
     let asking = Asking { target, interval, timeout: interval / 2, jitter: interval / 10 };
     let source = CheckSource::Asked(asking);
-    Check { name: label("sample"), source, start_delay: Duration::ZERO, rise: 2, fall: 3 }
+    Check { name: label("sample"), is_critical: true, source, start_delay: Duration::ZERO, rise: 2, fall: 3 }
 }

@@ -30,12 +30,16 @@ fn defaults_are_those_that_are_documented() {
         jitter: Duration::from_millis(200),
     };
     let (name, source) = (Label::parse("http").unwrap(), CheckSource::Asked(asking));
-    assert_eq!(check, Check { name, source, start_delay: Duration::ZERO, rise: 2, fall: 3 });
+    assert_eq!(
+        check,
+        Check { name, is_critical: true, source, start_delay: Duration::ZERO, rise: 2, fall: 3 }
+    );
     let short = asking_of("{kind: tcp, interval: 300ms}");
     assert_eq!((short.timeout, short.jitter), (Duration::from_millis(300), Duration::ZERO));
     let check = resolve("{kind: ttl, ttl: 30s}").unwrap();
     assert_eq!(check.source, CheckSource::Reported { ttl: Duration::from_secs(30) });
     assert_eq!((check.rise, check.fall), (1, 1));
+    assert!(!resolve("{kind: tcp, critical: false}").unwrap().is_critical);
 }
 
 #[test]
