@@ -1,7 +1,7 @@
 //! HTTP on loopback: lookups as JSON with long polls, liveness, readiness, metrics.
 //!
 //! [`lookup`] decides and is pure; [`router`] finds the route, waits for changes and writes responses;
-//! [`listener`] keeps connections and [`status`] tells the state, for every role.
+//! [`report`] takes what applications say of themselves; [`listener`] keeps connections and [`status`] tells the state, for every role.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
@@ -12,6 +12,7 @@ pub mod control;
 pub mod explain;
 pub mod listener;
 pub mod lookup;
+mod report;
 mod respond;
 pub mod router;
 #[cfg(test)]

@@ -36,7 +36,9 @@ use crate::client::Client;
 use crate::clock;
 use crate::dns::{self, Handler};
 use crate::http::{self, Command, Control, ListenerSettings, Router};
-use crate::registry::{Cache, Layout, Mirror, Registrar, RegistrarSettings, SavedView, ViewKeeper, owner_id};
+use crate::registry::{
+    Cache, Layout, Mirror, Registrar, RegistrarSettings, SavedView, TtlReports, ViewKeeper, owner_id,
+};
 use crate::telemetry::{Metrics, MetricsError};
 
 /// How long own instances may take to leave before the session is closed over them. The registrar itself needs a second, and
@@ -108,10 +110,11 @@ impl Sidecar {
         let client = Client::start(plan.client);
 
         // 1. Ourselves, who can be told something.
-        let mut registrar = None;
+        let (mut registrar, ttl_reports) = (None, TtlReports::default());
         if !plan.registrations.is_empty() {
             let settings = RegistrarSettings {
                 state_dir: plan.state_dir.clone(),
+                ttl_reports: ttl_reports.clone(),
                 ..RegistrarSettings::new(plan.layout.clone(), owner)
             };
             let (handle, task) = Registrar::new(client.clone(), cache.clone(), settings, plan.registrations)
@@ -131,7 +134,8 @@ impl Sidecar {
         let tcp = dns::tcp::run(listeners.tcp, handler, dns::tcp::TcpSettings::default(), serving.clone());
         spawn(&mut parts, "DNS listener (TCP)", tcp);
         let router = Router::new(cache.clone(), metrics.clone(), serving.clone());
-        let answer = router.with_control(control_of(registrar.clone())).into_answer();
+        let router = router.with_control(control_of(registrar.clone())).with_reports(ttl_reports);
+        let answer = router.into_answer();
         let settings = ListenerSettings::default();
         let http = http::serve(listeners.http, answer, settings, metrics.clone(), serving.clone());
         spawn(&mut parts, "HTTP listener", http);

@@ -35,7 +35,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("registry", &["id", "codec", "znode", "clock", "telemetry", "shutdown", "tls", "config", "client"]),
     // Answers.
     ("http::listener", PROCESS),
-    ("http", ANSWERS),
+    ("http", LOOKUPS_AND_REPORTS),
     ("dns", ANSWERS),
     // Roles: anything below, never one another.
     ("ensemble", BELOW_ROLES),
@@ -67,6 +67,25 @@ const ANSWERS: &[&str] = &[
     "registry::select",
     "registry::explain",
     "registry::brake",
+];
+/// Answers, and what applications say of themselves.
+const LOOKUPS_AND_REPORTS: &[&str] = &[
+    "id",
+    "codec",
+    "znode",
+    "clock",
+    "telemetry",
+    "shutdown",
+    "tls",
+    "config",
+    "registry::name",
+    "registry::record",
+    "registry::instance",
+    "registry::view",
+    "registry::cache",
+    "registry::select",
+    "registry::brake",
+    "registry::report",
 ];
 const BELOW_ROLES: &[&str] = &[
     "id",

@@ -6,6 +6,7 @@
 //! | `/api/v1/services/{namespace}/{service}` | one service; with `?wait=` a long poll |
 //! | `/api/v1/explain/{namespace}/{service}` | why each instance is offered or not |
 //! | `POST /api/v1/failback`, `POST /api/v1/failback/{namespace}/{service}` | own instances that are held off take their tier again: `{"released":1}` |
+//! | `/api/v1/checks/{namespace}/{service}/{id}/{check}/pass` or `…/fail` | takes a report, by PUT: see [`super::report`] |
 //! | `/livez` | 200 while the process runs |
 //! | `/readyz` | 200 until shutdown begins: ready means that lookups are answered, not that the ensemble is there |
 //! | `/metrics` | Prometheus text |
@@ -22,7 +23,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::Full;
+use http_body_util::{Empty, Full};
+use hyper::body::Incoming;
 use hyper::header::{ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, ORIGIN};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio_util::sync::CancellationToken;
@@ -31,10 +33,11 @@ use super::control::{Command, Control};
 use super::explain;
 use super::listener::{Answer, HttpResponse};
 use super::lookup::{self, Freshness};
+use super::report::ReportPath;
 use super::respond::{self, error, is_read, json, text};
 use crate::clock;
 use crate::config::duration;
-use crate::registry::{Cache, Label, Service, ServiceKey};
+use crate::registry::{Cache, Label, Service, ServiceKey, TtlReports};
 use crate::telemetry::{
     HttpRoute, Metrics, MetricsError, VIEW_AGE, VIEW_INSTANCES, VIEW_SERVICES, VIEW_STALE,
 };
@@ -46,12 +49,14 @@ pub struct Router {
     metrics: Arc<Metrics>,
     control: Control,
     shutdown: CancellationToken,
+    reports: TtlReports,
 }
 
 impl Router {
     /// A router that answers from `cache` until `shutdown`, which also ends its long polls.
     pub fn new(cache: Arc<Cache>, metrics: Arc<Metrics>, shutdown: CancellationToken) -> Self {
-        Self { cache, metrics, control: Control::default(), shutdown }
+        let (control, reports) = (Control::default(), TtlReports::default());
+        Self { cache, metrics, control, shutdown, reports }
     }
 
     /// The same, and what it is told is carried out by `control`.
@@ -59,13 +64,29 @@ impl Router {
         Self { control, ..self }
     }
 
+    /// The same router, which passes reports on to these checks.
+    pub fn with_reports(self, reports: TtlReports) -> Self {
+        Self { reports, ..self }
+    }
+
     /// The router as [`super::serve`] takes it.
     pub fn into_answer(self) -> Answer {
         let router = Arc::new(self);
         Answer::new(move |request| {
             let router = Arc::clone(&router);
-            Box::pin(async move { router.answer(&request).await })
+            Box::pin(async move { router.answer_with_body(request).await })
         })
+    }
+
+    /// Answers one request, and reads the body of a report.
+    async fn answer_with_body(&self, request: Request<Incoming>) -> HttpResponse {
+        let (head, body) = request.into_parts();
+        let Route::Report(report) = Route::parse(head.uri.path()) else {
+            return self.answer(&Request::from_parts(head, body)).await;
+        };
+        let response = report.answer(&self.reports, &head.method, body).await;
+        self.metrics.count_http_request(HttpRoute::Report, response.status().as_u16());
+        response
     }
 
     /// Answers one request. Its body, if it has one, is not read.
@@ -110,6 +131,8 @@ impl Router {
                 Ok(_) => self.explain(namespace, name),
                 Err(problem) => problem.into_response(),
             },
+            // Not by GET.
+            Route::Report(report) => report.answer(&self.reports, &Method::GET, Empty::new()).await,
             Route::Failback { .. } | Route::Other => error(
                 StatusCode::NOT_FOUND,
                 "there is nothing at this path",
@@ -241,6 +264,7 @@ enum Route<'a> {
         namespace: &'a str,
         name: &'a str,
     },
+    Report(ReportPath<'a>),
     Livez,
     Readyz,
     Metrics,
@@ -264,7 +288,9 @@ impl<'a> Route<'a> {
                     let named = other.strip_prefix(prefix)?.split_once('/')?;
                     (!named.1.contains('/')).then_some(named)
                 };
-                if let Some((namespace, name)) = named("/api/v1/services/") {
+                if let Some(report) = ReportPath::parse(other) {
+                    Self::Report(report)
+                } else if let Some((namespace, name)) = named("/api/v1/services/") {
                     Self::Service { namespace, name }
                 } else if let Some((namespace, name)) = named("/api/v1/explain/") {
                     Self::Explain { namespace, name }
@@ -284,6 +310,7 @@ impl<'a> Route<'a> {
             Self::Services
             | Self::Service { .. }
             | Self::Explain { .. }
+            | Self::Report(_)
             | Self::Livez
             | Self::Readyz
             | Self::Metrics
@@ -295,6 +322,7 @@ impl<'a> Route<'a> {
         match self {
             Self::Services => HttpRoute::Services,
             Self::Service { .. } => HttpRoute::Service,
+            Self::Report(_) => HttpRoute::Report,
             Self::Livez => HttpRoute::Livez,
             Self::Readyz => HttpRoute::Readyz,
             Self::Metrics => HttpRoute::Metrics,

@@ -21,7 +21,7 @@ pub mod runner;
 mod settings;
 mod target;
 mod tcp;
-pub mod ttl;
+mod ttl;
 
 pub use board::HealthBoard;
 pub use exec::{ExecError, ExecTarget};
@@ -31,4 +31,4 @@ pub use health::{Health, HealthState, InstanceHealth};
 pub use http::{HttpTarget, StatusRange, TlsTarget};
 pub use settings::{CheckKind, CheckSettings, resolve_checks};
 pub use target::{Asking, Check, CheckSource, CheckTarget};
-pub use ttl::{CheckKey, TtlReports, Verdict};
+pub use ttl::TtlFailure;

@@ -77,6 +77,8 @@ pub enum HttpRoute {
     Services,
     /// One service.
     Service,
+    /// What an application reports of itself.
+    Report,
     /// Whether the process lives.
     Livez,
     /// Whether it is ready.
@@ -139,6 +141,7 @@ impl HttpRoute {
         match self {
             Self::Services => "services",
             Self::Service => "service",
+            Self::Report => "report",
             Self::Livez => "livez",
             Self::Readyz => "readyz",
             Self::Metrics => "metrics",

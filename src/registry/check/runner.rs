@@ -9,8 +9,9 @@ use super::exec::KilledGroups;
 use super::failure::CheckFailure;
 use super::health::Health;
 use super::target::{Asking, Check, CheckSource, CheckTarget};
-use super::ttl::{CheckKey, ReportReceiver, TtlClock, TtlReports};
+use super::ttl::TtlClock;
 use super::{exec, grpc, http, tcp};
+use crate::registry::report::{CheckKey, ReportReceiver, TtlReports};
 use crate::tls::TlsClient;
 
 /// Runs `check`, the one at `index` of `board`, until nobody reads the board any more, and publishes each change of

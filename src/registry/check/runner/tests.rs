@@ -2,8 +2,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::*;
-use crate::registry::check::{HealthState, Verdict};
+use crate::registry::check::HealthState;
 use crate::registry::name::{Label, ServiceKey};
+use crate::registry::report::Verdict;
 
 #[test]
 fn the_rate_does_not_drift_and_jitter_only_shortens() {
