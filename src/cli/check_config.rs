@@ -1,5 +1,6 @@
 //! `rollcall check-config`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::arguments::CheckConfigArguments;
@@ -8,8 +9,10 @@ use super::failure::Failure;
 use super::output::print;
 use crate::config::{ConfigError, Environment, LocatedMistake, load};
 use crate::ensemble::{EnsembleConfig, ZooCfg, load_zoo_cfg};
+use crate::registry::check::{Asking, Check, CheckSource, CheckTarget};
+use crate::registry::{Registration, ServiceKey};
 use crate::sidecar::SidecarSettings;
-use crate::tls::{Tls, TlsFiles};
+use crate::tls::{Tls, TlsClient, TlsFiles, Trust};
 
 /// Reads the file as each role would, and reports on the one that it fits best.
 pub(super) fn run(arguments: &CheckConfigArguments) -> Result<(), Failure> {
@@ -19,10 +22,15 @@ pub(super) fn run(arguments: &CheckConfigArguments) -> Result<(), Failure> {
     }
     let environment = Environment::of_process();
     let services = |count: usize| format!("{count} {}", if count == 1 { "service" } else { "services" });
-    let sidecar = load(file, &environment, SidecarSettings::plan)
-        .map(|plan| format!("sidecar settings, {}", services(plan.registrations.len())));
-    let dev = load(file, &environment, DevSettings::plan)
-        .map(|plan| format!("dev settings, {}", services(plan.sidecar.registrations.len())));
+    let mut checks = BTreeMap::new();
+    let sidecar = load(file, &environment, SidecarSettings::plan).map(|plan| {
+        checks.insert("sidecar", trusts(&plan.registrations));
+        format!("sidecar settings, {}", services(plan.registrations.len()))
+    });
+    let dev = load(file, &environment, DevSettings::plan).map(|plan| {
+        checks.insert("dev", trusts(&plan.sidecar.registrations));
+        format!("dev settings, {}", services(plan.sidecar.registrations.len()))
+    });
     let mut tls = None;
     let ensemble = load(file, &environment, EnsembleConfig::plan).map(|plan| {
         tls = plan.member.peers.and_then(|peers| peers.tls);
@@ -38,7 +46,32 @@ pub(super) fn run(arguments: &CheckConfigArguments) -> Result<(), Failure> {
     if role == "ensemble" {
         check_tls(file, tls)?;
     }
+    check_trusts(file, checks.remove(role).unwrap_or_default())?;
     print(&format!("{}: ok ({read})", file.display()))
+}
+
+/// Whom the https checks believe, each with the name of its check.
+fn trusts(registrations: &[Registration]) -> Vec<(String, Trust)> {
+    let checks = registrations
+        .iter()
+        .flat_map(|registration| registration.checks.iter().map(move |check| (&registration.service, check)));
+    let trust = |(service, check): (&ServiceKey, &Check)| {
+        let CheckSource::Asked(Asking { target: CheckTarget::Http(target), .. }) = &check.source else {
+            return None;
+        };
+        Some((format!("check {} of {service}", check.name), target.tls.as_ref()?.trust.clone()))
+    };
+    checks.filter_map(trust).collect()
+}
+
+/// Reads the authorities as the checks would.
+fn check_trusts(file: &Path, trusts: Vec<(String, Trust)>) -> Result<(), Failure> {
+    for (check, trust) in trusts {
+        if let Err(error) = TlsClient::new(trust).load() {
+            return Err(Failure::usage(format!("{}: {check}: {error}", file.display())));
+        }
+    }
+    Ok(())
 }
 
 /// Reads the certificates and the key as a start would.
