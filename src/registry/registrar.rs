@@ -326,6 +326,12 @@ impl RegistrarTask {
 
     /// Runs the checks and the loop until all handles are dropped or the client is closed.
     pub async fn run(mut self) {
+        self.keep_registered().await;
+        // Waited for, since the process may exit next: programs that checks have started are killed by then.
+        self.checks.shutdown().await;
+    }
+
+    async fn keep_registered(&mut self) {
         let mut health = self.board.subscribe();
         let mut connection = self.client.state();
         let mut views = self.cache.subscribe();

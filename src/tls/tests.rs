@@ -108,6 +108,34 @@ async fn new_files_are_taken_and_broken_ones_change_nothing() {
     talk(&member, &of_new, "member.example").await.unwrap();
 }
 
+#[tokio::test]
+async fn a_client_believes_new_authorities_and_keeps_the_old_when_they_are_broken() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let open = |files| Tls::load(TlsFiles { client_auth: ClientAuth::None, ..files }).unwrap();
+    let (of_old, of_new) = (open(old.sign("app.example")), open(new.sign("app.example")));
+    let ca = old.folder.path().join("trusted.pem");
+    let client = TlsClient::new(Trust::Authorities(ca.clone()));
+    assert!(matches!(client.load(), Err(TlsDialError::Authorities(_))), "the file may come later");
+
+    fs::write(&ca, old.issuer.pem()).unwrap();
+    meet(&of_old, &client).await.unwrap();
+    meet(&of_new, &client).await.unwrap_err();
+    fs::write(&ca, "broken").unwrap();
+    meet(&of_old, &client).await.unwrap();
+    fs::write(&ca, format!("{}{}", old.issuer.pem(), new.issuer.pem())).unwrap();
+    meet(&of_old, &client).await.unwrap();
+    meet(&of_new, &client).await.unwrap();
+}
+
+/// Whether a client comes to terms with a server.
+async fn meet(server: &Tls, client: &TlsClient) -> Result<(), TlsDialError> {
+    let (ours, theirs) = tokio::io::duplex(64 << 10);
+    let both = async { tokio::join!(server.accept(theirs), client.connect("app.example", ours)) };
+    let (_served, asked) =
+        tokio::time::timeout(Duration::from_secs(10), both).await.expect("neither waits for ever");
+    asked.map(drop)
+}
+
 #[test]
 fn what_is_wrong_with_a_file_is_said_and_no_secret_with_it() {
     let authority = Authority::new();
