@@ -4,8 +4,9 @@
 //! [`report`] takes what applications say of themselves; [`listener`] keeps connections and [`status`] tells the state, for every role.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::net::SocketAddr;
 
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
 pub mod control;
@@ -24,13 +25,21 @@ pub use listener::{ListenerSettings, serve};
 pub use router::{Router, observe_view};
 pub use status::StatusRouter;
 
+/// Connections that may wait to be accepted, within the system's own bound (`net.core.somaxconn`): a whole ensemble's clients reconnect
+/// at once, and one that finds no room tries again a second later.
+const BACKLOG: i32 = 4096;
+
 /// Binds a listener. Needs a tokio runtime around it.
 ///
 /// # Errors
 ///
 /// When the address cannot be bound.
 pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
-    let listener = StdTcpListener::bind(addr)?;
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    // As std does: a port may be taken again while connections of the process before linger.
+    socket.set_reuse_address(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket.into())
 }

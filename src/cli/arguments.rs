@@ -88,10 +88,10 @@ pub(super) struct DevArguments {
 #[derive(Debug, Args)]
 pub(super) struct EnsembleArguments {
     /// Settings file; see config/ensemble.yaml for every key
-    #[arg(short, long, value_name = "FILE", env = "ROLLCALL_CONFIG", required_unless_present = "zoo_cfg")]
+    #[arg(short, long, value_name = "FILE", env = "ROLLCALL_CONFIG")]
     pub(super) config: Option<PathBuf>,
     /// Apache ZooKeeper's settings file, as it is, in place of one of ours; `myid` is read beside the data
-    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    #[arg(long, value_name = "FILE")]
     pub(super) zoo_cfg: Option<PathBuf>,
     /// Let this member vote though it has no data, when others may have some
     ///

@@ -27,7 +27,11 @@ pub(super) async fn run(arguments: EnsembleArguments) -> Result<(), Failure> {
             (plan, warnings)
         }
         (None, Some(file)) => (load(file, &Environment::of_process(), EnsembleConfig::plan)?, Vec::new()),
-        (None, None) => return Err(Failure::usage("give a settings file with -c or --zoo-cfg")),
+        (None, None) => {
+            return Err(Failure::usage(
+                "give a settings file with -c, or Apache ZooKeeper's own with --zoo-cfg",
+            ));
+        }
     };
     if let Some(peers) = &mut plan.member.peers {
         peers.force_bootstrap = arguments.force_bootstrap;

@@ -221,6 +221,7 @@ impl Connection {
                         }
                     }
                     Err(error) => {
+                        stats.refusals.fetch_add(1, Ordering::Relaxed);
                         warn!(connection = id.0, %peer, %error, "closing a connection for what it sent");
                         return;
                     }

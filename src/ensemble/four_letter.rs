@@ -58,9 +58,14 @@ pub(super) fn answer(first: &[u8; 4], allowed: &[FourLetterWord], stats: &Member
         return Some(format!("{word} is not executed because it is not in the whitelist.\n"));
     };
     Some(match word {
-        FourLetterWord::Isro => "rw".to_owned(),
+        // What a client that reads from a read-only member asks the others, until one says that it takes writes.
+        FourLetterWord::Isro if stats.is_serving.load(Relaxed) => "rw".to_owned(),
+        FourLetterWord::Isro if stats.is_read_only.load(Relaxed) => "ro".to_owned(),
+        FourLetterWord::Isro => "null".to_owned(),
         FourLetterWord::Ruok => "imok".to_owned(),
-        FourLetterWord::Srvr | FourLetterWord::Mntr if !stats.is_serving.load(Relaxed) => {
+        FourLetterWord::Srvr | FourLetterWord::Mntr
+            if !stats.is_serving.load(Relaxed) && !stats.is_read_only.load(Relaxed) =>
+        {
             NOT_SERVING.to_owned()
         }
         FourLetterWord::Srvr => srvr(stats),
@@ -74,7 +79,13 @@ const VERSION: &str = concat!("3.8.0-rollcall-", env!("CARGO_PKG_VERSION"));
 const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests\n";
 
 fn mode(stats: &MemberStats) -> &'static str {
-    if stats.is_alone.load(Relaxed) { "standalone" } else { stats.state().as_str() }
+    if stats.is_alone.load(Relaxed) {
+        "standalone"
+    } else if stats.is_read_only.load(Relaxed) {
+        "read-only"
+    } else {
+        stats.state().as_str()
+    }
 }
 
 fn srvr(stats: &MemberStats) -> String {
@@ -161,6 +172,20 @@ mod tests {
         assert_eq!(ask(b"wchp"), Some(refusal("wchp")));
         assert_eq!(ask(&44_i32.to_be_bytes()), None, "the length of a first frame");
         assert_eq!(ask(b"GET "), None);
+    }
+
+    #[test]
+    fn a_member_that_takes_no_writes_says_so() {
+        let stats = MemberStats::default();
+        let ask = |word: &[u8; 4]| answer(word, &FourLetterWord::ALL, &stats).unwrap();
+        assert_eq!(ask(b"isro"), "null");
+        stats.is_read_only.store(true, Relaxed);
+        assert_eq!(ask(b"isro"), "ro");
+        assert!(ask(b"srvr").contains("\nMode: read-only\n"), "{}", ask(b"srvr"));
+        assert!(ask(b"mntr").contains("\nzk_server_state\tread-only\n"), "{}", ask(b"mntr"));
+        stats.is_read_only.store(false, Relaxed);
+        stats.is_serving.store(true, Relaxed);
+        assert_eq!(ask(b"isro"), "rw");
     }
 
     #[test]

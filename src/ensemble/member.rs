@@ -16,6 +16,8 @@ use tracing::{debug, warn};
 use super::connection::{Connection, ConnectionEvent};
 use super::driver::{Driver, recovery_of};
 use super::error::MemberError;
+use super::four_letter::FourLetterWord;
+use super::log_limit::LogLimit;
 use super::log_thread;
 use super::peers::{PeerListeners, Peers};
 use super::settings::MemberSettings;
@@ -50,10 +52,14 @@ impl Member {
     ///
     /// When the data directory is damaged, used by another process or cannot be written.
     pub async fn start(
-        settings: MemberSettings,
+        mut settings: MemberSettings,
         listener: TcpListener,
         peers: Option<PeerListeners>,
     ) -> Result<Self, MemberError> {
+        if settings.read_only_mode {
+            // As Apache's: clients of a read-only member look for another by it.
+            settings.four_letter_words.push(FourLetterWord::Isro);
+        }
         let start_error = |source| MemberError::Start { data_dir: settings.data_dir.clone(), source };
         let client_addr = listener.local_addr().map_err(start_error)?;
         let data_dir = settings.data_dir.clone();
@@ -175,6 +181,7 @@ async fn accept(
     let permits = Arc::new(Semaphore::new(settings.connections_max));
     let mut connections = JoinSet::new();
     let mut next_id = 0;
+    let mut refusals = LogLimit::default();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -191,7 +198,10 @@ async fn accept(
             }
         };
         let Ok(permit) = permits.clone().try_acquire_owned() else {
-            warn!(%peer, max = settings.connections_max, "too many connections; closing a new one");
+            if let Some(held_back) = refusals.pass() {
+                let max = settings.connections_max;
+                warn!(%peer, max, held_back, "too many connections; closing a new one");
+            }
             continue;
         };
         next_id += 1;

@@ -51,6 +51,8 @@ pub struct MemberStats {
     pub is_alone: AtomicBool,
     /// Whether clients are served.
     pub is_serving: AtomicBool,
+    /// Whether it has lost its leader, and serves those clients that are content with what it has.
+    pub is_read_only: AtomicBool,
     /// What the member is doing, see [`MemberStats::state`].
     pub state: AtomicU8,
     /// The leader's server id, 0 while there is none.
@@ -102,6 +104,7 @@ impl MemberStats {
         self.sessions.store(tree.sessions().len() as u64, Relaxed);
         self.local_sessions.store(replica.local_sessions() as u64, Relaxed);
         self.is_serving.store(replica.is_serving(), Relaxed);
+        self.is_read_only.store(replica.is_read_only(), Relaxed);
         self.state.store(peer.state() as u8, Relaxed);
         self.leader.store(peer.leader().map_or(0, |(leader, _)| leader.get().into()), Relaxed);
         self.epoch.store(peer.epochs().1.0.into(), Relaxed);

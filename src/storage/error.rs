@@ -8,12 +8,15 @@ use crate::id::{Epoch, Zxid};
 /// What went wrong on disk. Every one is final for the [`Storage`](super::Storage) that reports it.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
+    /// This user may not use the folder; the cause names the path.
+    #[error("{0}; make the data directory one that this user may read and write, or name another")]
+    NotPermitted(#[source] io::Error),
     /// The system refused an operation; the cause names the path.
     #[error(
         "{0}; nothing more is acknowledged, because what was written last may not be durable: look at the disk's \
          free space and the kernel's log, then start the member again"
     )]
-    Io(#[from] io::Error),
+    Io(#[source] io::Error),
     /// Something was asked of storage after an error.
     #[error("storage has failed before and does nothing more until the member is started again: {cause}")]
     Failed {
@@ -146,6 +149,16 @@ pub enum StorageError {
         /// The bound.
         max: usize,
     },
+}
+
+impl From<io::Error> for StorageError {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            Self::NotPermitted(error)
+        } else {
+            Self::Io(error)
+        }
+    }
 }
 
 /// What is wrong in a log file.
