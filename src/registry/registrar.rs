@@ -390,7 +390,7 @@ impl RegistrarTask {
         for entry in &self.entries {
             for (index, check) in entry.checks.clone().zip(&entry.registration.checks) {
                 let (service, id) = (&entry.registration.service, &entry.registration.id);
-                let span = tracing::info_span!("check", %service, %id, name = %check.name);
+                let span = tracing::info_span!("check", %service, %id, check = %check.name);
                 let key = CheckKey { service: service.clone(), id: id.clone(), check: check.name.clone() };
                 let (board, reports) = (self.board.clone(), self.settings.ttl_reports.clone());
                 let check = runner::run(check.clone(), key, board, index, reports);
