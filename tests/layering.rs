@@ -84,6 +84,7 @@ const LOOKUPS_AND_REPORTS: &[&str] = &[
     "registry::view",
     "registry::cache",
     "registry::select",
+    "registry::explain",
     "registry::brake",
     "registry::report",
 ];

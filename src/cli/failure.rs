@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn a_chain_names_each_cause_once() {
         let config = ConfigError::Read(std::io::Error::other("gone"));
-        assert_eq!(chain(&config), "gone; give the path of a file that can be read: gone");
+        assert_eq!(chain(&config), "gone; give the path of a file that can be read");
         assert_eq!(chain(&std::io::Error::other("gone")), "gone");
     }
 }

@@ -10,11 +10,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body;
-use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, StatusCode};
 
 use super::listener::HttpResponse;
-use super::respond::{error, text};
+use super::respond::{error, method_not_allowed, text};
 use crate::clock;
 use crate::registry::{CheckKey, Label, ServiceKey, TtlReports, Verdict};
 
@@ -55,7 +54,7 @@ impl<'a> ReportPath<'a> {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         if *method != Method::PUT {
-            return method_not_allowed(method);
+            return method_not_allowed(method, "PUT");
         }
         let body = Limited::new(body, TtlReports::NOTE_BYTES_MAX).collect();
         let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {
@@ -90,13 +89,6 @@ fn not_found(message: &str) -> HttpResponse {
     error(StatusCode::NOT_FOUND, message, hint)
 }
 
-fn method_not_allowed(method: &Method) -> HttpResponse {
-    let message = format!("{method} is not possible here");
-    let mut response = error(StatusCode::METHOD_NOT_ALLOWED, &message, "use PUT");
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static("PUT"));
-    response
-}
-
 /// How long a note may take: it comes from this machine, and is short.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -105,6 +97,7 @@ mod tests {
     use std::sync::Arc;
 
     use http_body_util::Full;
+    use hyper::header::{ALLOW, HeaderValue};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
     use tokio_util::sync::CancellationToken;

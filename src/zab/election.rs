@@ -84,7 +84,7 @@ impl Election {
             resend_pause: means.settings.resend_min,
         };
         if election.is_blank {
-            info!(%zxid, "this member has no history, or not all of one: it waits for a leader, or for all voters to be there without any");
+            info!(%zxid, "this member has no history, or not all of one: it waits for a leader, or for all voters to be there without any; where a majority has lost its data, see --force-bootstrap");
         } else {
             election.propose(election.own, means);
         }
