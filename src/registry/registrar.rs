@@ -15,33 +15,35 @@
 //! - An instance that was away comes back below the standbys that serve: see [`super::Failback`].
 //! - An answer that was lost is no special case: what was written is read the next time.
 
+mod entry;
 mod plan;
+mod state;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
+use self::entry::{Entry, Outcome, ReconcileError, entries_of, settled};
 pub use self::plan::{Observed, Plan, Wanted, plan};
+pub use self::state::{OwnInstance, RegistrarStats, RegistrationState};
 use super::cache::Cache;
+use super::check::HealthBoard;
 use super::check::runner;
-use super::check::{HealthBoard, HealthState, InstanceHealth};
-use super::failback::{Failback, HELD_PRIORITY, Lead};
+use super::failback::Lead;
 use super::hold_file::HoldFile;
 use super::layout::Layout;
-use super::name::{Label, ServiceKey};
+use super::name::ServiceKey;
 use super::owner::random_id;
-use super::record::{Record, RecordError, Status};
+use super::record::Record;
 use super::report::{CheckKey, TtlReports};
 use super::service::Registration;
-use super::view::{ServiceSettings, View};
 use crate::client::{Client, ClientError};
 use crate::clock;
 use crate::id::SessionId;
@@ -78,69 +80,6 @@ impl RegistrarSettings {
     pub fn new(layout: Layout, owner: String) -> Self {
         let (repair_interval, ttl_reports) = (Duration::from_secs(30), TtlReports::default());
         Self { layout, owner, repair_interval, state_dir: None, ttl_reports }
-    }
-}
-
-/// Where an own instance stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwnInstance {
-    /// The service.
-    pub service: ServiceKey,
-    /// The id.
-    pub id: Label,
-    /// What its critical checks say.
-    pub health: HealthState,
-    /// Whether another check fails, so that it is offered with its degraded weight.
-    pub is_degraded: bool,
-    /// How it stands in the tree.
-    pub registration: RegistrationState,
-    /// Whether it was away and stands below the standbys for now.
-    pub is_held: bool,
-}
-
-/// How an own instance stands in the tree.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RegistrationState {
-    /// Not there, and not to be: its checks have not risen yet, or it has left.
-    Absent,
-    /// There, with this status.
-    Registered(Status),
-    /// To be written, but that has not worked yet.
-    Pending {
-        /// Why.
-        reason: String,
-    },
-    /// Somebody else has the id.
-    Conflict {
-        /// The owner, as the record says.
-        owner: String,
-        /// The session that the record lives by.
-        session: SessionId,
-    },
-}
-
-/// Counts since the start, for metrics.
-#[derive(Debug, Default)]
-pub struct RegistrarStats {
-    writes: AtomicU64,
-    repairs: AtomicU64,
-    failures: AtomicU64,
-}
-
-impl RegistrarStats {
-    /// Multis that were carried out.
-    pub fn writes(&self) -> u64 {
-        self.writes.load(Ordering::Relaxed)
-    }
-
-    /// Those among them that brought back what had been there and was lost or changed by others.
-    pub fn repairs(&self) -> u64 {
-        self.repairs.load(Ordering::Relaxed)
-    }
-
-    /// Attempts that failed, for want of a connection or because the server refused.
-    pub fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
     }
 }
 
@@ -267,33 +206,6 @@ pub struct RegistrarTask {
     stats: Arc<RegistrarStats>,
     /// What the file says.
     saved: Option<HoldFile>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    registration: Registration,
-    /// Where its checks are on the board.
-    checks: Range<usize>,
-    health: InstanceHealth,
-    /// When it was first to be registered; `None` before that.
-    registered_at_ms: Option<i64>,
-    /// What was found or put in the tree the last time.
-    settled: Option<Box<Record>>,
-    state: RegistrationState,
-    failback: Failback,
-    is_held: bool,
-}
-
-/// The instances, with their checks one after the other; `left` says which were away when the process before ended.
-fn entries_of(registrations: Vec<Registration>, left: &HoldFile) -> Vec<Entry> {
-    let mut checks = 0;
-    let entry = |registration: Registration| {
-        let first = checks;
-        checks += registration.checks.len();
-        let is_suspect = left.is_running || left.held.contains(&registration.name());
-        Entry::new(registration, first..checks, Failback::new(is_suspect))
-    };
-    registrations.into_iter().map(entry).collect()
 }
 
 impl RegistrarTask {
@@ -532,171 +444,6 @@ impl RegistrarTask {
             *published = instances;
             has_changed
         });
-    }
-}
-
-/// What looking at one instance came to.
-#[derive(Debug)]
-enum Outcome {
-    /// All is as wanted; this is our record, if there is one.
-    Settled(Option<Box<Record>>),
-    Conflict {
-        owner: String,
-        session: SessionId,
-    },
-}
-
-#[derive(Debug, thiserror::Error)]
-enum ReconcileError {
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    #[error("the znode changed between reading and writing, {ROUNDS_MAX} times in a row")]
-    Contended,
-}
-
-impl Entry {
-    fn new(registration: Registration, checks: Range<usize>, failback: Failback) -> Self {
-        Self {
-            registration,
-            checks,
-            health: InstanceHealth { state: HealthState::Initial, is_degraded: false },
-            registered_at_ms: None,
-            settled: None,
-            state: RegistrationState::Absent,
-            failback,
-            is_held: false,
-        }
-    }
-
-    fn on_health(&mut self, states: &[HealthState], phase: Phase, now: Instant) {
-        let states = states[self.checks.clone()].iter().copied();
-        let checks = self.registration.checks.iter().map(|check| check.is_critical);
-        let health = InstanceHealth::of(states.zip(checks));
-        if health.is_degraded != self.health.is_degraded {
-            let (service, id) = (&self.registration.service, &self.registration.id);
-            let is_degraded = health.is_degraded;
-            info!(%service, %id, is_degraded, "checks that are not critical changed");
-        }
-        self.health = health;
-        let is_passing = health.state == HealthState::Passing;
-        if is_passing && phase == Phase::Serving && self.registered_at_ms.is_none() {
-            self.registered_at_ms = Some(clock::unix_ms());
-        }
-        self.failback.on_health(self.health.state, self.registered_at_ms.is_some(), now);
-    }
-
-    /// Decides whether it is held off; returns when to look again.
-    fn hold_off(&mut self, view: &View, now: Instant) -> Option<Duration> {
-        let Registration { service, id, priority, .. } = &self.registration;
-        let lead = Lead::of(view, service, *priority);
-        let unknown = ServiceSettings::default();
-        let settings = view.services.get(service).map_or(&unknown, |service| &service.settings);
-        let is_held = self.failback.is_held(lead, settings, now);
-        if is_held && !self.is_held {
-            let after_s = settings.failback_after_s;
-            info!(%service, %id, mode = ?settings.failback, after_s, "held off below the standbys that serve");
-        }
-        if !is_held && self.is_held {
-            info!(%service, %id, "takes its tier again");
-        }
-        self.is_held = is_held;
-        self.failback.remaining(settings, now)
-    }
-
-    /// Lets it take its tier again, if it was held off.
-    fn release(&mut self) -> Option<()> {
-        self.failback.release().then_some(())
-    }
-
-    fn wanted(&self, phase: Phase, owner: &str, incarnation: &str) -> Wanted {
-        let registered_at_ms = self.registered_at_ms.unwrap_or_else(clock::unix_ms);
-        let record = |status| Record {
-            effective_priority: self.is_held.then_some(HELD_PRIORITY),
-            ..self.registration.record(status, owner, incarnation, registered_at_ms)
-        };
-        match (phase, self.health.state) {
-            (Phase::Removed, _) => Wanted::Removed { owner: owner.to_owned() },
-            (Phase::Draining, _) => Wanted::IfRegistered(record(Status::Draining)),
-            (Phase::Serving, HealthState::Initial) => Wanted::Undecided,
-            (Phase::Serving, HealthState::Passing) => {
-                let mut record = record(Status::Up);
-                if self.health.is_degraded {
-                    record.weight = self.registration.degraded_weight;
-                }
-                Wanted::Registered(record)
-            }
-            (Phase::Serving, HealthState::Failing) if self.registered_at_ms.is_some() => {
-                Wanted::Registered(record(Status::Failing))
-            }
-            (Phase::Serving, HealthState::Failing) => Wanted::IfRegistered(record(Status::Failing)),
-        }
-    }
-
-    /// Returns whether there is nothing left to do.
-    fn on_outcome(
-        &mut self,
-        outcome: Result<Outcome, ReconcileError>,
-        phase: Phase,
-        stats: &RegistrarStats,
-    ) -> bool {
-        let (service, id) = (&self.registration.service, &self.registration.id);
-        match outcome {
-            Ok(Outcome::Settled(record)) => {
-                let status = record.as_ref().map(|record| record.status);
-                let state = status.map_or(RegistrationState::Absent, RegistrationState::Registered);
-                if state != self.state {
-                    match status {
-                        Some(status) => info!(%service, %id, %status, "registered"),
-                        None => info!(%service, %id, "not registered"),
-                    }
-                }
-                self.settled = record;
-                self.state = state;
-                true
-            }
-            Ok(Outcome::Conflict { owner, session }) => {
-                let state = RegistrationState::Conflict { owner, session };
-                if state != self.state {
-                    if let RegistrationState::Conflict { owner, session } = &state {
-                        warn!(%service, %id, owner, %session, "somebody else has this id; give one of them another");
-                    }
-                    self.state = state;
-                }
-                // When leaving there is nothing of ours to take out.
-                phase != Phase::Serving
-            }
-            Err(error) => {
-                stats.failures.fetch_add(1, Ordering::Relaxed);
-                debug!(%service, %id, %error, "cannot register yet");
-                self.state = RegistrationState::Pending { reason: error.to_string() };
-                false
-            }
-        }
-    }
-
-    fn publication(&self) -> OwnInstance {
-        OwnInstance {
-            service: self.registration.service.clone(),
-            id: self.registration.id.clone(),
-            health: self.health.state,
-            is_degraded: self.health.is_degraded,
-            registration: self.state.clone(),
-            is_held: self.is_held,
-        }
-    }
-}
-
-/// Our record, when a plan found nothing to do.
-fn settled(wanted: &Wanted, observed: &Observed, session: SessionId) -> Option<Box<Record>> {
-    match (wanted, observed) {
-        (Wanted::IfRegistered(_) | Wanted::Registered(_), Observed::Found { data, stat })
-            if stat.ephemeral_owner == session =>
-        {
-            Record::decode(data.as_deref().unwrap_or_default()).ok().map(Box::new)
-        }
-        _ => None,
     }
 }
 

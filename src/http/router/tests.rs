@@ -1,0 +1,248 @@
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use http_body_util::BodyExt;
+
+use hyper::header::{ALLOW, CONTENT_TYPE};
+
+use super::*;
+use crate::http::respond::{JSON_TYPE, METRICS_TYPE, TEXT_TYPE};
+use crate::http::sample;
+use crate::registry::View;
+
+#[tokio::test]
+async fn what_is_told_is_carried_out_for_one_service_or_all() {
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let control = Control::new({
+        let told = told.clone();
+        move |command| {
+            told.lock().unwrap().push(command);
+            Box::pin(std::future::ready(Some(2)))
+        }
+    });
+    let router = started().with_control(control);
+    let post = |path: &str| Request::post(path).body(()).unwrap();
+    for path in ["/api/v1/failback", "/api/v1/failback/shop/web"] {
+        let response = router.answer(&post(path)).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, r#"{"released":2}"#);
+    }
+    let key = parse_key("shop", "web").unwrap();
+    assert_eq!(*told.lock().unwrap(), [Command::FailBack(None), Command::FailBack(Some(key))]);
+}
+
+#[tokio::test]
+async fn what_may_not_be_told_is_not_carried_out() {
+    let control = Control::new(|command| panic!("{command:?} is carried out"));
+    let router = started().with_control(control);
+    let from_page = Request::post("/api/v1/failback").header(ORIGIN, "http://elsewhere").body(()).unwrap();
+    for (request, status) in [
+        (Request::get("/api/v1/failback").body(()).unwrap(), 405),
+        (from_page, 403),
+        (Request::post("/api/v1/failback?service=web").body(()).unwrap(), 400),
+        (Request::post("/api/v1/failback/Shop/web").body(()).unwrap(), 404),
+        (Request::post("/api/v1/services").body(()).unwrap(), 405),
+    ] {
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        assert_eq!(router.answer(&request).await.status(), status, "{method} {uri}");
+    }
+}
+
+#[tokio::test]
+async fn every_path_of_the_table_is_answered() {
+    let router = started();
+    for (path, content_type) in [
+        ("/api/v1/services", JSON_TYPE),
+        ("/api/v1/services/default/web", JSON_TYPE),
+        ("/api/v1/services/shop/empty", JSON_TYPE),
+        ("/api/v1/explain/default/web", JSON_TYPE),
+        ("/livez", TEXT_TYPE),
+        ("/readyz", TEXT_TYPE),
+        ("/metrics", METRICS_TYPE),
+    ] {
+        for method in [Method::GET, Method::HEAD] {
+            let response = router.answer(&request(method, path, None)).await;
+            assert_eq!(response.status(), StatusCode::OK, "{path}");
+            assert_eq!(response.headers()[CONTENT_TYPE], content_type, "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn errors_are_json_with_a_hint() {
+    let router = started();
+    for (method, path, status) in [
+        (Method::GET, "/", 404),
+        (Method::GET, "/api/v1/services/", 404),
+        (Method::GET, "/api/v1/services/default", 404),
+        (Method::GET, "/api/v1/services/default/web/x", 404),
+        (Method::GET, "/api/v1/services/default/nobody", 404),
+        (Method::GET, "/api/v1/services/Default/web%20", 404),
+        (Method::POST, "/nowhere", 404),
+        (Method::POST, "/api/v1/services", 405),
+        (Method::DELETE, "/api/v1/services/default/web", 405),
+        (Method::GET, "/api/v1/services?wait=1s", 400),
+        (Method::GET, "/api/v1/services/default/web?wiat=1s", 400),
+        (Method::GET, "/api/v1/services/default/web?wait", 400),
+        (Method::GET, "/api/v1/services/default/web?wait=soon", 400),
+        (Method::GET, "/api/v1/services/default/web?wait=601s", 400),
+    ] {
+        let response = router.answer(&request(method.clone(), path, None)).await;
+        assert_eq!(response.status().as_u16(), status, "{method} {path}");
+        assert_eq!(response.headers().contains_key(ALLOW), status == 405);
+        let body: serde_json::Value = serde_json::from_slice(&body(response).await).unwrap();
+        assert!(body["error"].is_string() && body["hint"].is_string(), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_learnt_is_said_and_not_mistaken_for_nothing_there() {
+    let cache = Arc::new(Cache::new(clock::now()));
+    let router = Router::new(cache, Arc::new(Metrics::new()), CancellationToken::new());
+    for path in ["/api/v1/services", "/api/v1/services/default/web"] {
+        let response = router.answer(&request(Method::GET, path, None)).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+    let ready = router.answer(&request(Method::GET, "/readyz", None)).await;
+    assert_eq!(ready.status(), StatusCode::OK, "readiness does not wait for the ensemble");
+}
+
+#[tokio::test]
+async fn readiness_ends_when_shutdown_begins() {
+    let router = started();
+    router.shutdown.cancel();
+    let ready = router.answer(&request(Method::GET, "/readyz", None)).await;
+    assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(router.answer(&request(Method::GET, "/livez", None)).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_known_tag_is_not_modified() {
+    let router = started();
+    let first = router.answer(&request(Method::GET, WEB, None)).await;
+    let etag = first.headers()[ETAG].to_str().unwrap().to_owned();
+    let again = router.answer(&request(Method::GET, WEB, Some(&etag))).await;
+    assert_eq!(again.status(), StatusCode::NOT_MODIFIED);
+    assert_eq!(again.headers()[ETAG], etag.as_str());
+    assert!(body(again).await.is_empty());
+    let other = router.answer(&request(Method::GET, WEB, Some("\"other\""))).await;
+    assert_eq!(other.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_long_poll_waits_for_a_change_of_its_service() {
+    let router = started();
+    let etag = etag(&router).await;
+    let request = request(Method::GET, &format!("{WEB}?wait=10m"), Some(&etag));
+    let mut poll = pin!(router.answer(&request));
+    assert!(is_pending(poll.as_mut()));
+
+    let mut other_changed = View::clone(&router.cache.load());
+    other_changed.services.remove(&sample::key("shop", "empty"));
+    router.cache.publish(other_changed.clone());
+    assert!(is_pending(poll.as_mut()), "another service's change wakes nobody");
+
+    let web = other_changed.services.get_mut(&sample::key("default", "web")).unwrap();
+    Arc::make_mut(web).instances.pop();
+    router.cache.publish(other_changed);
+    let response = within(poll).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_ne!(response.headers()[ETAG], etag.as_str());
+    let body: serde_json::Value = serde_json::from_slice(&body(response).await).unwrap();
+    assert_eq!(body["instances"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_long_poll_ends_with_304_after_its_wait() {
+    let router = started();
+    let etag = etag(&router).await;
+    let before = clock::now();
+    let request = request(Method::GET, &format!("{WEB}?wait=50ms"), Some(&etag));
+    let response = router.answer(&request).await;
+    assert_eq!(response.status(), StatusCode::NOT_MODIFIED);
+    assert!(clock::now() - before >= Duration::from_millis(50));
+}
+
+#[tokio::test]
+async fn a_long_poll_does_not_wait_without_or_with_an_old_tag() {
+    let router = started();
+    for tag in [None, Some("\"old\"")] {
+        let request = request(Method::GET, &format!("{WEB}?wait=30s"), tag);
+        let mut poll = pin!(router.answer(&request));
+        assert!(!is_pending(poll.as_mut()));
+    }
+}
+
+#[tokio::test]
+async fn a_long_poll_ends_at_shutdown_and_when_its_service_is_forgotten() {
+    let router = started();
+    let etag = etag(&router).await;
+    let request = request(Method::GET, &format!("{WEB}?wait=10m"), Some(&etag));
+    let mut forgotten = pin!(router.answer(&request));
+    assert!(is_pending(forgotten.as_mut()));
+    let view = View::clone(&router.cache.load());
+    router.cache.publish(View { services: std::collections::BTreeMap::new(), ..view.clone() });
+    assert_eq!(within(forgotten).await.status(), StatusCode::NOT_FOUND);
+
+    router.cache.publish(view);
+    let mut shut_down = pin!(router.answer(&request));
+    assert!(is_pending(shut_down.as_mut()));
+    router.shutdown.cancel();
+    assert_eq!(within(shut_down).await.status(), StatusCode::NOT_MODIFIED);
+}
+
+#[tokio::test]
+async fn requests_and_the_view_show_in_the_metrics() {
+    let router = started();
+    observe_view(&router.metrics, &router.cache).unwrap();
+    router.answer(&request(Method::GET, "/api/v1/services/default/nobody", None)).await;
+    let metrics = router.answer(&request(Method::GET, "/metrics", None)).await;
+    let text = String::from_utf8(body(metrics).await).unwrap();
+    for line in [
+        "rollcall_http_requests_total{route=\"service\",status=\"404\"} 1\n",
+        "rollcall_registry_view_services 2\n",
+        "rollcall_registry_view_instances 3\n",
+        "rollcall_registry_view_stale 1\n",
+        "rollcall_process_resident_memory_bytes ",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    assert!(!text.contains("view_age_seconds"), "absent until the view was proved current");
+    router.cache.prove_current(clock::now());
+    let text = String::from_utf8(router.metrics.render()).unwrap();
+    assert!(text.contains("\nrollcall_registry_view_age_seconds "), "{text}");
+}
+
+const WEB: &str = "/api/v1/services/default/web";
+
+fn started() -> Router {
+    let cache = Cache::new(clock::now());
+    cache.publish(sample::view());
+    Router::new(Arc::new(cache), Arc::new(Metrics::new()), CancellationToken::new())
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), future).await.expect("within 20 s")
+}
+
+async fn etag(router: &Router) -> String {
+    let response = router.answer(&request(Method::GET, WEB, None)).await;
+    response.headers()[ETAG].to_str().unwrap().to_owned()
+}
+
+fn request(method: Method, path: &str, if_none_match: Option<&str>) -> Request<()> {
+    let mut request = Request::builder().method(method).uri(path);
+    if let Some(tag) = if_none_match {
+        request = request.header(IF_NONE_MATCH, tag);
+    }
+    request.body(()).unwrap()
+}
+
+fn is_pending<T>(future: Pin<&mut impl Future<Output = T>>) -> bool {
+    matches!(future.poll(&mut Context::from_waker(Waker::noop())), Poll::Pending)
+}
+
+async fn body(response: HttpResponse) -> Vec<u8> {
+    response.into_body().collect().await.unwrap().to_bytes().to_vec()
+}
