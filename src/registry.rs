@@ -15,6 +15,7 @@ mod report;
 mod saved_view;
 pub mod select;
 mod service;
+mod state_file;
 mod view;
 mod view_keeper;
 

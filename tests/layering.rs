@@ -65,10 +65,9 @@ const ANSWERS: &[&str] = &[
     "registry::view",
     "registry::cache",
     "registry::select",
-    "registry::explain",
     "registry::brake",
 ];
-/// Answers, and what applications say of themselves.
+/// Answers, why they are as they are, and what applications say of themselves.
 const LOOKUPS_AND_REPORTS: &[&str] = &[
     "id",
     "codec",

@@ -122,6 +122,20 @@ pub(super) struct SidecarAddress {
     pub(super) http_addr: String,
 }
 
+/// Where the ensemble answers.
+#[derive(Debug, Args)]
+pub(super) struct EnsembleAddress {
+    /// Members of the ensemble, HOST:PORT[,HOST:PORT…]
+    #[arg(
+        long,
+        global = true,
+        value_name = "SERVERS",
+        env = "ROLLCALL_SERVERS",
+        default_value = "127.0.0.1:2181"
+    )]
+    pub(super) server: String,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct OutputArguments {
     /// How to print
@@ -170,15 +184,8 @@ pub(super) struct WatchArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct ServiceArguments {
-    /// Members of the ensemble, HOST:PORT[,HOST:PORT…]
-    #[arg(
-        long,
-        global = true,
-        value_name = "SERVERS",
-        env = "ROLLCALL_SERVERS",
-        default_value = "127.0.0.1:2181"
-    )]
-    pub(super) server: String,
+    #[command(flatten)]
+    pub(super) ensemble: EnsembleAddress,
     /// Where the registry lies in the ensemble's tree
     #[arg(long, global = true, value_name = "PATH", default_value = Layout::ROOT)]
     pub(super) root: String,
@@ -241,15 +248,8 @@ fn failback_mode(text: &str) -> Result<FailbackMode, &'static str> {
 
 #[derive(Debug, Args)]
 pub(super) struct ZkArguments {
-    /// Members of the ensemble, HOST:PORT[,HOST:PORT…]
-    #[arg(
-        long,
-        global = true,
-        value_name = "SERVERS",
-        env = "ROLLCALL_SERVERS",
-        default_value = "127.0.0.1:2181"
-    )]
-    pub(super) server: String,
+    #[command(flatten)]
+    pub(super) ensemble: EnsembleAddress,
     #[command(subcommand)]
     pub(super) command: ZkCommand,
 }

@@ -21,8 +21,8 @@ pub(super) async fn run(arguments: ServiceArguments) -> Result<(), Failure> {
     let layout = Layout::new(&arguments.root).map_err(|error| {
         Failure::usage(format!("{error}; write a znode path such as {} with --root", Layout::ROOT))
     })?;
-    let client = session::open(&arguments.server)?;
-    let registry = Registry { client: &client, layout: &layout, servers: &arguments.server };
+    let client = session::open(&arguments.ensemble.server)?;
+    let registry = Registry { client: &client, layout: &layout, servers: &arguments.ensemble.server };
     let done = match &arguments.command {
         ServiceCommand::Get { name, output } => registry.get(&name.0, output.output).await,
         ServiceCommand::Set { name, change } => registry.set(&name.0, change).await,

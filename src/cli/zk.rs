@@ -21,8 +21,8 @@ pub(super) async fn run(arguments: ZkArguments) -> Result<(), Failure> {
         // Before -R has deleted what it can.
         return Err(Failure::usage("the root / cannot be deleted; name what is below it"));
     }
-    let client = session::open(&arguments.server)?;
-    let done = carry_out(&client, &arguments.command, &arguments.server).await;
+    let client = session::open(&arguments.ensemble.server)?;
+    let done = carry_out(&client, &arguments.command, &arguments.ensemble.server).await;
     session::close(client, done).await
 }
 
@@ -224,11 +224,14 @@ fn stat_json(stat: &Stat) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::arguments::EnsembleAddress;
 
     #[tokio::test]
     async fn the_root_is_not_deleted_piece_by_piece() {
         let command = ZkCommand::Delete { path: "/".to_owned(), version: None, recursive: true };
-        let refused = run(ZkArguments { server: "127.0.0.1:1".to_owned(), command }).await;
+        let refused =
+            run(ZkArguments { ensemble: EnsembleAddress { server: "127.0.0.1:1".to_owned() }, command })
+                .await;
         assert!(matches!(refused, Err(Failure::Usage(_))), "{refused:?}");
     }
 

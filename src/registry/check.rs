@@ -12,6 +12,7 @@
 //! **Bounds.** Whatever the other end sends, no more than a named number of bytes of it is kept.
 
 mod board;
+mod exchange;
 mod exec;
 mod failure;
 mod grpc;

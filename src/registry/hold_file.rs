@@ -1,10 +1,12 @@
 //! What a sidecar's next process must know about this one: whether it left in order, and which instances were held off.
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+
+use super::state_file;
 
 /// The file's name in the state directory.
 const FILE: &str = "failback";
@@ -41,13 +43,9 @@ impl HoldFile {
     ///
     /// When it cannot be written.
     pub fn save(&self, folder: &Path) -> io::Result<()> {
-        fs_err::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        serde_json::to_writer(&mut file, self)?;
-        file.write_all(b"\n")?;
-        file.as_file().sync_all()?;
-        file.persist(folder.join(FILE)).map_err(|error| error.error)?;
-        Ok(())
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        state_file::replace(folder, FILE, &line)
     }
 }
 

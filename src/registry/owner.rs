@@ -1,9 +1,10 @@
 //! Who we are: the id that lets a sidecar replace what its own earlier process registered.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use super::service::OWNER_BYTES_MAX;
+use super::state_file;
 
 /// The file in the state directory that holds the id.
 const FILE: &str = "owner";
@@ -21,7 +22,7 @@ pub fn owner_id(state_dir: Option<&Path>) -> io::Result<String> {
             let message = format!("{} holds no owner id; delete it to get a new one", path.display());
             io::Error::new(io::ErrorKind::InvalidData, message)
         }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => create(state_dir, &path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => create(state_dir),
         Err(error) => Err(error),
     }
 }
@@ -31,14 +32,9 @@ pub fn random_id() -> String {
     format!("{:032x}", fastrand::u128(..))
 }
 
-/// Made whole beside the file and renamed, so that a crash leaves no half of an id.
-fn create(state_dir: &Path, path: &Path) -> io::Result<String> {
-    fs_err::create_dir_all(state_dir)?;
+fn create(state_dir: &Path) -> io::Result<String> {
     let id = random_id();
-    let mut file = tempfile::NamedTempFile::new_in(state_dir)?;
-    file.write_all(id.as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
+    state_file::replace(state_dir, FILE, id.as_bytes())?;
     Ok(id)
 }
 

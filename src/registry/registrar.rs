@@ -324,7 +324,8 @@ impl RegistrarTask {
                 let is_meant = |entry: &&mut Entry| {
                     service.as_ref().is_none_or(|key| *key == entry.registration.service)
                 };
-                let released = self.entries.iter_mut().filter(is_meant).filter_map(Entry::release).count();
+                let meant = self.entries.iter_mut().filter(is_meant);
+                let released = meant.map(|entry| usize::from(entry.failback.release())).sum();
                 // Written by the next round.
                 let _nobody_waits = done.send(released);
             }

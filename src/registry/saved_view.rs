@@ -11,7 +11,7 @@
 //! than none.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::layout::Layout;
 use super::name::{Label, ServiceKey};
 use super::record::Record;
+use super::state_file;
 use super::view::{Instance, Service, ServiceSettings, View};
 use crate::id::{SessionId, Zxid};
 
@@ -84,20 +85,13 @@ impl SavedView {
         Self::decode(&bytes, layout).map(Some)
     }
 
-    /// Writes the file in `folder`, which is made if need be: beside it first, so that a crash leaves the earlier one or this one.
-    /// After a power failure it may be neither, and is found damaged.
+    /// Writes the file in `folder`; a crash leaves the earlier one or this one.
     ///
     /// # Errors
     ///
     /// When it cannot be written.
     pub fn save(&self, folder: &Path, layout: &Layout) -> io::Result<()> {
-        let bytes = self.encode(layout)?;
-        fs_err::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(&bytes)?;
-        file.as_file().sync_data()?;
-        file.persist(folder.join(FILE)).map_err(|error| error.error)?;
-        Ok(())
+        state_file::replace(folder, FILE, &self.encode(layout)?)
     }
 
     /// The file's bytes.

@@ -23,6 +23,7 @@ use hyper::{Request, Response, Version};
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
 
+use super::exchange::driven;
 use super::failure::CheckFailure;
 use super::tcp;
 
@@ -72,13 +73,7 @@ pub(super) async fn ask(target: &GrpcTarget, timeout: Duration) -> Result<(), Ch
         .map_err(http)?;
     let exchange =
         async { judge(target, sender.send_request(request(target, timeout)).await.map_err(http)?).await };
-    let mut exchange = std::pin::pin!(exchange);
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        biased;
-        judged = &mut exchange => judged,
-        _ = &mut connection => exchange.await,
-    }
+    driven(exchange, connection).await
 }
 
 fn request(target: &GrpcTarget, timeout: Duration) -> Request<Full<Bytes>> {

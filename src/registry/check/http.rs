@@ -14,6 +14,7 @@ use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::exchange::driven;
 use super::failure::CheckFailure;
 use super::tcp;
 use crate::tls::{TlsClient, Trust};
@@ -97,14 +98,7 @@ async fn ask_on<S: AsyncRead + AsyncWrite + Unpin>(
         .await
         .map_err(http)?;
     let exchange = async { judge(target, sender.send_request(request(target)).await.map_err(http)?).await };
-    let mut exchange = std::pin::pin!(exchange);
-    let mut connection = std::pin::pin!(connection);
-    // The connection has to be driven for the response to come; it may end right after it, or without one.
-    tokio::select! {
-        biased;
-        judged = &mut exchange => judged,
-        _ = &mut connection => exchange.await,
-    }
+    driven(exchange, connection).await
 }
 
 fn request(target: &HttpTarget) -> Request<Empty<Bytes>> {

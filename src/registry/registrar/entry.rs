@@ -118,11 +118,6 @@ impl Entry {
         self.failback.remaining(settings, now)
     }
 
-    /// Lets it take its tier again, if it was held off.
-    pub(super) fn release(&mut self) -> Option<()> {
-        self.failback.release().then_some(())
-    }
-
     pub(super) fn wanted(&self, phase: Phase, owner: &str, incarnation: &str) -> Wanted {
         let registered_at_ms = self.registered_at_ms.unwrap_or_else(clock::unix_ms);
         let record = |status| Record {

@@ -1,0 +1,19 @@
+//! Files in the sidecar's state directory.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Puts the file `name` into `folder`, which is made if need be: written beside it and renamed, so that a crash leaves the earlier
+/// one or this one.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub(super) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    fs_err::create_dir_all(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(folder.join(name)).map_err(|error| error.error)?;
+    Ok(())
+}
