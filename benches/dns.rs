@@ -9,7 +9,7 @@ use hickory_proto::rr::{Name, RecordType};
 use rollcall::clock;
 use rollcall::dns::{Handler, Outcome, Transport, Ttls, Zone};
 use rollcall::id::{SessionId, Zxid};
-use rollcall::registry::{Cache, Instance, Label, Record, Service, ServiceKey, ServiceSettings, View};
+use rollcall::registry::{Cache, Instance, Label, Record, Service, ServiceKey, View};
 use rollcall::telemetry::Metrics;
 
 #[global_allocator]
@@ -51,9 +51,7 @@ fn handler() -> Handler {
     for index in 0..1000_u16 {
         let key = ServiceKey { namespace: label("default"), name: label(&format!("service-{index}")) };
         let instances = (0..3).map(|place| Arc::new(instance(index, place))).collect();
-        let settings = ServiceSettings::default();
-        let (zxid, children_zxid) = (Zxid::ZERO, Zxid::ZERO);
-        let service = Service { key: key.clone(), settings, instances, zxid, children_zxid };
+        let service = Service { instances, ..Service::new(key.clone()) };
         view.services.insert(key, Arc::new(service));
     }
     let cache = Cache::new(clock::now());
@@ -70,7 +68,7 @@ fn instance(service: u16, place: u8) -> Instance {
     );
     let record = Record::decode(json.as_bytes()).expect("a record");
     let id = label(&format!("instance-{place}"));
-    Instance { id, record, mzxid: Zxid::ZERO, session: SessionId::NONE }
+    Instance::new(id, record, Zxid::ZERO, SessionId::NONE)
 }
 
 /// A query as stub resolvers send it: recursion desired, EDNS with 1232 octets.

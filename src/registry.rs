@@ -1,5 +1,6 @@
 //! The registry: services and their instances, as znodes, as the view that lookups read, and in between.
 
+pub mod brake;
 mod cache;
 pub mod check;
 pub mod explain;
@@ -19,6 +20,7 @@ mod state_file;
 mod view;
 mod view_keeper;
 
+pub use brake::{BrakePlan, BrakeSettings};
 pub use cache::Cache;
 pub use failback::{Failback, HELD_PRIORITY, Lead};
 pub use hold_file::HoldFile;
@@ -31,5 +33,5 @@ pub use registrar::{Registrar, RegistrarSettings};
 pub use report::{CheckKey, ReportReceiver, TtlReport, TtlReports, UnknownCheck, Verdict};
 pub use saved_view::{SavedView, SavedViewError};
 pub use service::{OwnService, PortSettings, Registration, ServiceDefaults, resolve_services};
-pub use view::{FailbackMode, Instance, Service, ServiceSettings, View};
+pub use view::{FailbackMode, Instance, LAST_RESORT, LookupMark, Service, ServiceSettings, Standing, View};
 pub use view_keeper::{ViewKeeper, ViewKeeperStats};

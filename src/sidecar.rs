@@ -141,7 +141,7 @@ impl Sidecar {
         spawn(&mut parts, "HTTP listener", http);
 
         // 3. Knowledge.
-        let mirror = Mirror::new(client.clone(), cache.clone(), plan.layout.clone());
+        let mirror = Mirror::new(client.clone(), cache.clone(), plan.layout.clone(), plan.brake);
         metrics::observe(&metrics, &cache, &client, &mirror.stats())?;
         spawn(&mut parts, "mirror", mirror.run(serving.clone()));
         if let Some(folder) = plan.state_dir {

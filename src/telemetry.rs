@@ -98,6 +98,21 @@ pub const REGISTRY_UNREADABLE: Metric = metric(
     "rollcall_registry_unreadable_total",
     "Znodes of the registry that could not be understood or read.",
 );
+/// Instances whose record vanished and that are offered.
+pub const REGISTRY_HELD: Metric = metric(
+    "rollcall_registry_held_instances",
+    "Instances that are still offered although their record vanished without a word.",
+);
+/// Losses that were not believed.
+pub const BRAKE_ENGAGEMENTS: Metric = metric(
+    "rollcall_registry_brake_engagements_total",
+    "Times that so many instances vanished at once that the registry was not believed.",
+);
+/// Probes of instances that vanished.
+pub const REGISTRY_PROBES: Metric = metric(
+    "rollcall_registry_probes_total",
+    "Connections tried to instances whose record had vanished, to see whether they live.",
+);
 /// Connections to members.
 pub const CLIENT_CONNECTIONS: Metric = metric(
     "rollcall_client_connections_total",
@@ -216,7 +231,7 @@ pub const PROCESS_FDS: Metric =
 pub const PROCESS_THREADS: Metric = metric("rollcall_process_threads", "Threads of the process.");
 
 /// All of the above.
-pub const ALL: [Metric; 50] = [
+pub const ALL: [Metric; 53] = [
     DNS_QUERIES,
     DNS_DROPPED,
     DNS_TRUNCATED,
@@ -235,6 +250,9 @@ pub const ALL: [Metric; 50] = [
     REGISTRY_READS,
     REGISTRY_PUBLICATIONS,
     REGISTRY_UNREADABLE,
+    REGISTRY_HELD,
+    BRAKE_ENGAGEMENTS,
+    REGISTRY_PROBES,
     CLIENT_CONNECTIONS,
     CLIENT_CONNECTIONS_LOST,
     CLIENT_SESSIONS_EXPIRED,

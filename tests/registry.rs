@@ -24,8 +24,8 @@ use rollcall::registry::mirror::MirrorStats;
 use rollcall::registry::registrar::{OwnInstance, RegistrationState};
 use rollcall::registry::select::select;
 use rollcall::registry::{
-    Cache, HELD_PRIORITY, Instance, Label, Layout, Mirror, OwnService, Registrar, RegistrarSettings,
-    Registration, ServiceDefaults, ServiceKey, Status, resolve_services,
+    BrakePlan, Cache, HELD_PRIORITY, Instance, Label, Layout, Mirror, OwnService, Registrar,
+    RegistrarSettings, Registration, ServiceDefaults, ServiceKey, Status, resolve_services,
 };
 use rollcall::znode::CreateMode;
 
@@ -382,6 +382,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const LONG_SESSION: Duration = Duration::from_secs(10);
 /// For sessions that are to expire.
 const SHORT_SESSION: Duration = Duration::from_secs(2);
+/// How long an instance is offered whose session has expired and that lives.
+const BRAKE_WINDOW: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(2);
 
 struct World {
@@ -427,7 +429,8 @@ impl World {
     ) -> Sidecar {
         let client = self.client(address, session_timeout);
         let cache = Arc::new(Cache::new(clock::now()));
-        let mirror = Mirror::new(client.clone(), cache.clone(), Layout::default());
+        let brake = BrakePlan { window: BRAKE_WINDOW, ..BrakePlan::default() };
+        let mirror = Mirror::new(client.clone(), cache.clone(), Layout::default(), brake);
         let mirror_stats = mirror.stats();
         let repair_interval = Duration::from_millis(100);
         let settings = RegistrarSettings {

@@ -232,6 +232,9 @@ pub(super) struct ServiceChange {
     /// TTL of the service's DNS answers, such as 2s
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub(super) dns_ttl: Option<Duration>,
+    /// Whether instances that vanish together are kept until it is clear what became of them: on or off
+    #[arg(long, value_name = "on|off", value_parser = on_or_off)]
+    pub(super) brake: Option<bool>,
     /// Take the default again for this setting, as `rollcall service get` calls it; repeatable
     #[arg(long, value_name = "SETTING")]
     pub(super) unset: Vec<String>,
@@ -243,6 +246,14 @@ fn failback_mode(text: &str) -> Result<FailbackMode, &'static str> {
         "manual" => Ok(FailbackMode::Manual),
         "off" => Ok(FailbackMode::Off),
         _ => Err("write auto, manual or off"),
+    }
+}
+
+fn on_or_off(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "on" | "true" => Ok(true),
+        "off" | "false" => Ok(false),
+        _ => Err("write on or off"),
     }
 }
 

@@ -11,6 +11,7 @@ use super::lookup::{decode, freshness, never_heard_of, print_json, refused};
 use super::output::{Format, print, printable, table};
 use super::sidecar_client::SidecarClient;
 use super::timestamp::rfc3339;
+use crate::registry::LAST_RESORT;
 
 /// `GET /api/v1/explain/{namespace}/{service}`.
 #[derive(Debug, Deserialize)]
@@ -24,7 +25,7 @@ struct ExplanationBody {
 
 #[derive(Debug, Deserialize)]
 struct TierBody {
-    priority: u16,
+    priority: u32,
     instances: usize,
     up: usize,
     chosen: bool,
@@ -70,7 +71,9 @@ fn tiers(body: &ExplanationBody) -> String {
             (false, false) => ("", "not enough"),
         };
         let up = format!("{} of {}", tier.up, tier.instances);
-        vec![mark.to_owned(), tier.priority.to_string(), up, reason.to_owned()]
+        let priority =
+            if tier.priority == LAST_RESORT { "last resort".to_owned() } else { tier.priority.to_string() };
+        vec![mark.to_owned(), priority, up, reason.to_owned()]
     });
     let needed = format!("UP (NEEDS {})", body.min_healthy.max(1));
     table(&["", "TIER", &needed, "WHY"], lines.collect())

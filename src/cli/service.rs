@@ -176,6 +176,7 @@ impl Registry<'_> {
             row("failback", mode.to_owned()),
             row("failback_after_s", settings.failback_after_s.to_string()),
             row("dns_ttl_s", ttl),
+            row("brake", if settings.brake { "on" } else { "off" }.to_owned()),
         ];
         let known: Vec<_> = rows.iter().map(|row| row[0].clone()).collect();
         let unknown = stored.iter().filter(|(key, _)| !known.contains(key));
@@ -201,6 +202,7 @@ fn apply(change: &ServiceChange, settings: &mut Map<String, Value>) -> Result<()
     set("failback", change.failback.map(|mode| json!(mode)));
     set("failback_after_s", change.failback_after.map(seconds).transpose()?);
     set("dns_ttl_s", change.dns_ttl.map(seconds).transpose()?);
+    set("brake", change.brake.map(Value::from));
     for key in &change.unset {
         settings.remove(key);
     }
@@ -227,11 +229,11 @@ mod tests {
             failback: Some(FailbackMode::Manual),
             failback_after: Some(Duration::from_secs(60)),
             dns_ttl: None,
+            brake: Some(false),
             unset: vec!["dns_ttl_s".to_owned()],
         };
         apply(&change, &mut settings).unwrap();
-        let expected =
-            json!({"min_healthy": 3, "failback": "manual", "failback_after_s": 60, "later": {"a": 1}});
+        let expected = json!({"min_healthy": 3, "failback": "manual", "failback_after_s": 60, "brake": false, "later": {"a": 1}});
         assert_eq!(Value::Object(settings), expected);
     }
 

@@ -101,22 +101,22 @@ impl Knowledge<'_> {
             Question::OutOfZone => return refused(),
             Question::Apex => return self.apex(name, kind),
             _ if !self.view.is_loaded => return never_learnt(),
-            Question::Short { service: key } => match self.view.services.get(&key) {
+            Question::Short { service: key } => match self.view.look_up(&key) {
                 Some(service) => self.service(name, kind, service, rng),
                 None if self.has_namespace(&key.name) => self.no_data(),
                 None => self.no_such_name(),
             },
-            Question::Service(key) => match self.view.services.get(&key) {
+            Question::Service(key) => match self.view.look_up(&key) {
                 Some(service) => self.service(name, kind, service, rng),
                 None => self.no_such_name(),
             },
-            Question::NamedPort { service: key, port, protocol } => match self.view.services.get(&key) {
+            Question::NamedPort { service: key, port, protocol } => match self.view.look_up(&key) {
                 Some(service) => self.named_port(name, kind, service, (&port, protocol), rng),
                 None => self.no_such_name(),
             },
             Question::Transport(key) if self.view.services.contains_key(&key) => self.no_data(),
             Question::Instance { service: key, instance } => {
-                let service = self.view.services.get(&key);
+                let service = self.view.look_up(&key);
                 match service.and_then(|service| Some((service, service.instance(instance.as_str())?))) {
                     Some((service, instance)) => self.instance(name, kind, service, instance),
                     None => self.no_such_name(),
@@ -215,7 +215,9 @@ impl Knowledge<'_> {
                     additional.push(Record::from_rdata(target.clone(), ttl, address_data(*address)));
                 }
             }
-            let data = SRV::new(record.effective_priority(), record.weight, port.port, target);
+            // The last resort has no number of its own here.
+            let priority = u16::try_from(instance.tier()).unwrap_or(u16::MAX);
+            let data = SRV::new(priority, record.weight, port.port, target);
             answers.push(Record::from_rdata(name.clone(), ttl, RData::SRV(data)));
         }
         Answer { additional, ..self.positive(answers) }
@@ -312,10 +314,10 @@ impl From<RecordType> for Kind {
 fn best_first<'a>(service: &'a Service, rng: &mut Rng) -> Vec<&'a Instance> {
     let mut instances: Vec<&Instance> = select(service, rng).iter().map(|instance| &**instance).collect();
     let selected = instances.len();
-    let chosen_tier = instances.first().map(|instance| instance.record.effective_priority());
+    let chosen_tier = instances.first().map(|instance| instance.tier());
     let others = service.up().map(|instance| &**instance);
-    instances.extend(others.filter(|other| Some(other.record.effective_priority()) != chosen_tier));
-    instances[selected..].sort_by_key(|instance| instance.record.effective_priority());
+    instances.extend(others.filter(|other| Some(other.tier()) != chosen_tier));
+    instances[selected..].sort_by_key(|instance| instance.tier());
     instances
 }
 

@@ -7,7 +7,7 @@ use super::name::Zone;
 use super::{Handler, Ttls};
 use crate::clock;
 use crate::id::{Epoch, SessionId, Zxid};
-use crate::registry::{Cache, Instance, Label, Record, Service, ServiceKey, ServiceSettings, Status, View};
+use crate::registry::{Cache, Instance, Label, Record, Service, ServiceKey, Status, View};
 use crate::telemetry::Metrics;
 
 /// A view and how it is read.
@@ -72,8 +72,7 @@ impl Sample {
         let mut instances: Vec<_> = rows.iter().map(|row| Arc::new(instance(row))).collect();
         instances.sort_by(|a, b| a.id.cmp(&b.id));
         let zxid = self.view.zxid;
-        let (settings, children_zxid) = (ServiceSettings::default(), zxid);
-        let service = Service { key: key.clone(), settings, instances, zxid, children_zxid };
+        let service = Service { instances, zxid, children_zxid: zxid, ..Service::new(key.clone()) };
         self.view.services.insert(key, Arc::new(service));
     }
 
@@ -113,7 +112,7 @@ fn instance((id, addresses, more_ports, priority, weight): &(&str, &str, &str, u
             "status":"up","weight":{weight},"priority":{priority}}}"#
     );
     let record = Record::decode(json.as_bytes()).expect("a record");
-    Instance { id: label(id), record, mzxid: Zxid::ZERO, session: SessionId::NONE }
+    Instance::new(label(id), record, Zxid::ZERO, SessionId::NONE)
 }
 
 fn label(text: &str) -> Label {

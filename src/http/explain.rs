@@ -5,16 +5,19 @@
 //! ```json
 //! {"namespace":"default","name":"web","zxid":"0x1","age_ms":12,"stale":false,"min_healthy":1,
 //!  "tiers":[{"priority":0,"instances":2,"up":1,"chosen":true}],
-//!  "instances":[{"id":"web-1","offered":true,"reason":"up, in the tier that is offered","status":"up","priority":0,
-//!                "effective_priority":0,"weight":1,"zone":null,"owner":"9f…","incarnation":"c2…",
+//!  "instances":[{"id":"web-1","offered":true,"reason":"up, in the tier that is offered","standing":"registered",
+//!                "status":"up","priority":0,"effective_priority":0,"weight":1,"zone":null,"owner":"9f…","incarnation":"c2…",
 //!                "registered_at_ms":1764115200000,"mzxid":"0x1","session":"0x1"}]}
 //! ```
+//!
+//! `standing` is `registered`, or, when the record has vanished, `limbo`, `suspect` or `silent`. The priority of the tier of
+//! those who are silent is 65536, below all others.
 
 use serde::Serialize;
 
 use super::lookup::{Freshness, to_json};
-use crate::registry::explain::{Tier, Verdict, explain};
-use crate::registry::{Instance, Label, Service, Status};
+use crate::registry::explain::{Tier, Verdict, explain, reason};
+use crate::registry::{Instance, Label, Service, Standing, Status};
 
 /// One service, and why each instance is offered or not.
 pub fn explanation(service: &Service, freshness: Freshness) -> Vec<u8> {
@@ -45,7 +48,7 @@ struct ExplanationBody<'a> {
 
 #[derive(Serialize)]
 struct TierBody {
-    priority: u16,
+    priority: u32,
     instances: usize,
     up: usize,
     chosen: bool,
@@ -56,6 +59,7 @@ struct InstanceBody<'a> {
     id: &'a Label,
     offered: bool,
     reason: String,
+    standing: Standing,
     status: Status,
     priority: u16,
     effective_priority: u16,
@@ -81,7 +85,8 @@ impl<'a> InstanceBody<'a> {
         Self {
             id: &instance.id,
             offered: verdict.is_offered(),
-            reason: verdict.to_string(),
+            reason: reason(instance, verdict),
+            standing: instance.standing,
             status: record.status,
             priority: record.priority,
             effective_priority: record.effective_priority(),

@@ -13,11 +13,13 @@
 //! {"namespace":"default","name":"web","zxid":"0x1","age_ms":12,"stale":false,
 //!  "instances":[{"id":"web-1","status":"up","addresses":["10.0.0.1"],
 //!                "ports":[{"name":"http","port":80,"protocol":"tcp"}],"weight":1,"priority":0,
-//!                "effective_priority":0,"zone":null,"node":null,"tags":[],"meta":{},"selected":true}]}
+//!                "effective_priority":0,"zone":null,"node":null,"tags":[],"meta":{},"standing":"registered",
+//!                "selected":true}]}
 //! ```
 //!
 //! `age_ms` is `null` while the view was never proved current. Instances stand in the order of their ids;
-//! `selected` marks those that a plain lookup offers. The tag says whether the instances changed: it holds the
+//! `selected` marks those that a plain lookup offers; `standing` is other than `registered` when a record has vanished, and it is not
+//! clear what that means. The tag says whether the instances changed: it holds the
 //! service's zxid and a hash of its instances, and neither age nor staleness, which change all the time.
 
 use std::collections::BTreeMap;
@@ -29,7 +31,7 @@ use rustc_hash::FxHasher;
 use serde::Serialize;
 
 use crate::registry::select::tier;
-use crate::registry::{Instance, Label, Port, Service, Status, View};
+use crate::registry::{Instance, Label, Port, Service, Standing, Status, View};
 
 /// How far the view can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +135,7 @@ struct InstanceBody<'a> {
     node: Option<&'a str>,
     tags: &'a [Label],
     meta: &'a BTreeMap<String, String>,
+    standing: Standing,
     selected: bool,
 }
 
@@ -144,10 +147,7 @@ struct ErrorBody<'a> {
 
 fn instances(service: &Service) -> Vec<InstanceBody<'_>> {
     let chosen_tier = tier(service);
-    let is_selected = |instance: &Instance| {
-        let record = &instance.record;
-        record.is_up() && Some(record.effective_priority()) == chosen_tier
-    };
+    let is_selected = |instance: &Instance| instance.record.is_up() && Some(instance.tier()) == chosen_tier;
     service
         .instances
         .iter()
@@ -163,6 +163,7 @@ fn instances(service: &Service) -> Vec<InstanceBody<'_>> {
             node: instance.record.node.as_deref(),
             tags: &instance.record.tags,
             meta: &instance.record.meta,
+            standing: instance.standing,
             selected: is_selected(instance),
         })
         .collect()
@@ -202,15 +203,15 @@ mod tests {
                     {"id": "web-1", "status": "up", "addresses": ["10.0.0.1"],
                      "ports": [{"name": "http", "port": 8080, "protocol": "tcp"}],
                      "weight": 5, "priority": 0, "effective_priority": 0, "zone": "a", "node": null,
-                     "tags": ["blue"], "meta": {"k": "v"}, "selected": true},
+                     "tags": ["blue"], "meta": {"k": "v"}, "standing": "registered", "selected": true},
                     {"id": "web-2", "status": "draining", "addresses": ["10.0.0.2"],
                      "ports": [{"name": "http", "port": 8080, "protocol": "tcp"}],
                      "weight": 1, "priority": 0, "effective_priority": 0, "zone": null, "node": null,
-                     "tags": [], "meta": {}, "selected": false},
+                     "tags": [], "meta": {}, "standing": "registered", "selected": false},
                     {"id": "web-3", "status": "up", "addresses": ["10.0.0.3"],
                      "ports": [{"name": "http", "port": 8080, "protocol": "tcp"}],
                      "weight": 1, "priority": 0, "effective_priority": 9, "zone": null, "node": null,
-                     "tags": [], "meta": {}, "selected": false},
+                     "tags": [], "meta": {}, "standing": "registered", "selected": false},
                 ],
             })
         );

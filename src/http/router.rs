@@ -183,7 +183,7 @@ impl Router {
         let mut publications = self.cache.subscribe();
         let mut seen: Option<Arc<Service>> = None;
         loop {
-            let Some(service) = self.cache.load().services.get(key).cloned() else {
+            let Some(service) = self.cache.load().look_up(key).cloned() else {
                 return self.not_found(key);
             };
             // Services that a publication did not touch are shared with the view before.

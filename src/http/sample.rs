@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::id::{Epoch, SessionId, Zxid};
-use crate::registry::{Instance, Label, Record, Service, ServiceKey, ServiceSettings, View};
+use crate::registry::{Instance, Label, Record, Service, ServiceKey, View};
 
 /// `web.default` with three instances, of which one is draining and one a standby, and `empty.shop`.
 pub(crate) fn view() -> View {
@@ -17,8 +17,7 @@ pub(crate) fn view() -> View {
     ];
     for (namespace, name, instances) in [("default", "web", web), ("shop", "empty", Vec::new())] {
         let key = key(namespace, name);
-        let (settings, children_zxid) = (ServiceSettings::default(), zxid);
-        let service = Service { key: key.clone(), settings, instances, zxid, children_zxid };
+        let service = Service { instances, zxid, children_zxid: zxid, ..Service::new(key.clone()) };
         view.services.insert(key, Arc::new(service));
     }
     view
@@ -33,7 +32,7 @@ pub(crate) fn instance(id: &str, address: &str, status: &str, more: &str) -> Arc
         r#"{{"v":1,"addresses":["{address}"],"ports":[{{"name":"http","port":8080}}],"status":"{status}",{more}}}"#
     );
     let record = Record::decode(json.as_bytes()).expect("a record");
-    Arc::new(Instance { id: label(id), record, mzxid: Zxid::ZERO, session: SessionId::NONE })
+    Arc::new(Instance::new(label(id), record, Zxid::ZERO, SessionId::NONE))
 }
 
 fn label(text: &str) -> Label {

@@ -32,4 +32,5 @@ pub use health::{Health, HealthState, InstanceHealth};
 pub use http::{HttpTarget, StatusRange, TlsTarget};
 pub use settings::{CheckKind, CheckSettings, resolve_checks};
 pub use target::{Asking, Check, CheckSource, CheckTarget};
+pub(super) use tcp::is_own_shortage;
 pub use ttl::TtlFailure;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::failback::HELD_PRIORITY;
 use super::record::Status;
 use super::select::tier;
-use super::view::{Instance, Service};
+use super::view::{Instance, Service, Standing};
 
 /// How one service is answered for.
 #[derive(Clone, Debug)]
@@ -18,11 +18,24 @@ pub struct Explanation {
     pub instances: Vec<(Arc<Instance>, Verdict)>,
 }
 
+/// One instance's reason in words: the verdict, and what is made of it if its record has vanished.
+pub fn reason(instance: &Instance, verdict: Verdict) -> String {
+    let vanished = match instance.standing {
+        Standing::Registered => return verdict.to_string(),
+        Standing::Limbo => "its record has just vanished, which will be believed soon",
+        Standing::Suspect => {
+            "its record vanished with many others, which is not believed unless a probe fails"
+        }
+        Standing::Silent => "its record vanished and it does not answer: the last resort",
+    };
+    format!("{verdict}; {vanished}")
+}
+
 /// One tier of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tier {
-    /// Its effective priority.
-    pub priority: u16,
+    /// Its effective priority, or the [`LAST_RESORT`](super::LAST_RESORT).
+    pub priority: u32,
     /// Instances of it.
     pub instances: usize,
     /// Those that are up.
@@ -43,12 +56,12 @@ pub enum Verdict {
     /// It is up, and another tier is offered.
     OtherTier {
         /// Which one is offered.
-        chosen: u16,
+        chosen: u32,
     },
     /// It is up, and waits below the standbys until it may take its tier again.
     HeldOff {
         /// The tier that is offered.
-        chosen: u16,
+        chosen: u32,
     },
 }
 
@@ -84,7 +97,7 @@ pub fn explain(service: &Service) -> Explanation {
     let chosen = tier(service);
     let mut tiers = BTreeMap::new();
     for instance in &service.instances {
-        let priority = instance.record.effective_priority();
+        let priority = instance.tier();
         let is_chosen = chosen == Some(priority);
         let tier = tiers.entry(priority).or_insert(Tier { priority, instances: 0, up: 0, is_chosen });
         tier.instances += 1;
@@ -94,7 +107,7 @@ pub fn explain(service: &Service) -> Explanation {
         let record = &instance.record;
         let verdict = match chosen {
             _ if !record.is_up() => Verdict::NotUp(record.status),
-            Some(chosen) if chosen == record.effective_priority() => {
+            Some(chosen) if chosen == instance.tier() => {
                 if record.weight == 0 {
                     Verdict::OfferedLast
                 } else {
@@ -149,7 +162,21 @@ mod tests {
         assert_eq!(verdicts, expected);
         let tiers: Vec<_> =
             explanation.tiers.iter().map(|tier| (tier.priority, tier.up, tier.is_chosen)).collect();
-        assert_eq!(tiers, [(0, 1, false), (10, 2, true), (HELD_PRIORITY, 1, false)]);
+        assert_eq!(tiers, [(0, 1, false), (10, 2, true), (HELD_PRIORITY.into(), 1, false)]);
+    }
+
+    #[test]
+    fn who_vanished_is_told_with_what_is_made_of_it() {
+        let mut service = service(1, &[(Status::Up, 0, None, 1), (Status::Up, 0, None, 1)]);
+        let silent = Instance { standing: Standing::Silent, ..(*service.instances[0]).clone() };
+        service.instances[0] = Arc::new(silent);
+        let explanation = explain(&service);
+        let (instance, verdict) = &explanation.instances[0];
+        assert_eq!(
+            reason(instance, *verdict),
+            "up, but tier 0 is offered; its record vanished and it does not answer: the last resort"
+        );
+        assert_eq!(explanation.tiers[1].priority, crate::registry::LAST_RESORT);
     }
 
     proptest! {
@@ -183,14 +210,10 @@ mod tests {
                 ..record.clone()
             };
             let id = label(&format!("i{index:02}"));
-            Arc::new(Instance { id, record, mzxid: Zxid::ZERO, session: SessionId::NONE })
+            Arc::new(Instance::new(id, record, Zxid::ZERO, SessionId::NONE))
         });
-        Service {
-            key: ServiceKey { namespace: label("default"), name: label("web") },
-            settings: ServiceSettings { min_healthy, ..ServiceSettings::default() },
-            instances: instances.collect(),
-            zxid: Zxid::ZERO,
-            children_zxid: Zxid::ZERO,
-        }
+        let key = ServiceKey { namespace: label("default"), name: label("web") };
+        let settings = ServiceSettings { min_healthy, ..ServiceSettings::default() };
+        Service { settings, instances: instances.collect(), ..Service::new(key) }
     }
 }

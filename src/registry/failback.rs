@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use super::check::HealthState;
 use super::name::ServiceKey;
 use super::select::tier;
-use super::view::{FailbackMode, ServiceSettings, View};
+use super::view::{FailbackMode, LAST_RESORT, ServiceSettings, View};
 
 /// The tier of who is held off: below every standby.
 pub const HELD_PRIORITY: u16 = u16::MAX;
@@ -53,8 +53,10 @@ impl Lead {
             return Self::Unknown;
         }
         match view.services.get(service).and_then(|service| tier(service)) {
-            Some(leading) if leading > priority => Self::Standbys,
-            Some(_) | None => Self::NoStandbys,
+            // Nobody knows whether those of the last resort serve.
+            Some(LAST_RESORT) | None => Self::NoStandbys,
+            Some(leading) if leading > u32::from(priority) => Self::Standbys,
+            Some(_) => Self::NoStandbys,
         }
     }
 }
@@ -256,15 +258,9 @@ mod tests {
                     ..record.clone()
                 };
                 let id = Label::parse(&format!("i{index}")).unwrap();
-                Arc::new(Instance { id, record, mzxid: Zxid::ZERO, session: SessionId::NONE })
+                Arc::new(Instance::new(id, record, Zxid::ZERO, SessionId::NONE))
             });
-        let service = Service {
-            key: key(),
-            settings: ServiceSettings::default(),
-            instances: instances.collect(),
-            zxid: Zxid::ZERO,
-            children_zxid: Zxid::ZERO,
-        };
+        let service = Service { instances: instances.collect(), ..Service::new(key()) };
         View { services: BTreeMap::from([(key(), Arc::new(service))]), zxid: Zxid::ZERO, is_loaded: true }
     }
 }

@@ -9,7 +9,7 @@
 //! - When changes were missed (a reconnect, a new session, a queue that overflowed) the services are walked once and compared, and
 //!   the instances of those whose own stat has changed.
 //!   Meanwhile, and while there is no connection, lookups go on reading the last view, which is told to be stale.
-//! - The view is never cleared; an instance leaves it when a read says that its znode is gone.
+//! - The view is never cleared; an instance leaves it when a read says that its znode is gone, and the brake believes it.
 
 mod state;
 
@@ -24,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 pub use self::state::{MirrorState, ReadOutcome, Walk, WalkedInstances, WalkedService};
+use super::brake::probe::probe;
+use super::brake::{Brake, BrakePlan, ProbeOutcome, ProbeTarget};
 use super::cache::Cache;
 use super::layout::{Layout, Place};
 use super::name::{Label, ServiceKey};
@@ -40,6 +42,11 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// How often an idle mirror looks when the server last proved itself.
 const PROOF_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How often the brake is looked after while it holds something.
+const BRAKE_TICK: Duration = Duration::from_millis(50);
+/// How often the marks of lookups fade: what was looked up within the last minute is probed.
+const LOOKUPS_AGE_INTERVAL: Duration = Duration::from_secs(15);
+
 /// Counts since the start, for metrics.
 #[derive(Debug, Default)]
 pub struct MirrorStats {
@@ -48,6 +55,9 @@ pub struct MirrorStats {
     walk_reads: AtomicU64,
     publications: AtomicU64,
     unreadable: AtomicU64,
+    held: AtomicU64,
+    brake_engagements: AtomicU64,
+    probes: AtomicU64,
 }
 
 impl MirrorStats {
@@ -75,6 +85,21 @@ impl MirrorStats {
     pub fn unreadable(&self) -> u64 {
         self.unreadable.load(Ordering::Relaxed)
     }
+
+    /// Instances whose record is gone and that are still offered, now.
+    pub fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Times that so many instances vanished at once that it was not believed.
+    pub fn brake_engagements(&self) -> u64 {
+        self.brake_engagements.load(Ordering::Relaxed)
+    }
+
+    /// Probes of instances that had vanished.
+    pub fn probes(&self) -> u64 {
+        self.probes.load(Ordering::Relaxed)
+    }
 }
 
 /// The task that keeps a [`Cache`] current.
@@ -90,12 +115,15 @@ pub struct Mirror {
     must_walk: bool,
     is_connected: bool,
     published_at: Option<Instant>,
+    probes: JoinSet<(ProbeTarget, ProbeOutcome)>,
+    lookups_aged_at: Instant,
 }
 
 impl Mirror {
     /// A mirror of what is below `layout`'s root, which goes on from the view that `cache` has.
-    pub fn new(client: Client, cache: Arc<Cache>, layout: Layout) -> Self {
-        let state = MirrorState::new(cache.load_full().as_ref().clone());
+    pub fn new(client: Client, cache: Arc<Cache>, layout: Layout, brake: BrakePlan) -> Self {
+        let (brake, now) = (Brake::new(brake, fastrand::u64(..)), clock::now());
+        let state = MirrorState::new(cache.load_full().as_ref().clone(), brake, now);
         Self {
             client,
             cache,
@@ -106,6 +134,8 @@ impl Mirror {
             must_walk: true,
             is_connected: false,
             published_at: None,
+            probes: JoinSet::new(),
+            lookups_aged_at: now,
         }
     }
 
@@ -158,16 +188,41 @@ impl Mirror {
                 }
                 continue;
             }
-            // 3. Nothing to do: what is published is current.
+            // 3. Nothing to read: what is published is current, but for what time and probes decide.
             self.prove(self.client.last_proof());
+            self.look_after_brake();
+            let pause = if self.state.brake().is_idle() { PROOF_INTERVAL } else { BRAKE_TICK };
             tokio::select! {
                 notice = watcher.recv() => match notice {
                     Some(notice) => self.on_notice(&notice),
                     None => return,
                 },
-                () = tokio::time::sleep(PROOF_INTERVAL) => {}
+                Some(probed) = self.probes.join_next() => {
+                    let (target, outcome) = probed.expect("probes do not panic and nobody aborts them");
+                    self.state.on_probe(&target, outcome, clock::now());
+                }
+                () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    /// Publishes what is decided by now, and probes whose turn it is.
+    fn look_after_brake(&mut self) {
+        let now = clock::now();
+        if now.saturating_duration_since(self.lookups_aged_at) >= LOOKUPS_AGE_INTERVAL {
+            self.lookups_aged_at = now;
+            self.state.age_lookups();
+        }
+        if self.state.brake().is_idle() {
+            return;
+        }
+        for target in self.state.take_probes(now) {
+            self.probes.spawn(async move {
+                let outcome = probe(&target).await;
+                (target, outcome)
+            });
+        }
+        self.publish();
     }
 
     /// Sets the watch, however long it takes; `None` when the client is closed.
@@ -222,7 +277,7 @@ impl Mirror {
         if self.must_walk {
             let walk = walk(&self.client, &self.layout, &self.state, &self.stats).await?;
             self.stats.walks.fetch_add(1, Ordering::Relaxed);
-            self.state.on_walk(&walk);
+            self.state.on_walk(&walk, clock::now());
             self.must_walk = false;
             self.publish();
             return Ok(Progress::Published);
@@ -246,17 +301,28 @@ impl Mirror {
         })
         .await?;
         self.stats.reads.fetch_add(u64::try_from(reads.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let now = clock::now();
         for (place, outcome) in reads {
             self.dirty.remove(&place);
-            self.state.on_read(&place, &outcome);
+            self.state.on_read(&place, &outcome, now);
         }
         self.publish();
         Ok(Progress::Published)
     }
 
     fn publish(&mut self) {
-        self.stats.unreadable.store(self.state.unreadable(), Ordering::Relaxed);
-        if let Some(view) = self.state.take_changed() {
+        let changed = self.state.take_changed(clock::now());
+        let brake = self.state.brake();
+        let counts = [
+            (&self.stats.unreadable, self.state.unreadable()),
+            (&self.stats.held, u64::try_from(brake.held()).unwrap_or(u64::MAX)),
+            (&self.stats.brake_engagements, brake.engagements()),
+            (&self.stats.probes, brake.probes()),
+        ];
+        for (stat, count) in counts {
+            stat.store(count, Ordering::Relaxed);
+        }
+        if let Some(view) = changed {
             debug!(zxid = %view.zxid, services = view.services.len(), "published a view");
             self.cache.publish(view);
             self.published_at = Some(clock::now());

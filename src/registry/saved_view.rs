@@ -22,7 +22,7 @@ use super::layout::Layout;
 use super::name::{Label, ServiceKey};
 use super::record::Record;
 use super::state_file;
-use super::view::{Instance, Service, ServiceSettings, View};
+use super::view::{Instance, Service, ServiceSettings, Standing, View};
 use crate::id::{SessionId, Zxid};
 
 /// The file's name in the state directory.
@@ -172,6 +172,9 @@ struct SavedInstance {
     id: Label,
     mzxid: i64,
     session: i64,
+    /// Whether it had vanished and was still offered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    vanished: bool,
     record: Record,
 }
 
@@ -182,6 +185,7 @@ impl SavedService {
             id: instance.id.clone(),
             mzxid: instance.mzxid.raw(),
             session: instance.session.0,
+            vanished: instance.standing != Standing::Registered,
             record: instance.record.clone(),
         });
         let (zxid, settings) = (service.zxid.raw(), service.settings.clone());
@@ -194,15 +198,16 @@ impl SavedService {
             .into_iter()
             .map(|saved| {
                 let (mzxid, session) = (Zxid::from_raw(saved.mzxid), SessionId(saved.session));
-                Arc::new(Instance { id: saved.id, record: saved.record, mzxid, session })
+                let standing = if saved.vanished { Standing::Suspect } else { Standing::Registered };
+                Arc::new(Instance { standing, ..Instance::new(saved.id, saved.record, mzxid, session) })
             })
             .collect();
         // As they were written; what looks for one relies on it.
         instances.sort_by(|one, other| one.id.cmp(&other.id));
         let key = ServiceKey { namespace: self.namespace, name: self.name };
-        // What was told and not read yet, when it was saved, is not in it.
-        let children_zxid = Zxid::ZERO;
-        Service { key, settings: self.settings, instances, zxid: Zxid::from_raw(self.zxid), children_zxid }
+        let zxid = Zxid::from_raw(self.zxid);
+        // What was told and not read yet, when it was saved, is not in it: the list of instances is not known to be whole.
+        Service { settings: self.settings, instances, zxid, ..Service::new(key) }
     }
 }
 
@@ -287,19 +292,16 @@ mod tests {
         let record = format!(
             r#"{{"v":1,"addresses":["10.0.0.1"],"ports":[{{"name":"http","port":{port}}}],"status":"up","color":"red"}}"#
         );
-        let instance = Instance {
-            id: label("web-1"),
-            record: Record::decode(record.as_bytes()).unwrap(),
-            mzxid: Zxid::from_raw(7),
-            session: SessionId(i64::MIN),
-        };
+        let record = Record::decode(record.as_bytes()).unwrap();
+        let instance = |id| Instance::new(label(id), record.clone(), Zxid::from_raw(7), SessionId(i64::MIN));
+        let vanished = Instance { standing: Standing::Suspect, ..instance("web-2") };
         let key = ServiceKey { namespace: label("default"), name: label("web") };
         let service = Service {
-            key: key.clone(),
             settings: ServiceSettings { min_healthy: 2, ..ServiceSettings::default() },
-            instances: vec![Arc::new(instance)],
+            instances: vec![Arc::new(instance("web-1")), Arc::new(vanished)],
             zxid: Zxid::from_raw(8),
             children_zxid: Zxid::from_raw(8),
+            ..Service::new(key.clone())
         };
         let services = BTreeMap::from([(key, Arc::new(service))]);
         let view = View { services, zxid: Zxid::from_raw(9), is_loaded: true };

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::view::{Instance, Service};
+use super::view::{Instance, LAST_RESORT, Service};
 
 /// Instances of a selection that are held without an allocation.
 pub const INLINE: usize = 16;
@@ -26,7 +26,7 @@ pub struct Selection<'a> {
 pub fn select<'a>(service: &'a Service, rng: &mut fastrand::Rng) -> Selection<'a> {
     let Some(tier) = tier(service) else { return Selection::empty() };
     let mut selection = Selection::empty();
-    for instance in service.up().filter(|instance| instance.record.effective_priority() == tier) {
+    for instance in service.up().filter(|instance| instance.tier() == tier) {
         selection.push(Slot { instance, key: random_key(instance.record.weight, rng) });
     }
     // Unstable: equal keys are equally likely either way, and a stable sort would allocate.
@@ -34,20 +34,23 @@ pub fn select<'a>(service: &'a Service, rng: &mut fastrand::Rng) -> Selection<'a
     selection
 }
 
-/// The effective priority whose instances are offered; `None` when nothing is up.
-pub fn tier(service: &Service) -> Option<u16> {
+/// The tier whose instances are offered, an effective priority or the last resort; `None` when nothing is up.
+pub fn tier(service: &Service) -> Option<u32> {
     let min_healthy = usize::try_from(service.settings.min_healthy).unwrap_or(usize::MAX).max(1);
-    let mut fullest: Option<(u16, usize)> = None;
+    let mut fullest: Option<(u32, usize)> = None;
     let mut next = lowest_from(service, 0);
     while let Some(priority) = next {
-        let up = service.up().filter(|instance| instance.record.effective_priority() == priority).count();
+        if priority == LAST_RESORT && fullest.is_some() {
+            break;
+        }
+        let up = service.up().filter(|instance| instance.tier() == priority).count();
         if up >= min_healthy {
             return Some(priority);
         }
         if fullest.is_none_or(|(_, most)| up > most) {
             fullest = Some((priority, up));
         }
-        next = priority.checked_add(1).and_then(|above| lowest_from(service, above));
+        next = lowest_from(service, priority + 1);
     }
     fullest.map(|(priority, _)| priority)
 }
@@ -128,12 +131,8 @@ fn random_key(weight: u16, rng: &mut fastrand::Rng) -> f64 {
 
 const WEIGHT_0_KEY_MIN: f64 = 1_000.0;
 
-fn lowest_from(service: &Service, priority_min: u16) -> Option<u16> {
-    service
-        .up()
-        .map(|instance| instance.record.effective_priority())
-        .filter(|priority| *priority >= priority_min)
-        .min()
+fn lowest_from(service: &Service, tier_min: u32) -> Option<u32> {
+    service.up().map(|instance| instance.tier()).filter(|tier| *tier >= tier_min).min()
 }
 
 #[cfg(test)]
@@ -142,7 +141,7 @@ mod tests {
 
     use super::*;
     use crate::id::{SessionId, Zxid};
-    use crate::registry::{Label, Port, Protocol, Record, ServiceKey, ServiceSettings, Status};
+    use crate::registry::{Label, Port, Protocol, Record, ServiceKey, ServiceSettings, Standing, Status};
 
     #[test]
     fn only_what_is_up_is_offered() {
@@ -162,7 +161,20 @@ mod tests {
         let too_few_anywhere = service(5, &[(up, 0, 1), (up, 7, 1), (up, 7, 1), (up, 9, 1), (up, 9, 1)]);
         assert_eq!(tier(&too_few_anywhere), Some(7), "the one with the most, the lower among equals");
         let nothing_asked = service(0, &[(Status::Failing, 0, 1), (up, u16::MAX, 1)]);
-        assert_eq!(tier(&nothing_asked), Some(u16::MAX));
+        assert_eq!(tier(&nothing_asked), Some(u16::MAX.into()));
+    }
+
+    #[test]
+    fn who_vanished_and_is_silent_is_offered_only_when_nobody_else_is() {
+        let mut service = service(2, &[(Status::Up, 0, 1), (Status::Up, u16::MAX, 1), (Status::Up, 0, 1)]);
+        for index in [0, 2] {
+            let silent = Instance { standing: Standing::Silent, ..(*service.instances[index]).clone() };
+            service.instances[index] = Arc::new(silent);
+        }
+        assert_eq!(ids(&select(&service, &mut rng())), ["i1"], "although two would be enough");
+        service.instances.remove(1);
+        assert_eq!(tier(&service), Some(LAST_RESORT));
+        assert_eq!(select(&service, &mut rng()).len(), 2);
     }
 
     #[test]
@@ -214,7 +226,7 @@ mod tests {
 
             let tier = tier(&service);
             let mut expected: Vec<_> = service.up()
-                .filter(|instance| Some(instance.record.effective_priority()) == tier)
+                .filter(|instance| Some(instance.tier()) == tier)
                 .map(|instance| instance.id.to_string())
                 .collect();
             selected.sort();
@@ -257,14 +269,14 @@ mod tests {
                 other: serde_json::Map::new(),
             };
             let id = label(&format!("i{index}"));
-            Arc::new(Instance { id, record, mzxid: Zxid::ZERO, session: SessionId::NONE })
+            Arc::new(Instance::new(id, record, Zxid::ZERO, SessionId::NONE))
         };
+        let key = ServiceKey { namespace: label("default"), name: label("web") };
+        let settings = ServiceSettings { min_healthy, ..ServiceSettings::default() };
         Service {
-            key: ServiceKey { namespace: label("default"), name: label("web") },
-            settings: ServiceSettings { min_healthy, ..ServiceSettings::default() },
+            settings,
             instances: instances.iter().enumerate().map(instance).collect(),
-            zxid: Zxid::ZERO,
-            children_zxid: Zxid::ZERO,
+            ..Service::new(key)
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use super::name::{Label, ServiceKey};
@@ -36,7 +37,13 @@ pub struct Service {
     /// The newest change to the list of its instances that the view reflects, which is its znode's pzxid when nothing was missed;
     /// [`Zxid::ZERO`] when that is not known.
     pub children_zxid: Zxid,
+    /// Whether it was looked up lately; shared by all views that show the service.
+    pub lookups: Arc<LookupMark>,
 }
+
+/// Whether a service was looked up lately: set by readers at every lookup, aged by the mirror.
+#[derive(Debug, Default)]
+pub struct LookupMark(AtomicU8);
 
 /// One instance of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +56,24 @@ pub struct Instance {
     pub mzxid: Zxid,
     /// The session that it lives by; [`SessionId::NONE`] for a persistent record.
     pub session: SessionId,
+    /// Whether its record is still there.
+    pub standing: Standing,
+}
+
+/// Whether an instance's record is still there, and if it vanished without a word, what is made of that: see
+/// [`Brake`](super::brake::Brake).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// It is.
+    #[default]
+    Registered,
+    /// It has just vanished, which it will be believed soon.
+    Limbo,
+    /// It vanished with so many others that the registry is not believed. Offered as before.
+    Suspect,
+    /// It vanished, and did not answer a probe. Offered when nothing else is.
+    Silent,
 }
 
 /// Settings of a service that every reader obeys: the JSON in its znode, which may be empty.
@@ -64,11 +89,14 @@ pub struct ServiceSettings {
     /// The TTL of its DNS answers in s; the sidecar's own setting when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dns_ttl_s: Option<u32>,
+    /// Whether instances that vanish together are kept until it is clear what became of them.
+    pub brake: bool,
 }
 
 impl Default for ServiceSettings {
     fn default() -> Self {
-        Self { min_healthy: 1, failback: FailbackMode::Auto, failback_after_s: 30, dns_ttl_s: None }
+        let failback = FailbackMode::Auto;
+        Self { min_healthy: 1, failback, failback_after_s: 30, dns_ttl_s: None, brake: true }
     }
 }
 
@@ -93,7 +121,70 @@ pub enum FailbackMode {
     Auto,
 }
 
+impl View {
+    /// The service with this name, which is noted as looked up.
+    pub fn look_up(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
+        let service = self.services.get(key)?;
+        service.lookups.set();
+        Some(service)
+    }
+}
+
+impl LookupMark {
+    /// Times that a mark is aged before it is forgotten.
+    const FRESH: u8 = 4;
+
+    /// Notes a lookup. Costs a read when that was done lately.
+    pub fn set(&self) {
+        if self.0.load(Ordering::Relaxed) != Self::FRESH {
+            self.0.store(Self::FRESH, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a lookup was noted, at most a few ageings ago.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    /// Lets some time pass. A lookup that comes between may be forgotten a little early.
+    pub fn age(&self) {
+        self.0.store(self.0.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+    }
+}
+
+/// The tier of who is offered when there is nobody else: below all that records can name.
+pub const LAST_RESORT: u32 = u16::MAX as u32 + 1;
+
+impl Instance {
+    /// An instance whose record is there.
+    pub const fn new(id: Label, record: Record, mzxid: Zxid, session: SessionId) -> Self {
+        Self { id, record, mzxid, session, standing: Standing::Registered }
+    }
+
+    /// The tier it is in, lower is preferred: that of its record, or the [`LAST_RESORT`].
+    pub fn tier(&self) -> u32 {
+        match self.standing {
+            Standing::Registered | Standing::Limbo | Standing::Suspect => {
+                self.record.effective_priority().into()
+            }
+            Standing::Silent => LAST_RESORT,
+        }
+    }
+}
+
 impl Service {
+    /// A service of which nothing is known but its name.
+    pub fn new(key: ServiceKey) -> Self {
+        Self {
+            key,
+            settings: ServiceSettings::default(),
+            instances: Vec::new(),
+            zxid: Zxid::ZERO,
+            children_zxid: Zxid::ZERO,
+            lookups: Arc::default(),
+        }
+    }
+
     /// The instance with this id.
     pub fn instance(&self, id: &str) -> Option<&Arc<Instance>> {
         let position = self.instances.binary_search_by(|instance| instance.id.as_str().cmp(id)).ok()?;
@@ -103,5 +194,25 @@ impl Service {
     /// The instances that may be offered.
     pub fn up(&self) -> impl Iterator<Item = &Arc<Instance>> {
         self.instances.iter().filter(|instance| instance.record.is_up())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lookup_is_remembered_for_some_ageings() {
+        let mark = LookupMark::default();
+        assert!(!mark.is_set());
+        mark.set();
+        for _ in 1..LookupMark::FRESH {
+            mark.age();
+            assert!(mark.is_set());
+        }
+        mark.age();
+        assert!(!mark.is_set());
+        mark.age();
+        assert!(!mark.is_set());
     }
 }

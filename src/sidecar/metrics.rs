@@ -16,12 +16,15 @@ pub(super) fn observe(
     mirror: &Arc<MirrorStats>,
 ) -> Result<(), MetricsError> {
     http::observe_view(metrics, cache)?;
-    let counts: [Count<MirrorStats>; 5] = [
+    let counts: [Count<MirrorStats>; 8] = [
         (telemetry::REGISTRY_WALKS, MirrorStats::walks),
         (telemetry::REGISTRY_WALK_READS, MirrorStats::walk_reads),
         (telemetry::REGISTRY_READS, MirrorStats::reads),
         (telemetry::REGISTRY_PUBLICATIONS, MirrorStats::publications),
         (telemetry::REGISTRY_UNREADABLE, MirrorStats::unreadable),
+        (telemetry::REGISTRY_HELD, MirrorStats::held),
+        (telemetry::BRAKE_ENGAGEMENTS, MirrorStats::brake_engagements),
+        (telemetry::REGISTRY_PROBES, MirrorStats::probes),
     ];
     metrics.sample_counts(mirror, &counts)?;
     let counts: [Count<ClientStats>; 7] = [

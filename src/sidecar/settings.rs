@@ -13,7 +13,8 @@ use crate::client::{ClientSettings, is_host_and_port};
 use crate::config::{Mistake, Scalar, duration, socket_addr};
 use crate::dns::{Ttls, Zone};
 use crate::registry::{
-    Label, Layout, OwnService, Registration, ServiceDefaults, ServiceKey, resolve_services,
+    BrakePlan, BrakeSettings, Label, Layout, OwnService, Registration, ServiceDefaults, ServiceKey,
+    resolve_services,
 };
 use crate::telemetry::LogSettings;
 
@@ -39,6 +40,8 @@ pub struct SidecarSettings {
     pub state_dir: Option<PathBuf>,
     /// DNS.
     pub dns: DnsSettings,
+    /// What is made of many instances that vanish at once.
+    pub brake: BrakeSettings,
     /// HTTP.
     pub http: HttpSettings,
     /// Logs.
@@ -94,6 +97,8 @@ pub struct SidecarPlan {
     pub zone: Zone,
     /// How long its answers may be kept.
     pub ttls: Ttls,
+    /// What is made of many instances that vanish at once.
+    pub brake: BrakePlan,
     /// Where HTTP listens.
     pub http_addr: SocketAddr,
     /// What is registered.
@@ -120,6 +125,7 @@ impl SidecarSettings {
             socket_addr("http.address", self.http.address.as_deref(), Self::HTTP_ADDR, &mut mistakes);
         let zone = self.plan_zone(&namespace, &mut mistakes);
         let ttls = self.plan_ttls(&mut mistakes);
+        let brake = self.brake.plan("brake", &mut mistakes);
         let registrations = self.plan_services(&namespace, &mut mistakes);
         if let (Some(dns), Some(http)) = (dns_addr, http_addr)
             && dns == http
@@ -142,7 +148,18 @@ impl SidecarSettings {
             (layout, client, dns_addr, http_addr, zone, mistakes.is_empty())
         {
             let (state_dir, log) = (self.state_dir, self.log);
-            Ok(SidecarPlan { layout, client, dns_addr, zone, ttls, http_addr, registrations, state_dir, log })
+            Ok(SidecarPlan {
+                layout,
+                client,
+                dns_addr,
+                zone,
+                ttls,
+                brake,
+                http_addr,
+                registrations,
+                state_dir,
+                log,
+            })
         } else {
             Err(mistakes)
         }

@@ -16,5 +16,6 @@ mod dev;
 mod kazoo;
 mod kill_under_load;
 mod lookups;
+mod mass_expiry;
 mod member_outage;
 mod rust_client;

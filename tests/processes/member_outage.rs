@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use rollcall::clock;
 
-use crate::support::dev::rollcall;
 use crate::support::dns::{A, Header, ask_udp, question};
 use crate::support::process::Signal;
-use crate::support::{Kind, Port, Process, RawClient, Server, WebServer, http, wait_for, wait_until};
+use crate::support::{Kind, RawClient, Server, Sidecar, WebServer, http, wait_for, wait_until};
 
 const OUTAGE: Duration = Duration::from_secs(30);
 const SAMPLE_EVERY: Duration = Duration::from_millis(20);
@@ -69,26 +68,26 @@ fn run(kind: Kind, outage: impl FnOnce(&mut Server, &Path)) -> (i64, i64) {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let web = WebServer::start_on("127.0.0.1");
     let mut server = Server::start(kind, folder.path());
-    let sidecar = Sidecar::start(&server.address(), &web);
-    wait_until("the sidecar answers", Duration::from_secs(30), || sidecar.answers() == 1);
+    let sidecar = start_sidecar(&server.address(), &web);
+    wait_until("the sidecar answers", Duration::from_secs(30), || answers(&sidecar) == 1);
     let before = wait_for("the instance is registered", Duration::from_secs(30), || owner(&server));
     let sampler = Sampler::start(sidecar.dns.number());
 
     outage(&mut server, folder.path());
 
     let repaired = wait_until("the registration is repaired", Duration::from_secs(30), || {
-        owner(&server).is_some() && sidecar.is_fresh()
+        owner(&server).is_some() && is_fresh(&sidecar)
     });
     // Whatever is left of the session before must not take the instance away when it expires.
     thread::sleep(Duration::from_secs(15));
     let after = owner(&server).expect("the registration did not go with the session before");
-    assert!(sidecar.is_fresh(), "the view is stale again");
+    assert!(is_fresh(&sidecar), "the view is stale again");
     let samples = sampler.stop();
     eprintln!("{} answers without a gap; registration repaired {repaired:?} after the outage", samples.count);
     assert!(samples.gaps.is_empty(), "{} of {}: {:?}", samples.gaps.len(), samples.count, samples.gaps);
     let least = OUTAGE.as_millis() / SAMPLE_EVERY.as_millis() / 2;
     assert!(u128::from(samples.count) > least, "only {} questions were asked", samples.count);
-    assert!(!sidecar.process.log().contains("panicked"), "{}", sidecar.process.log());
+    assert!(!sidecar.log().contains("panicked"), "{}", sidecar.log());
     (before, after)
 }
 
@@ -99,9 +98,10 @@ fn a_sidecar_that_was_killed_takes_its_record_over_without_a_gap() {
     let web = WebServer::start_on("127.0.0.1");
     let server = Server::start(Kind::Rollcall, folder.path());
     let Server::Rollcall(reader) = &server else { unreachable!("it was started as one") };
-    let mut sidecar = Sidecar::start(&server.address(), &web);
-    let answers = || sample(reader.dns.number()).map_or(0, |header| header.answers);
-    wait_until("another sidecar offers the instance", Duration::from_secs(30), || answers() == 1);
+    let mut sidecar = start_sidecar(&server.address(), &web);
+    wait_until("another sidecar offers the instance", Duration::from_secs(30), || {
+        sample(reader.dns.number()).is_some_and(|header| header.answers == 1)
+    });
     let before = owner(&server);
     let sampler = Sampler::start(reader.dns.number());
 
@@ -122,15 +122,15 @@ fn a_sidecar_that_starts_without_a_member_answers_from_its_saved_view() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let web = WebServer::start_on("127.0.0.1");
     let mut server = Server::start(Kind::Rollcall, folder.path());
-    let mut sidecar = Sidecar::start(&server.address(), &web);
-    wait_until("the sidecar answers", Duration::from_secs(30), || sidecar.answers() == 1);
-    let saved = sidecar.folder.path().join("state/view");
+    let mut sidecar = start_sidecar(&server.address(), &web);
+    wait_until("the sidecar answers", Duration::from_secs(30), || answers(&sidecar) == 1);
+    let saved = sidecar.state_dir().join("view");
     let has_instance = || std::fs::read_to_string(&saved).is_ok_and(|text| text.contains("\"id\":\"one\""));
     wait_until("the view is saved", Duration::from_secs(30), has_instance);
     server.kill();
 
     sidecar.restart();
-    let took = wait_until("it answers", Duration::from_secs(10), || sidecar.answers() == 1);
+    let took = wait_until("it answers", Duration::from_secs(10), || answers(&sidecar) == 1);
     eprintln!("answered {took:?} after the start");
     assert!(took < Duration::from_secs(1), "ten times what it may take: {took:?}");
     let service =
@@ -146,11 +146,11 @@ fn a_sidecar_that_starts_without_a_member_answers_from_its_saved_view() {
     wait_until("it says that it does not know", Duration::from_secs(10), || {
         sample(sidecar.dns.number()).is_some_and(|header| header.rcode == SERVFAIL)
     });
-    assert!(sidecar.process.log().contains("it is damaged"), "{}", sidecar.process.log());
+    assert!(sidecar.log().contains("it is damaged"), "{}", sidecar.log());
 
     server.restart();
     wait_until("it has read everything", Duration::from_secs(30), || {
-        sidecar.answers() == 1 && sidecar.is_fresh()
+        answers(&sidecar) == 1 && is_fresh(&sidecar)
     });
 }
 
@@ -165,53 +165,19 @@ fn owner(server: &Server) -> Option<i64> {
     Some(i64::from_be_bytes(owner.try_into().ok()?)).filter(|_| reply.error == 0)
 }
 
-/// A sidecar of its own, apart from the member.
-struct Sidecar {
-    dns: Port,
-    http: Port,
-    process: Process,
-    folder: tempfile::TempDir,
+fn start_sidecar(member: &str, web: &WebServer) -> Sidecar {
+    let service = format!("{{name: web, id: one, address: 127.0.0.1, port: {}}}", web.port());
+    Sidecar::start(member, &format!("services: [{service}]\n"))
 }
 
-impl Sidecar {
-    fn start(member: &str, web: &WebServer) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let (dns, http) = (Port::free(), Port::free());
-        let file = folder.path().join("sidecar.yaml");
-        let text = format!(
-            "ensemble: {{servers: [\"{member}\"]}}\nstate_dir: {}\ndns: {{address: \"{}\"}}\nhttp: {{address: \"{}\"}}\n\
-             services:\n  - {{name: web, id: one, address: 127.0.0.1, port: {}}}\n",
-            folder.path().join("state").display(),
-            dns.address(),
-            http.address(),
-            web.port()
-        );
-        std::fs::write(&file, text).expect("a file can be written");
-        let process = Self::spawn(folder.path());
-        Self { dns, http, process, folder }
-    }
+fn answers(sidecar: &Sidecar) -> u16 {
+    sample(sidecar.dns.number()).map_or(0, |header| header.answers)
+}
 
-    /// Kills it and starts it again with the same settings.
-    fn restart(&mut self) {
-        self.process.kill();
-        self.process = Self::spawn(self.folder.path());
-    }
-
-    fn spawn(folder: &Path) -> Process {
-        let mut command = rollcall();
-        command.arg("sidecar").arg("-c").arg(folder.join("sidecar.yaml")).env("ROLLCALL_LOG", "info");
-        Process::start("rollcall sidecar", &mut command)
-    }
-
-    fn answers(&self) -> u16 {
-        sample(self.dns.number()).map_or(0, |header| header.answers)
-    }
-
-    /// Whether it says that its view is current.
-    fn is_fresh(&self) -> bool {
-        http::get(self.http.number(), "/api/v1/services/default/web")
-            .is_ok_and(|answer| answer.status == 200 && answer.json()["stale"] == false)
-    }
+/// Whether it says that its view is current.
+fn is_fresh(sidecar: &Sidecar) -> bool {
+    http::get(sidecar.http.number(), "/api/v1/services/default/web")
+        .is_ok_and(|answer| answer.status == 200 && answer.json()["stale"] == false)
 }
 
 fn sample(port: u16) -> Option<Header> {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::client::ClientSettings;
 use crate::config::{Mistake, Scalar, duration};
 use crate::ensemble::{MemberKeys, MemberSettings};
-use crate::registry::OwnService;
+use crate::registry::{BrakeSettings, OwnService};
 use crate::sidecar::{DnsSettings, EnsembleSettings, HttpSettings, SidecarPlan, SidecarSettings};
 use crate::telemetry::LogSettings;
 use crate::znode::SessionTimeouts;
@@ -34,6 +34,8 @@ pub(crate) struct DevSettings {
     pub(crate) node: Option<String>,
     /// DNS.
     pub(crate) dns: DnsSettings,
+    /// As [`SidecarSettings::brake`].
+    pub(crate) brake: BrakeSettings,
     /// HTTP.
     pub(crate) http: HttpSettings,
     /// Logs. Default: what becomes of the instances, and warnings.
@@ -108,6 +110,7 @@ impl DevSettings {
             node: self.node,
             state_dir: self.data_dir.clone().filter(|folder| !folder.as_os_str().is_empty()),
             dns: self.dns,
+            brake: self.brake,
             http: self.http,
             log,
             services: self.services,

@@ -19,7 +19,7 @@ pub(super) async fn connect(server: SocketAddr) -> Result<TcpStream, CheckFailur
 }
 
 /// Whether a connection was not even tried, for want of files or memory on our side.
-pub(super) fn is_own_shortage(error: &std::io::Error) -> bool {
+pub(in crate::registry) fn is_own_shortage(error: &std::io::Error) -> bool {
     let own = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     Errno::from_io_error(error).is_some_and(|errno| own.contains(&errno))
 }

@@ -1,19 +1,21 @@
 //! The view as it grows from one read after the other. Pure.
 //!
 //! Only a read changes the view, never an event: what an event says may be outdated when it arrives, and a deletion
-//! and a creation in one multi must not look like a gap.
+//! and a creation in one multi must not look like a gap. And what a read does not find is not always gone: see [`Brake`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use tracing::warn;
 
 use crate::id::Zxid;
+use crate::registry::brake::{Brake, Decision, ProbeOutcome, ProbeTarget};
 use crate::registry::layout::Place;
 use crate::registry::name::{Label, ServiceKey};
 use crate::registry::record::Record;
-use crate::registry::view::{Instance, Service, ServiceSettings, View};
+use crate::registry::view::{Instance, Service, ServiceSettings, Standing, View};
 use crate::znode::{OpError, Stat};
 
 /// What reading one znode came to.
@@ -62,24 +64,60 @@ pub enum WalkedInstances {
 }
 
 /// The view, and what was counted while it grew.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MirrorState {
     view: View,
+    brake: Brake,
     has_changed: bool,
     unreadable: u64,
+    /// Services whose znode is gone, and that are still shown because of instances that are held.
+    gone: BTreeSet<ServiceKey>,
     /// Services of which something was told that was never read: their own stat may say that nothing is missing, and be wrong.
     unsure: BTreeSet<ServiceKey>,
 }
 
 impl MirrorState {
     /// Goes on from a view, which is compared with the first walk.
-    pub fn new(view: View) -> Self {
-        Self { view, ..Self::default() }
+    pub fn new(view: View, mut brake: Brake, now: Instant) -> Self {
+        for service in view.services.values() {
+            for instance in service.instances.iter().filter(|it| it.standing != Standing::Registered) {
+                brake.on_inherited(service, instance, now);
+            }
+        }
+        let (gone, unsure) = (BTreeSet::new(), BTreeSet::new());
+        Self { view, brake, has_changed: false, unreadable: 0, gone, unsure }
     }
 
-    /// The view to publish, if it differs from the last that was taken.
-    pub fn take_changed(&mut self) -> Option<View> {
+    /// The view to publish at `now`, if it differs from the last that was taken.
+    pub fn take_changed(&mut self, now: Instant) -> Option<View> {
+        for decision in self.brake.poll(&self.view, now) {
+            self.on_decision(&decision);
+        }
         std::mem::take(&mut self.has_changed).then(|| self.view.clone())
+    }
+
+    /// What is held, and counts of that.
+    pub const fn brake(&self) -> &Brake {
+        &self.brake
+    }
+
+    /// Who is to be probed now.
+    pub fn take_probes(&mut self, now: Instant) -> Vec<ProbeTarget> {
+        self.brake.take_probes(&self.view, now)
+    }
+
+    /// Takes what became of a probe.
+    pub fn on_probe(&mut self, target: &ProbeTarget, outcome: ProbeOutcome, now: Instant) {
+        if let Some(decision) = self.brake.on_probe(&target.service, &target.id, outcome, now) {
+            self.on_decision(&decision);
+        }
+    }
+
+    /// Lets the marks of lookups fade.
+    pub fn age_lookups(&self) {
+        for service in self.view.services.values() {
+            service.lookups.age();
+        }
     }
 
     /// How many reads found something that could not be understood, or were refused.
@@ -103,15 +141,15 @@ impl MirrorState {
     }
 
     /// Takes the outcome of one read.
-    pub fn on_read(&mut self, place: &Place, outcome: &ReadOutcome) {
+    pub fn on_read(&mut self, place: &Place, outcome: &ReadOutcome, now: Instant) {
         match place {
-            Place::Service(service) => self.on_service(service, outcome),
-            Place::Instance(service, id) => self.on_instance(service, id, outcome),
+            Place::Service(service) => self.on_service(service, outcome, now),
+            Place::Instance(service, id) => self.on_instance(service, id, outcome, now),
         }
     }
 
     /// Takes a whole walk: what it did not find is gone.
-    pub fn on_walk(&mut self, walk: &Walk) {
+    pub fn on_walk(&mut self, walk: &Walk, now: Instant) {
         if !self.view.is_loaded {
             self.view.is_loaded = true;
             self.has_changed = true;
@@ -124,10 +162,10 @@ impl MirrorState {
         };
         let gone: Vec<_> = self.view.services.keys().filter(is_gone).cloned().collect();
         for service in gone {
-            self.on_service(&service, &ReadOutcome::Missing);
+            self.on_service(&service, &ReadOutcome::Missing, now);
         }
         for (service, walked) in &walk.services {
-            self.on_service(service, &walked.znode);
+            self.on_service(service, &walked.znode, now);
             let instances = match &walked.instances {
                 WalkedInstances::Read(instances) => instances,
                 WalkedInstances::Unchanged => continue,
@@ -151,25 +189,21 @@ impl MirrorState {
                 ids.filter(|id| !instances.contains_key(*id)).cloned().collect()
             });
             for id in gone {
-                self.on_instance(service, &id, &ReadOutcome::Missing);
+                self.on_instance(service, &id, &ReadOutcome::Missing, now);
             }
             for (id, outcome) in instances {
-                self.on_instance(service, id, outcome);
+                self.on_instance(service, id, outcome, now);
             }
         }
     }
 
-    fn on_service(&mut self, service: &ServiceKey, outcome: &ReadOutcome) {
+    fn on_service(&mut self, service: &ServiceKey, outcome: &ReadOutcome, now: Instant) {
         let (data, stat) = match outcome {
             ReadOutcome::Found { data, stat } => (data, stat),
-            // It can have no instances then: a znode with children is not deleted.
-            ReadOutcome::Missing => {
-                self.unsure.remove(service);
-                self.has_changed |= self.view.services.remove(service).is_some();
-                return;
-            }
+            ReadOutcome::Missing => return self.remove_service(service, now),
             ReadOutcome::Refused(error) => return self.skip(&service, error),
         };
+        self.gone.remove(service);
         let settings = match data.as_deref().filter(|data| !data.is_empty()) {
             None => Some(ServiceSettings::default()),
             Some(data) => serde_json::from_slice(data)
@@ -186,10 +220,10 @@ impl MirrorState {
         self.raise_children_zxid(service, stat.pzxid);
     }
 
-    fn on_instance(&mut self, service: &ServiceKey, id: &Label, outcome: &ReadOutcome) {
+    fn on_instance(&mut self, service: &ServiceKey, id: &Label, outcome: &ReadOutcome, now: Instant) {
         let (data, stat) = match outcome {
             ReadOutcome::Found { data, stat } => (data.as_deref().unwrap_or_default(), stat),
-            ReadOutcome::Missing => return self.remove_instance(service, id),
+            ReadOutcome::Missing => return self.remove_instance(service, id, now),
             ReadOutcome::Refused(error) => return self.skip(&format_args!("{id} of {service}"), error),
         };
         let record = match Record::decode(data) {
@@ -197,23 +231,69 @@ impl MirrorState {
             Err(error) => return self.skip(&format_args!("{id} of {service}"), &error),
         };
         let (mzxid, session) = (stat.mzxid, stat.ephemeral_owner);
-        let instance = Instance { id: id.clone(), record, mzxid, session };
+        let instance = Arc::new(Instance::new(id.clone(), record, mzxid, session));
         let known = self.service_mut(service);
         match position(known, id) {
-            Ok(at) if *known.instances[at] == instance => return,
-            Ok(at) => Arc::make_mut(known).instances[at] = Arc::new(instance),
-            Err(at) => Arc::make_mut(known).instances.insert(at, Arc::new(instance)),
+            Ok(at) if known.instances[at] == instance => return,
+            Ok(at) => Arc::make_mut(known).instances[at] = instance.clone(),
+            Err(at) => Arc::make_mut(known).instances.insert(at, instance.clone()),
         }
         self.has_changed = true;
+        for decision in self.brake.on_registered(service, &instance) {
+            self.on_decision(&decision);
+        }
         self.raise_zxid(service, mzxid);
         self.raise_children_zxid(service, mzxid);
     }
 
-    fn remove_instance(&mut self, service: &ServiceKey, id: &Label) {
+    /// A znode with children is not deleted: whatever instances are known have vanished before it.
+    fn remove_service(&mut self, service: &ServiceKey, now: Instant) {
+        self.unsure.remove(service);
+        let Some(known) = self.view.services.get_mut(service) else { return };
+        // One of that name that is created later has a list of its own.
+        Arc::make_mut(known).children_zxid = Zxid::ZERO;
+        let ids: Vec<_> = known.instances.iter().map(|instance| instance.id.clone()).collect();
+        self.gone.insert(service.clone());
+        for id in ids {
+            self.remove_instance(service, &id, now);
+        }
+        self.drop_if_gone(service);
+    }
+
+    fn remove_instance(&mut self, service: &ServiceKey, id: &Label, now: Instant) {
         let Some(known) = self.view.services.get_mut(service) else { return };
         let Ok(at) = position(known, id) else { return };
-        Arc::make_mut(known).instances.remove(at);
+        let instance = known.instances[at].clone();
+        if instance.standing != Standing::Registered {
+            return;
+        }
+        match self.brake.on_vanished(known, &instance, now) {
+            Some(standing) => set_standing(known, at, standing),
+            None => drop(Arc::make_mut(known).instances.remove(at)),
+        }
         self.has_changed = true;
+    }
+
+    fn on_decision(&mut self, decision: &Decision) {
+        let Some(known) = self.view.services.get_mut(&decision.service) else { return };
+        let Ok(at) = position(known, &decision.id) else { return };
+        if known.instances[at].standing == Standing::Registered {
+            return;
+        }
+        match decision.fate {
+            Ok(standing) => set_standing(known, at, standing),
+            Err(_release) => drop(Arc::make_mut(known).instances.remove(at)),
+        }
+        self.has_changed = true;
+        self.drop_if_gone(&decision.service);
+    }
+
+    /// A service whose znode is gone is forgotten with the last instance that was held.
+    fn drop_if_gone(&mut self, service: &ServiceKey) {
+        let is_empty = self.view.services.get(service).is_none_or(|known| known.instances.is_empty());
+        if is_empty && self.gone.remove(service) {
+            self.has_changed |= self.view.services.remove(service).is_some();
+        }
     }
 
     /// What cannot be understood changes nothing: what was last understood of it stays.
@@ -225,13 +305,7 @@ impl MirrorState {
     fn service_mut(&mut self, service: &ServiceKey) -> &mut Arc<Service> {
         self.view.services.entry(service.clone()).or_insert_with(|| {
             self.has_changed = true;
-            Arc::new(Service {
-                key: service.clone(),
-                settings: ServiceSettings::default(),
-                instances: Vec::new(),
-                zxid: Zxid::ZERO,
-                children_zxid: Zxid::ZERO,
-            })
+            Arc::new(Service::new(service.clone()))
         })
     }
 
@@ -257,28 +331,34 @@ fn position(service: &Service, id: &Label) -> Result<usize, usize> {
     service.instances.binary_search_by(|instance| instance.id.cmp(id))
 }
 
+fn set_standing(service: &mut Arc<Service>, at: usize, standing: Standing) {
+    Arc::make_mut(&mut Arc::make_mut(service).instances[at]).standing = standing;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
     use crate::id::SessionId;
+    use crate::registry::brake::BrakePlan;
 
     #[test]
     fn reads_grow_the_view_and_unchanged_services_are_shared() {
-        let mut state = MirrorState::default();
-        state.on_walk(&Walk::default());
-        let empty = state.take_changed().unwrap();
+        let mut state = state();
+        state.on_walk(&Walk::default(), clock::now());
+        let empty = state.take_changed(clock::now()).unwrap();
         assert!(empty.is_loaded && empty.services.is_empty());
 
-        state.on_read(&instance("web", "b"), &found(&record(80), 5));
-        state.on_read(&instance("web", "a"), &found(&record(80), 6));
-        state.on_read(&instance("api", "a"), &found(&record(81), 7));
-        let first = state.take_changed().unwrap();
+        state.on_read(&instance("web", "b"), &found(&record(80), 5), clock::now());
+        state.on_read(&instance("web", "a"), &found(&record(80), 6), clock::now());
+        state.on_read(&instance("api", "a"), &found(&record(81), 7), clock::now());
+        let first = state.take_changed(clock::now()).unwrap();
         assert_eq!(ids(&first, "web"), ["a", "b"]);
         assert_eq!(first.zxid, zxid(7));
         assert_eq!(first.services[&key("web")].zxid, zxid(6));
 
-        state.on_read(&instance("api", "a"), &found(&record(82), 8));
-        let second = state.take_changed().unwrap();
+        state.on_read(&instance("api", "a"), &found(&record(82), 8), clock::now());
+        let second = state.take_changed(clock::now()).unwrap();
         assert!(Arc::ptr_eq(&first.services[&key("web")], &second.services[&key("web")]));
         assert!(!Arc::ptr_eq(&first.services[&key("api")], &second.services[&key("api")]));
         assert_eq!(first.services[&key("api")].instances[0].record.ports[0].port, 81, "views never change");
@@ -286,31 +366,31 @@ mod tests {
 
     #[test]
     fn the_same_read_again_changes_nothing() {
-        let mut state = MirrorState::default();
-        state.on_read(&instance("web", "a"), &found(&record(80), 5));
-        assert!(state.take_changed().is_some());
-        state.on_read(&instance("web", "a"), &found(&record(80), 5));
-        state.on_read(&instance("web", "b"), &ReadOutcome::Missing);
-        state.on_read(&instance("other", "b"), &ReadOutcome::Missing);
-        assert!(state.take_changed().is_none());
+        let mut state = state();
+        state.on_read(&instance("web", "a"), &found(&record(80), 5), clock::now());
+        assert!(state.take_changed(clock::now()).is_some());
+        state.on_read(&instance("web", "a"), &found(&record(80), 5), clock::now());
+        state.on_read(&instance("web", "b"), &ReadOutcome::Missing, clock::now());
+        state.on_read(&instance("other", "b"), &ReadOutcome::Missing, clock::now());
+        assert!(state.take_changed(clock::now()).is_none());
     }
 
     #[test]
     fn what_a_read_does_not_find_is_gone_and_its_service_stays() {
-        let mut state = MirrorState::default();
-        state.on_read(&instance("web", "a"), &found(&record(80), 5));
-        state.on_read(&instance("web", "a"), &ReadOutcome::Missing);
-        let view = state.take_changed().unwrap();
+        let mut state = state();
+        state.on_read(&instance("web", "a"), &found(&record(80), 5), clock::now());
+        state.on_read(&instance("web", "a"), &ReadOutcome::Missing, clock::now());
+        let view = state.take_changed(clock::now()).unwrap();
         assert!(ids(&view, "web").is_empty());
-        state.on_read(&Place::Service(key("web")), &ReadOutcome::Missing);
-        assert!(state.take_changed().unwrap().services.is_empty());
+        state.on_read(&Place::Service(key("web")), &ReadOutcome::Missing, clock::now());
+        assert!(state.take_changed(clock::now()).unwrap().services.is_empty());
     }
 
     #[test]
     fn a_walk_replaces_what_is_known() {
-        let mut state = MirrorState::default();
+        let mut state = state();
         for (service, id) in [("gone", "a"), ("web", "a"), ("web", "b")] {
-            state.on_read(&instance(service, id), &found(&record(80), 5));
+            state.on_read(&instance(service, id), &found(&record(80), 5), clock::now());
         }
         let instances =
             [("b", found(&record(80), 5)), ("c", found(&record(80), 9))].map(|(id, read)| (label(id), read));
@@ -318,11 +398,11 @@ mod tests {
             data: Some(Bytes::from_static(br#"{"min_healthy":2,"later":1}"#)),
             stat: Stat { mzxid: zxid(2), pzxid: zxid(10), ..Stat::default() },
         };
-        state.on_walk(&walk_of(
-            "web",
-            WalkedService { znode, instances: WalkedInstances::Read(instances.into()) },
-        ));
-        let view = state.take_changed().unwrap();
+        state.on_walk(
+            &walk_of("web", WalkedService { znode, instances: WalkedInstances::Read(instances.into()) }),
+            clock::now(),
+        );
+        let view = state.take_changed(clock::now()).unwrap();
         assert_eq!(view.services.len(), 1);
         assert_eq!(ids(&view, "web"), ["b", "c"]);
         assert_eq!(view.services[&key("web")].settings.min_healthy, 2);
@@ -331,71 +411,84 @@ mod tests {
 
     #[test]
     fn a_stat_reveals_any_missed_change_of_the_list() {
-        let mut state = MirrorState::default();
+        let mut state = state();
         let stat = |pzxid| Stat { mzxid: zxid(2), pzxid: zxid(pzxid), ..Stat::default() };
         assert!(!state.is_unchanged(&key("web"), &stat(10)), "never heard of");
         let znode = ReadOutcome::Found { data: None, stat: stat(10) };
         let instances = BTreeMap::from([(label("a"), found(&record(80), 5))]);
-        state.on_walk(&walk_of("web", WalkedService { znode, instances: WalkedInstances::Read(instances) }));
+        state.on_walk(
+            &walk_of("web", WalkedService { znode, instances: WalkedInstances::Read(instances) }),
+            clock::now(),
+        );
         assert!(state.is_unchanged(&key("web"), &stat(10)));
         assert!(!state.is_unchanged(&key("web"), &stat(11)));
 
         // A creation shows in the instance that was read, a deletion in the stat that is read then.
-        state.on_read(&instance("web", "b"), &found(&record(80), 12));
+        state.on_read(&instance("web", "b"), &found(&record(80), 12), clock::now());
         assert!(state.is_unchanged(&key("web"), &stat(12)) && !state.is_unchanged(&key("web"), &stat(10)));
-        state.on_read(&instance("web", "b"), &ReadOutcome::Missing);
-        state.on_read(&Place::Service(key("web")), &ReadOutcome::Found { data: None, stat: stat(13) });
+        state.on_read(&instance("web", "b"), &ReadOutcome::Missing, clock::now());
+        state.on_read(
+            &Place::Service(key("web")),
+            &ReadOutcome::Found { data: None, stat: stat(13) },
+            clock::now(),
+        );
         assert!(state.is_unchanged(&key("web"), &stat(13)));
 
         // What was told and never read may be older than what was read.
         state.on_forgotten(&instance("web", "c"));
         assert!(!state.is_unchanged(&key("web"), &stat(13)));
         let znode = ReadOutcome::Found { data: None, stat: stat(13) };
-        state.on_walk(&walk_of(
-            "web",
-            WalkedService { znode, instances: WalkedInstances::Read(BTreeMap::new()) },
-        ));
+        state.on_walk(
+            &walk_of("web", WalkedService { znode, instances: WalkedInstances::Read(BTreeMap::new()) }),
+            clock::now(),
+        );
         assert!(state.is_unchanged(&key("web"), &stat(13)));
         let znode = ReadOutcome::Found { data: None, stat: stat(14) };
-        state.on_walk(&walk_of(
-            "web",
-            WalkedService { znode, instances: WalkedInstances::Refused(OpError::NoAuth) },
-        ));
+        state.on_walk(
+            &walk_of("web", WalkedService { znode, instances: WalkedInstances::Refused(OpError::NoAuth) }),
+            clock::now(),
+        );
         assert!(!state.is_unchanged(&key("web"), &stat(14)), "its list was refused");
     }
 
     #[test]
     fn what_may_not_be_listed_stays_and_hides_nothing_else() {
-        let mut state = MirrorState::default();
-        state.on_read(&instance("web", "a"), &found(&record(80), 5));
+        let mut state = state();
+        state.on_read(&instance("web", "a"), &found(&record(80), 5), clock::now());
         let mut walk = Walk::default();
         walk.refused.insert(label("default"), OpError::NoAuth);
         walk.refused.insert(label("secret"), OpError::NoAuth);
-        state.on_walk(&walk);
-        let view = state.take_changed().unwrap();
+        state.on_walk(&walk, clock::now());
+        let view = state.take_changed(clock::now()).unwrap();
         assert!(view.is_loaded);
         assert_eq!(ids(&view, "web"), ["a"]);
 
         let znode = ReadOutcome::Found { data: None, stat: Stat::default() };
-        state.on_walk(&walk_of(
-            "web",
-            WalkedService { znode, instances: WalkedInstances::Refused(OpError::NoAuth) },
-        ));
-        assert!(state.take_changed().is_none());
+        state.on_walk(
+            &walk_of("web", WalkedService { znode, instances: WalkedInstances::Refused(OpError::NoAuth) }),
+            clock::now(),
+        );
+        assert!(state.take_changed(clock::now()).is_none());
         assert_eq!(state.unreadable(), 3);
     }
 
     #[test]
     fn what_cannot_be_read_is_skipped_and_counted() {
-        let mut state = MirrorState::default();
-        state.on_read(&instance("web", "a"), &found(&record(80), 5));
-        state.take_changed();
-        state.on_read(&instance("web", "a"), &found("{", 6));
-        state.on_read(&instance("web", "b"), &found("null", 7));
-        state.on_read(&instance("web", "a"), &ReadOutcome::Refused(OpError::NoAuth));
-        state.on_read(&Place::Service(key("web")), &found("[]]", 8));
+        let mut state = state();
+        state.on_read(&instance("web", "a"), &found(&record(80), 5), clock::now());
+        state.take_changed(clock::now());
+        state.on_read(&instance("web", "a"), &found("{", 6), clock::now());
+        state.on_read(&instance("web", "b"), &found("null", 7), clock::now());
+        state.on_read(&instance("web", "a"), &ReadOutcome::Refused(OpError::NoAuth), clock::now());
+        state.on_read(&Place::Service(key("web")), &found("[]]", 8), clock::now());
         assert_eq!(state.unreadable(), 4);
-        assert_eq!(ids(state.take_changed().as_ref().unwrap(), "web"), ["a"]);
+        assert_eq!(ids(state.take_changed(clock::now()).as_ref().unwrap(), "web"), ["a"]);
+    }
+
+    /// Without a brake, so that what is gone is gone.
+    fn state() -> MirrorState {
+        let plan = BrakePlan { is_enabled: false, ..BrakePlan::default() };
+        MirrorState::new(View::default(), Brake::new(plan, 1), clock::now())
     }
 
     fn walk_of(service: &str, walked: WalkedService) -> Walk {

@@ -8,6 +8,7 @@ pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod raw_client;
 pub(crate) mod server;
+pub(crate) mod sidecar;
 pub(crate) mod wait;
 pub(crate) mod web_server;
 
@@ -17,5 +18,6 @@ pub(crate) use port::Port;
 pub(crate) use process::Process;
 pub(crate) use raw_client::RawClient;
 pub(crate) use server::{Kind, Server};
+pub(crate) use sidecar::Sidecar;
 pub(crate) use wait::{wait_for, wait_until};
 pub(crate) use web_server::WebServer;

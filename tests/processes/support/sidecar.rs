@@ -1,0 +1,64 @@
+//! `rollcall sidecar` as a process of its own, apart from the ensemble.
+
+use std::path::{Path, PathBuf};
+
+use super::dev::rollcall;
+use super::process::Signal;
+use super::{Port, Process};
+
+/// A running sidecar; killed by its id when dropped.
+#[derive(Debug)]
+pub(crate) struct Sidecar {
+    pub(crate) dns: Port,
+    pub(crate) http: Port,
+    process: Process,
+    folder: tempfile::TempDir,
+}
+
+impl Sidecar {
+    /// Starts one on ports of its own; `settings` is YAML for what is not the ensemble, a listener or the state directory.
+    pub(crate) fn start(member: &str, settings: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let (dns, http) = (Port::free(), Port::free());
+        let text = format!(
+            "ensemble: {{servers: [\"{member}\"], session_timeout: 4s}}\nstate_dir: {}\ndns: {{address: \"{}\"}}\n\
+             http: {{address: \"{}\"}}\n{settings}",
+            folder.path().join("state").display(),
+            dns.address(),
+            http.address(),
+        );
+        std::fs::write(folder.path().join("sidecar.yaml"), text).expect("a file can be written");
+        let process = spawn(folder.path());
+        Self { dns, http, process, folder }
+    }
+
+    /// Ends it as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Kills it if it still runs, and starts it again with the same settings.
+    pub(crate) fn restart(&mut self) {
+        self.process.kill();
+        self.process = spawn(self.folder.path());
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Where it keeps what outlives it.
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+}
+
+fn spawn(folder: &Path) -> Process {
+    let mut command = rollcall();
+    command.arg("sidecar").arg("-c").arg(folder.join("sidecar.yaml")).env("ROLLCALL_LOG", "info");
+    Process::start("rollcall sidecar", &mut command)
+}
