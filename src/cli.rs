@@ -20,7 +20,6 @@ mod service;
 mod session;
 mod sidecar;
 mod sidecar_client;
-mod timestamp;
 mod watch;
 mod zk;
 

@@ -18,6 +18,7 @@ mod environment;
 mod message;
 mod mistake;
 mod scalar;
+pub mod timestamp;
 mod typed;
 
 use std::io::Read;

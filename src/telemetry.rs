@@ -98,6 +98,11 @@ pub const REGISTRY_UNREADABLE: Metric = metric(
     "rollcall_registry_unreadable_total",
     "Znodes of the registry that could not be understood or read.",
 );
+/// Differences that nothing had told of.
+pub const REGISTRY_DEFECTS: Metric = metric(
+    "rollcall_registry_defects_total",
+    "Differences between view and registry that no event had told of: it must be 0.",
+);
 /// Instances whose record vanished and that are offered.
 pub const REGISTRY_HELD: Metric = metric(
     "rollcall_registry_held_instances",
@@ -231,7 +236,7 @@ pub const PROCESS_FDS: Metric =
 pub const PROCESS_THREADS: Metric = metric("rollcall_process_threads", "Threads of the process.");
 
 /// All of the above.
-pub const ALL: [Metric; 53] = [
+pub const ALL: [Metric; 54] = [
     DNS_QUERIES,
     DNS_DROPPED,
     DNS_TRUNCATED,
@@ -250,6 +255,7 @@ pub const ALL: [Metric; 53] = [
     REGISTRY_READS,
     REGISTRY_PUBLICATIONS,
     REGISTRY_UNREADABLE,
+    REGISTRY_DEFECTS,
     REGISTRY_HELD,
     BRAKE_ENGAGEMENTS,
     REGISTRY_PROBES,

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use apache::ApacheServer;
-use rollcall::client::{Client, ClientSettings, CreateRequest, MultiOp};
+use rollcall::client::{Client, ClientError, ClientSettings, CreateRequest, MultiOp};
 use rollcall::clock;
 use rollcall::registry::mirror::MirrorStats;
 use rollcall::registry::registrar::{OwnInstance, RegistrationState};
@@ -27,7 +27,7 @@ use rollcall::registry::{
     BrakePlan, Cache, HELD_PRIORITY, Instance, Label, Layout, Mirror, OwnService, Registrar,
     RegistrarSettings, Registration, ServiceDefaults, ServiceKey, Status, resolve_services,
 };
-use rollcall::znode::CreateMode;
+use rollcall::znode::{CreateMode, OpError};
 
 const WEB: &str = "/rollcall/services/default/web";
 
@@ -664,4 +664,54 @@ async fn repairs(sidecar: &Sidecar, count: u64) {
 
 async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("not before the deadline: {what}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thorough_walks_find_nothing_that_was_not_told() {
+    const CHANGES: usize = 300;
+    let world = World::start();
+    let writer = world.client(world.server.address(), LONG_SESSION);
+    let record = |weight| {
+        format!(
+            r#"{{"v":1,"addresses":["10.0.0.1"],"ports":[{{"name":"http","port":80}}],"status":"up","weight":{weight}}}"#
+        )
+    };
+    for service in 0..20 {
+        writer.create_all(&format!("/rollcall/services/default/s{service}")).await.unwrap();
+    }
+    let (client, cache) =
+        (world.client(world.server.address(), LONG_SESSION), Arc::new(Cache::new(clock::now())));
+    let mirror = Mirror::new(client, cache.clone(), Layout::default(), BrakePlan::default())
+        .with_thorough_interval(Duration::from_millis(5));
+    let stats = mirror.stats();
+    let shutdown = CancellationToken::new();
+    let mirroring = tokio::spawn(mirror.run(shutdown.clone()));
+
+    for change in 0..CHANGES {
+        let service = format!("/rollcall/services/default/s{}", change % 20);
+        let path = format!("{service}/i{}", change % 7);
+        let created = writer.create(path.as_str(), record(change), CreateMode::Persistent).await;
+        let told = match created.as_ref().err().and_then(ClientError::op_error) {
+            Some(OpError::NodeExists) if change % 3 == 0 => writer.delete(path.as_str(), None).await,
+            Some(OpError::NodeExists) if change % 3 == 1 => {
+                writer.set(path.as_str(), record(change), None).await.map(drop)
+            }
+            Some(_) => {
+                writer.set(service.as_str(), format!(r#"{{"min_healthy":{change}}}"#), None).await.map(drop)
+            }
+            None => Ok(()),
+        };
+        told.unwrap();
+    }
+    let walks = stats.walks();
+    soon("it has walked again", async {
+        while stats.walks() < walks + 12 {
+            tokio::time::sleep(POLL).await;
+        }
+    })
+    .await;
+    assert_eq!(stats.defects(), 0);
+    assert!(walks > 10, "{walks} walks were under way with the changes");
+    shutdown.cancel();
+    mirroring.await.unwrap();
 }

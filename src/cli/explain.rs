@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::lookup::{decode, freshness, never_heard_of, print_json, refused};
 use super::output::{Format, print, printable, table};
 use super::sidecar_client::SidecarClient;
-use super::timestamp::rfc3339;
+use crate::config::timestamp;
 use crate::registry::LAST_RESORT;
 
 /// `GET /api/v1/explain/{namespace}/{service}`.
@@ -86,7 +86,7 @@ fn instances(body: &ExplanationBody) -> String {
             printable(&it.id),
             printable(&it.reason),
             printable(&it.owner),
-            rfc3339(it.registered_at_ms),
+            timestamp::text(it.registered_at_ms),
             printable(&it.mzxid),
         ]
     });

@@ -14,8 +14,8 @@ use super::failure::Failure;
 use super::lookup::{InstanceBody, ServiceBody, decode, path, ports, refused};
 use super::output::{Format, note, print, printable};
 use super::sidecar_client::SidecarClient;
-use super::timestamp::rfc3339;
 use crate::clock;
+use crate::config::timestamp;
 use crate::registry::ServiceKey;
 
 /// How long one poll may be held back.
@@ -124,7 +124,7 @@ impl Watch {
         instance: &InstanceBody,
         differences: Vec<String>,
     ) -> Result<String, Failure> {
-        let time = rfc3339(clock::unix_ms());
+        let time = timestamp::text(clock::unix_ms());
         if self.format == Format::Json {
             let line = ChangeLine { time, service: self.key.to_string(), change, instance, differences };
             return serde_json::to_string(&line).map_err(|error| Failure::failed(error.to_string()));

@@ -6,8 +6,8 @@ use super::arguments::{ZkArguments, ZkCommand};
 use super::failure::Failure;
 use super::output::{Format, note, print, printable, write};
 use super::session::{self, failure, op_failure};
-use super::timestamp::rfc3339;
 use crate::client::{Client, ClientError, WatchNotice};
+use crate::config::timestamp;
 use crate::id::Zxid;
 use crate::znode::{AddWatchMode, CreateMode, EventKind, OpError, Stat, ZnodePath};
 use crate::{clock, shutdown};
@@ -174,7 +174,7 @@ async fn watch(client: &Client, path: &str, recursive: bool, servers: &str) -> R
                 let zxid = if zxid == Zxid::NONE { String::new() } else { format!("  {zxid}") };
                 print(&format!(
                     "{}  {kind:<16} {}{zxid}",
-                    rfc3339(clock::unix_ms()),
+                    timestamp::text(clock::unix_ms()),
                     printable(&event.path)
                 ))?;
             }
@@ -190,9 +190,9 @@ fn stat_text(stat: &Stat) -> String {
     let owner = stat.ephemeral_owner.to_string();
     let lines = [
         ("cZxid", stat.czxid.to_string()),
-        ("ctime", rfc3339(stat.ctime_ms)),
+        ("ctime", timestamp::text(stat.ctime_ms)),
         ("mZxid", stat.mzxid.to_string()),
-        ("mtime", rfc3339(stat.mtime_ms)),
+        ("mtime", timestamp::text(stat.mtime_ms)),
         ("pZxid", stat.pzxid.to_string()),
         ("cversion", stat.cversion.to_string()),
         ("dataVersion", stat.version.to_string()),

@@ -1,13 +1,16 @@
 //! Where the view is published and read.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
+use super::history::{History, NoHistory, Past};
+use super::name::ServiceKey;
 use super::view::View;
+use crate::clock;
 
 /// The current [`View`] and how far it can be trusted. One writer, any number of readers, no lock.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub struct Cache {
     /// How old the view that it began with was then, if it was not empty.
     inherited_age: Option<Duration>,
     is_synced: AtomicBool,
+    /// For who asks about the past; lookups do not come here.
+    history: Mutex<History>,
 }
 
 impl Cache {
@@ -32,6 +37,7 @@ impl Cache {
             proved_at_ms: AtomicU64::new(0),
             inherited_age: None,
             is_synced: AtomicBool::new(false),
+            history: Mutex::new(History::new(clock::unix_ms())),
         }
     }
 
@@ -52,7 +58,12 @@ impl Cache {
 
     /// Replaces the view and wakes whoever waits for a change.
     pub fn publish(&self, view: View) {
-        self.view.store(Arc::new(view));
+        let view = Arc::new(view);
+        // Who looks back sees both before, or both after.
+        let mut history = self.history();
+        let before = self.view.swap(view.clone());
+        history.on_published(&before, &view, clock::unix_ms());
+        drop(history);
         self.published.send_modify(|count| *count += 1);
     }
 
@@ -70,7 +81,24 @@ impl Cache {
 
     /// Says whether the view follows the ensemble now; a view that does not is stale.
     pub fn set_synced(&self, is_synced: bool) {
-        self.is_synced.store(is_synced, Ordering::Release);
+        if self.is_synced.swap(is_synced, Ordering::AcqRel) != is_synced {
+            self.history().on_stale(!is_synced, clock::unix_ms());
+        }
+    }
+
+    /// What a service was at `at_ms`, ms since 1970.
+    ///
+    /// # Errors
+    ///
+    /// When that is not known.
+    pub fn look_back(&self, key: &ServiceKey, at_ms: i64) -> Result<Past, NoHistory> {
+        let history = self.history();
+        let view = self.view.load_full();
+        history.look_back(&view, key, at_ms, clock::unix_ms())
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the view may be behind the ensemble.
@@ -98,7 +126,7 @@ mod tests {
 
     #[test]
     fn age_counts_from_the_last_proof() {
-        let start = crate::clock::now();
+        let start = clock::now();
         let cache = Cache::new(start);
         assert_eq!(cache.age(start), None);
         cache.prove_current(start + Duration::from_secs(1));
@@ -107,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_saved_view_goes_on_ageing_until_it_is_proved_current() {
-        let (start, second) = (crate::clock::now(), Duration::from_secs(1));
+        let (start, second) = (clock::now(), Duration::from_secs(1));
         let cache = Cache::with_saved(View { is_loaded: true, ..View::default() }, second * 60, start);
         assert!(cache.is_stale() && cache.load().is_loaded);
         assert_eq!(cache.age(start + second), Some(second * 61));

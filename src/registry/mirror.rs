@@ -9,98 +9,50 @@
 //! - When changes were missed (a reconnect, a new session, a queue that overflowed) the services are walked once and compared, and
 //!   the instances of those whose own stat has changed.
 //!   Meanwhile, and while there is no connection, lookups go on reading the last view, which is told to be stale.
+//! - Every few minutes, everything is compared without need, and the instances of a slice of the services with it. Whatever differs
+//!   without having been told is mended, and counted: it is a defect of ours, or of the server's.
 //! - The view is never cleared; an instance leaves it when a read says that its znode is gone, and the brake believes it.
 
+mod audit;
 mod state;
+mod stats;
+mod walk;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use self::audit::differences;
 pub use self::state::{MirrorState, ReadOutcome, Walk, WalkedInstances, WalkedService};
+pub use self::stats::MirrorStats;
+use self::walk::{Scope, pipelined, read_znode, walk};
 use super::brake::probe::probe;
 use super::brake::{Brake, BrakePlan, ProbeOutcome, ProbeTarget};
 use super::cache::Cache;
 use super::layout::{Layout, Place};
-use super::name::{Label, ServiceKey};
 use crate::client::{Client, ClientError, ClientState, WatchNotice, Watcher};
 use crate::clock;
-use crate::znode::{AddWatchMode, EventKind, OpError, WatchedEvent};
+use crate::znode::{AddWatchMode, EventKind, WatchedEvent};
 
 /// Publications are at least this far apart: at most 200 a second, each of which may clone the map of services.
 const PUBLISH_GAP: Duration = Duration::from_millis(5);
-/// Reads that are under way at once: enough to fill a connection, few enough to leave room for the registrar's.
-const READS_MAX: usize = 256;
 /// The pause after something failed. The client itself waits for a connection, so this is for refusals.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// How often an idle mirror looks when the server last proved itself.
 const PROOF_INTERVAL: Duration = Duration::from_millis(500);
 
+/// From one thorough walk to the next, on average; a fifth more or less by chance, so that sidecars spread out. A service takes a read
+/// each time, and everything is read once an hour.
+const THOROUGH_INTERVAL: Duration = Duration::from_secs(300);
 /// How often the brake is looked after while it holds something.
 const BRAKE_TICK: Duration = Duration::from_millis(50);
 /// How often the marks of lookups fade: what was looked up within the last minute is probed.
 const LOOKUPS_AGE_INTERVAL: Duration = Duration::from_secs(15);
-
-/// Counts since the start, for metrics.
-#[derive(Debug, Default)]
-pub struct MirrorStats {
-    walks: AtomicU64,
-    reads: AtomicU64,
-    walk_reads: AtomicU64,
-    publications: AtomicU64,
-    unreadable: AtomicU64,
-    held: AtomicU64,
-    brake_engagements: AtomicU64,
-    probes: AtomicU64,
-}
-
-impl MirrorStats {
-    /// Times that everything was read.
-    pub fn walks(&self) -> u64 {
-        self.walks.load(Ordering::Relaxed)
-    }
-
-    /// Znodes read because an event named them.
-    pub fn reads(&self) -> u64 {
-        self.reads.load(Ordering::Relaxed)
-    }
-
-    /// Instances read by walks: those of services that have changed since they were known.
-    pub fn walk_reads(&self) -> u64 {
-        self.walk_reads.load(Ordering::Relaxed)
-    }
-
-    /// Views published.
-    pub fn publications(&self) -> u64 {
-        self.publications.load(Ordering::Relaxed)
-    }
-
-    /// Reads that found something that could not be understood, or were refused.
-    pub fn unreadable(&self) -> u64 {
-        self.unreadable.load(Ordering::Relaxed)
-    }
-
-    /// Instances whose record is gone and that are still offered, now.
-    pub fn held(&self) -> u64 {
-        self.held.load(Ordering::Relaxed)
-    }
-
-    /// Times that so many instances vanished at once that it was not believed.
-    pub fn brake_engagements(&self) -> u64 {
-        self.brake_engagements.load(Ordering::Relaxed)
-    }
-
-    /// Probes of instances that had vanished.
-    pub fn probes(&self) -> u64 {
-        self.probes.load(Ordering::Relaxed)
-    }
-}
 
 /// The task that keeps a [`Cache`] current.
 #[derive(Debug)]
@@ -113,6 +65,11 @@ pub struct Mirror {
     dirty: BTreeSet<Place>,
     /// Whether changes may have been missed.
     must_walk: bool,
+    thorough_interval: Duration,
+    /// When to compare everything without need.
+    thorough_at: Instant,
+    /// Thorough walks so far: which slice is next.
+    thorough_walks: u64,
     is_connected: bool,
     published_at: Option<Instant>,
     probes: JoinSet<(ProbeTarget, ProbeOutcome)>,
@@ -132,11 +89,21 @@ impl Mirror {
             state,
             dirty: BTreeSet::new(),
             must_walk: true,
+            thorough_interval: THOROUGH_INTERVAL,
+            thorough_at: now + jittered(THOROUGH_INTERVAL),
+            thorough_walks: 0,
             is_connected: false,
             published_at: None,
             probes: JoinSet::new(),
             lookups_aged_at: now,
         }
+    }
+
+    /// The same mirror, which compares everything without need about that often. Default: 5 min.
+    #[must_use]
+    pub fn with_thorough_interval(self, interval: Duration) -> Self {
+        let thorough_at = clock::now() + jittered(interval);
+        Self { thorough_interval: interval, thorough_at, ..self }
     }
 
     /// What it counts.
@@ -163,7 +130,8 @@ impl Mirror {
                 self.on_notice(&notice);
             }
             // 2. Reads, of everything or of what changed. Without a connection they wait for one.
-            if self.is_connected && (self.must_walk || !self.dirty.is_empty()) {
+            let is_due = clock::now() >= self.thorough_at;
+            if self.is_connected && (self.must_walk || !self.dirty.is_empty() || is_due) {
                 let proof = self.client.last_proof();
                 let outcome = tokio::select! {
                     biased;
@@ -199,7 +167,7 @@ impl Mirror {
                 },
                 Some(probed) = self.probes.join_next() => {
                     let (target, outcome) = probed.expect("probes do not panic and nobody aborts them");
-                    self.state.on_probe(&target, outcome, clock::now());
+                    self.state.on_probe(&target.service, &target.id, outcome, clock::now());
                 }
                 () = tokio::time::sleep(pause) => {}
             }
@@ -274,12 +242,8 @@ impl Mirror {
     }
 
     async fn read(&mut self, watcher: &mut Watcher) -> Result<Progress, ClientError> {
-        if self.must_walk {
-            let walk = walk(&self.client, &self.layout, &self.state, &self.stats).await?;
-            self.stats.walks.fetch_add(1, Ordering::Relaxed);
-            self.state.on_walk(&walk, clock::now());
-            self.must_walk = false;
-            self.publish();
+        if self.must_walk || self.dirty.is_empty() {
+            self.walk(watcher).await?;
             return Ok(Progress::Published);
         }
         if let Some(published_at) = self.published_at {
@@ -308,6 +272,34 @@ impl Mirror {
         }
         self.publish();
         Ok(Progress::Published)
+    }
+
+    /// Compares everything, because changes were missed, or to see that none was.
+    async fn walk(&mut self, watcher: &mut Watcher) -> Result<(), ClientError> {
+        let scope = if self.must_walk { Scope::Changed } else { Scope::Slice(self.thorough_walks) };
+        let walk = walk(&self.client, &self.layout, &self.state, scope, &self.stats).await?;
+        self.stats.walks.fetch_add(1, Ordering::Relaxed);
+        if scope != Scope::Changed {
+            self.thorough_at = clock::now() + jittered(self.thorough_interval);
+            self.thorough_walks += 1;
+            // An event comes before any reply that shows its change.
+            while let Some(notice) = watcher.try_recv() {
+                self.on_notice(&notice);
+            }
+            if self.must_walk {
+                return Ok(());
+            }
+            for place in differences(self.state.view(), &walk) {
+                if !self.dirty.contains(&place) {
+                    warn!(?place, "the view differed from the registry without having been told");
+                    self.stats.defects.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        self.state.on_walk(&walk, clock::now());
+        self.must_walk = false;
+        self.publish();
+        Ok(())
     }
 
     fn publish(&mut self) {
@@ -353,123 +345,6 @@ enum Progress {
 /// Places that are read between two publications; what is beyond waits for the next.
 const DIRTY_MAX: usize = 4_096;
 
-/// Reads everything below the root, level by level, each level pipelined; but for the instances of services whose own stat says
-/// that they are as `known`.
-async fn walk(
-    client: &Client,
-    layout: &Layout,
-    known: &MirrorState,
-    stats: &MirrorStats,
-) -> Result<Walk, ClientError> {
-    let list = |path: String| {
-        let client = client.clone();
-        async move { children(&client, path).await }
-    };
-    let mut walk = Walk::default();
-    // Without the root's own list nothing is known: its refusal is an error.
-    let namespaces = match client.children(layout.root()).await {
-        Ok((names, _)) => labels(names),
-        Err(error) if error.op_error() == Some(OpError::NoNode) => Vec::new(),
-        Err(error) => return Err(error),
-    };
-    let mut services = Vec::new();
-    for (namespace, listed) in pipelined(namespaces, |namespace| list(layout.namespace(namespace))).await? {
-        match listed {
-            Ok(names) => services
-                .extend(names.into_iter().map(|name| ServiceKey { namespace: namespace.clone(), name })),
-            Err(refusal) => {
-                walk.refused.insert(namespace, refusal);
-            }
-        }
-    }
-    let mut changed = Vec::new();
-    let znodes = pipelined(services, |service| read_znode(client.clone(), layout.service(service))).await?;
-    for (service, znode) in znodes {
-        let is_unchanged = match &znode {
-            ReadOutcome::Missing => continue,
-            ReadOutcome::Found { stat, .. } => known.is_unchanged(&service, stat),
-            ReadOutcome::Refused(_) => false,
-        };
-        if !is_unchanged {
-            changed.push(service.clone());
-        }
-        walk.services.insert(service, WalkedService { znode, instances: WalkedInstances::Unchanged });
-    }
-    let mut instances = Vec::new();
-    for (service, listed) in pipelined(changed, |service| list(layout.service(service))).await? {
-        let Some(walked) = walk.services.get_mut(&service) else { continue };
-        walked.instances = match listed {
-            Ok(ids) => {
-                instances.extend(ids.into_iter().map(|id| (service.clone(), id)));
-                WalkedInstances::Read(BTreeMap::new())
-            }
-            Err(refusal) => WalkedInstances::Refused(refusal),
-        };
-    }
-    let records = pipelined(instances, |(service, id): &(ServiceKey, Label)| {
-        read_znode(client.clone(), layout.instance(service, id))
-    })
-    .await?;
-    stats.walk_reads.fetch_add(u64::try_from(records.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    for ((service, id), record) in records {
-        let Some(walked) = walk.services.get_mut(&service) else { continue };
-        if let WalkedInstances::Read(instances) = &mut walked.instances
-            && record != ReadOutcome::Missing
-        {
-            instances.insert(id, record);
-        }
-    }
-    Ok(walk)
-}
-
-/// The names of a znode's children that are labels, none when it is missing; or the server's refusal, which is not the
-/// same as having none.
-async fn children(client: &Client, path: String) -> Result<Result<Vec<Label>, OpError>, ClientError> {
-    match client.children(path.as_str()).await {
-        Ok((names, _)) => Ok(Ok(labels(names))),
-        Err(error) => match error.op_error() {
-            Some(OpError::NoNode) => Ok(Ok(Vec::new())),
-            Some(refusal @ OpError::NoAuth) => Ok(Err(refusal)),
-            _ => Err(error),
-        },
-    }
-}
-
-async fn read_znode(client: Client, path: String) -> Result<ReadOutcome, ClientError> {
-    match client.get(path).await {
-        Ok((data, stat)) => Ok(ReadOutcome::Found { data, stat }),
-        Err(error) => match error.op_error() {
-            Some(OpError::NoNode) => Ok(ReadOutcome::Missing),
-            Some(refusal) => Ok(ReadOutcome::Refused(refusal)),
-            None => Err(error),
-        },
-    }
-}
-
-fn labels(names: Vec<String>) -> Vec<Label> {
-    let parse = |name: String| Label::parse(&name).map_err(|error| debug!(%error, "skipped a name")).ok();
-    names.into_iter().filter_map(parse).collect()
-}
-
-/// Reads for all `keys`, up to [`READS_MAX`] at once; the first error ends it.
-async fn pipelined<K, T, F>(
-    keys: impl IntoIterator<Item = K>,
-    read: impl Fn(&K) -> F,
-) -> Result<Vec<(K, T)>, ClientError>
-where
-    K: Send + 'static,
-    T: Send + 'static,
-    F: Future<Output = Result<T, ClientError>> + Send + 'static,
-{
-    let (mut reads, mut done) = (JoinSet::new(), Vec::new());
-    let mut keys = keys.into_iter();
-    loop {
-        while let Some(key) = (reads.len() < READS_MAX).then(|| keys.next()).flatten() {
-            let read = read(&key);
-            reads.spawn(async move { (key, read.await) });
-        }
-        let Some(joined) = reads.join_next().await else { return Ok(done) };
-        let (key, outcome) = joined.expect("reads do not panic and nobody aborts them");
-        done.push((key, outcome?));
-    }
+fn jittered(interval: Duration) -> Duration {
+    interval.mul_f64(0.8 + 0.4 * fastrand::f64())
 }

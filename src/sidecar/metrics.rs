@@ -16,12 +16,13 @@ pub(super) fn observe(
     mirror: &Arc<MirrorStats>,
 ) -> Result<(), MetricsError> {
     http::observe_view(metrics, cache)?;
-    let counts: [Count<MirrorStats>; 8] = [
+    let counts: [Count<MirrorStats>; 9] = [
         (telemetry::REGISTRY_WALKS, MirrorStats::walks),
         (telemetry::REGISTRY_WALK_READS, MirrorStats::walk_reads),
         (telemetry::REGISTRY_READS, MirrorStats::reads),
         (telemetry::REGISTRY_PUBLICATIONS, MirrorStats::publications),
         (telemetry::REGISTRY_UNREADABLE, MirrorStats::unreadable),
+        (telemetry::REGISTRY_DEFECTS, MirrorStats::defects),
         (telemetry::REGISTRY_HELD, MirrorStats::held),
         (telemetry::BRAKE_ENGAGEMENTS, MirrorStats::brake_engagements),
         (telemetry::REGISTRY_PROBES, MirrorStats::probes),

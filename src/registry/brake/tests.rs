@@ -151,11 +151,11 @@ fn only_what_is_looked_up_is_probed_and_not_all_at_once() {
     assert_eq!(targets.len(), PROBES_MAX);
     assert!(targets.iter().all(|target| target.service.name.as_str() == "web"));
     assert!(world.state.take_probes(world.now).is_empty());
-    world.state.on_probe(&targets[0], ProbeOutcome::Answered, world.now);
+    world.state.on_probe(&targets[0].service, &targets[0].id, ProbeOutcome::Answered, world.now);
     assert_eq!(world.state.take_probes(world.now).len(), 1);
     let due = world.now + PROBE_INTERVAL;
-    world.state.on_probe(&targets[1], ProbeOutcome::NotAsked, world.now);
-    world.state.on_probe(&targets[2], ProbeOutcome::Answered, world.now);
+    world.state.on_probe(&targets[1].service, &targets[1].id, ProbeOutcome::NotAsked, world.now);
+    world.state.on_probe(&targets[2].service, &targets[2].id, ProbeOutcome::Answered, world.now);
     let again: Vec<_> = world.state.take_probes(due).into_iter().map(|target| target.id).collect();
     assert!(!again.is_empty());
 }
@@ -336,7 +336,7 @@ impl World {
     fn probe_all(&mut self, outcome: ProbeOutcome) -> usize {
         let targets = self.state.take_probes(self.now);
         for target in &targets {
-            self.state.on_probe(target, outcome, self.now);
+            self.state.on_probe(&target.service, &target.id, outcome, self.now);
         }
         self.publish();
         targets.len()
@@ -347,7 +347,7 @@ impl World {
         let targets = self.state.take_probes(self.now);
         for (at, target) in targets.iter().enumerate() {
             let outcome = if at == index { outcome } else { ProbeOutcome::Silent };
-            self.state.on_probe(target, outcome, self.now);
+            self.state.on_probe(&target.service, &target.id, outcome, self.now);
         }
         self.publish();
         let service = &self.view.services[&targets[index].service];

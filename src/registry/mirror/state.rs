@@ -96,6 +96,11 @@ impl MirrorState {
         std::mem::take(&mut self.has_changed).then(|| self.view.clone())
     }
 
+    /// The view as it is now.
+    pub const fn view(&self) -> &View {
+        &self.view
+    }
+
     /// What is held, and counts of that.
     pub const fn brake(&self) -> &Brake {
         &self.brake
@@ -107,8 +112,8 @@ impl MirrorState {
     }
 
     /// Takes what became of a probe.
-    pub fn on_probe(&mut self, target: &ProbeTarget, outcome: ProbeOutcome, now: Instant) {
-        if let Some(decision) = self.brake.on_probe(&target.service, &target.id, outcome, now) {
+    pub fn on_probe(&mut self, service: &ServiceKey, id: &Label, outcome: ProbeOutcome, now: Instant) {
+        if let Some(decision) = self.brake.on_probe(service, id, outcome, now) {
             self.on_decision(&decision);
         }
     }

@@ -1,0 +1,314 @@
+//! What would be answered if something were lost: the real selection and the real brake on the present view. Pure.
+//!
+//! ```text
+//! now ──► expired: sessions of who is lost have ended ──► probed: those that are looked up were tried ──► settled
+//! ```
+//!
+//! Without the ensemble nobody is told of anything: what is answered stays as it is, whoever is dead.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::brake::{Brake, BrakePlan, ProbeOutcome};
+use super::layout::Place;
+use super::mirror::{MirrorState, ReadOutcome};
+use super::name::{Label, ServiceKey};
+use super::select::tier;
+use super::view::{Instance, Service, View};
+use crate::id::SessionId;
+
+/// Something that is lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// All machines of a failure domain.
+    Zone(String),
+    /// One machine.
+    Node(String),
+    /// The processes of so many instances of a service, of those that are offered first.
+    Some(ServiceKey, usize),
+    /// The process of one instance.
+    Instance(ServiceKey, Label),
+    /// The whole ensemble.
+    Ensemble,
+}
+
+/// A text that names no loss.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} cannot be lost; write zone=NAME, node=NAME, SERVICE/NUMBER, SERVICE/INSTANCE or ensemble")]
+pub struct LossError {
+    text: String,
+}
+
+/// What would become of one service.
+#[derive(Clone, Debug)]
+pub struct Rehearsal {
+    /// Its name.
+    pub service: ServiceKey,
+    /// Its instances that are lost.
+    pub lost: BTreeSet<Label>,
+    /// What is answered now.
+    pub now: Answer,
+    /// Once the sessions of the lost have expired.
+    pub expired: Answer,
+    /// Once those that are offered were probed, if they are to be.
+    pub probed: Answer,
+    /// In the end.
+    pub settled: Answer,
+}
+
+/// Who is offered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The tier, an effective priority or the last resort; `None` when there is nobody.
+    pub tier: Option<u32>,
+    /// Who is in it, in the order of their ids.
+    pub offered: Vec<Offer>,
+}
+
+/// One who is offered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Its id.
+    pub id: Label,
+    /// Its weight among them.
+    pub weight: u16,
+    /// Whether it is one of the lost.
+    pub is_lost: bool,
+}
+
+/// Plays what would happen to every service, at `now`.
+pub fn rehearse(view: &View, plan: &BrakePlan, losses: &[Loss], now: Instant) -> Vec<Rehearsal> {
+    let lost = Lost::of(view, losses);
+    let mut state = MirrorState::new(view.clone(), Brake::new(plan.clone(), 0), now);
+    let mut expired = view.clone();
+    let (mut probed, mut settled) = (expired.clone(), expired.clone());
+    if !losses.contains(&Loss::Ensemble) {
+        for (service, instance, _) in lost.all(view) {
+            // What lives by no session does not vanish with whoever it stands for.
+            if instance.session != SessionId::NONE {
+                let place = Place::Instance(service.clone(), instance.id.clone());
+                state.on_read(&place, &ReadOutcome::Missing, now);
+            }
+        }
+        expired = state.take_changed(now).unwrap_or(expired);
+        for (service, instance, outcome) in lost.all(view) {
+            state.on_probe(service, &instance.id, outcome, now);
+        }
+        probed = state.take_changed(now).unwrap_or_else(|| expired.clone());
+        settled = state.take_changed(now + plan.hold_max).unwrap_or_else(|| probed.clone());
+    }
+    let rehearsal = |(key, service): (&ServiceKey, &Arc<Service>)| {
+        let lost = lost.of_service(service);
+        let answer = |view: &View| Answer::of(view.services.get(key).map(AsRef::as_ref), &lost);
+        Rehearsal {
+            service: key.clone(),
+            now: answer(view),
+            expired: answer(&expired),
+            probed: answer(&probed),
+            settled: answer(&settled),
+            lost,
+        }
+    };
+    view.services.iter().map(rehearsal).collect()
+}
+
+/// The losses, with what "some" of a service means decided.
+struct Lost<'a> {
+    losses: &'a [Loss],
+    chosen: BTreeSet<(ServiceKey, Label)>,
+}
+
+impl<'a> Lost<'a> {
+    fn of(view: &View, losses: &'a [Loss]) -> Self {
+        let mut chosen = BTreeSet::new();
+        for loss in losses {
+            match loss {
+                Loss::Some(key, count) => {
+                    let Some(service) = view.services.get(key) else { continue };
+                    let mut up: Vec<_> = service.up().collect();
+                    up.sort_by_key(|instance| instance.tier());
+                    chosen.extend(up.iter().take(*count).map(|it| (key.clone(), it.id.clone())));
+                }
+                Loss::Instance(key, id) => drop(chosen.insert((key.clone(), id.clone()))),
+                Loss::Zone(_) | Loss::Node(_) | Loss::Ensemble => {}
+            }
+        }
+        Self { losses, chosen }
+    }
+
+    /// What a probe of the instance would come to, if it is lost: a machine that is gone says nothing, one whose process is gone refuses.
+    fn outcome(&self, key: &ServiceKey, instance: &Instance) -> Option<ProbeOutcome> {
+        let (zone, node) = (instance.record.zone.as_ref(), instance.record.node.as_ref());
+        let is_machine_lost = self.losses.iter().any(|loss| match loss {
+            Loss::Zone(lost) => zone == Some(lost),
+            Loss::Node(lost) => node == Some(lost),
+            Loss::Some(..) | Loss::Instance(..) | Loss::Ensemble => false,
+        });
+        let is_process_lost = || self.chosen.contains(&(key.clone(), instance.id.clone()));
+        if is_machine_lost {
+            Some(ProbeOutcome::Silent)
+        } else {
+            is_process_lost().then_some(ProbeOutcome::Refused)
+        }
+    }
+
+    fn all<'v>(
+        &'v self,
+        view: &'v View,
+    ) -> impl Iterator<Item = (&'v ServiceKey, &'v Instance, ProbeOutcome)> {
+        let instances = view
+            .services
+            .iter()
+            .flat_map(|(key, service)| service.instances.iter().map(move |instance| (key, &**instance)));
+        instances.filter_map(|(key, instance)| Some((key, instance, self.outcome(key, instance)?)))
+    }
+
+    fn of_service(&self, service: &Service) -> BTreeSet<Label> {
+        let lost = service.instances.iter().filter(|it| self.outcome(&service.key, it).is_some());
+        lost.map(|instance| instance.id.clone()).collect()
+    }
+}
+
+impl Answer {
+    fn of(service: Option<&Service>, lost: &BTreeSet<Label>) -> Self {
+        let tier = service.and_then(tier);
+        let offered = service.into_iter().flat_map(Service::up).filter(|it| Some(it.tier()) == tier);
+        let offer = |instance: &Arc<Instance>| Offer {
+            id: instance.id.clone(),
+            weight: instance.record.weight,
+            is_lost: lost.contains(&instance.id),
+        };
+        Self { tier, offered: offered.map(offer).collect() }
+    }
+}
+
+impl FromStr for Loss {
+    type Err = LossError;
+
+    fn from_str(text: &str) -> Result<Self, LossError> {
+        let error = || LossError { text: text.to_owned() };
+        match text.split_once('=') {
+            Some((_, "")) => return Err(error()),
+            Some(("zone", name)) => return Ok(Self::Zone(name.to_owned())),
+            Some(("node", name)) => return Ok(Self::Node(name.to_owned())),
+            Some(_) => return Err(error()),
+            None if text == "ensemble" => return Ok(Self::Ensemble),
+            None => {}
+        }
+        let (service, which) = text.split_once('/').ok_or_else(error)?;
+        let (name, namespace) = service.split_once('.').unwrap_or((service, ServiceKey::NAMESPACE_DEFAULT));
+        let label = |text: &str| Label::parse(text).map_err(|_| error());
+        let key = ServiceKey { namespace: label(namespace)?, name: label(name)? };
+        match which.parse() {
+            Ok(0) => Err(error()),
+            Ok(count) => Ok(Self::Some(key, count)),
+            Err(_) => Ok(Self::Instance(key, label(which)?)),
+        }
+    }
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Zone(name) => write!(f, "zone={name}"),
+            Self::Node(name) => write!(f, "node={name}"),
+            Self::Some(service, count) => write!(f, "{service}/{count}"),
+            Self::Instance(service, id) => write!(f, "{service}/{id}"),
+            Self::Ensemble => f.write_str("ensemble"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::id::Zxid;
+    use crate::registry::{LAST_RESORT, Record};
+
+    #[test]
+    fn a_zone_that_is_lost_leaves_the_others() {
+        let view = view(&[("web", &[("a1", "a", 0), ("a2", "a", 0), ("b1", "b", 0), ("b2", "b", 0)])]);
+        let web = &played(&view, &["zone=a"])[0];
+        assert_eq!(web.lost.len(), 2);
+        assert_eq!(ids(&web.now), ["a1", "a2", "b1", "b2"]);
+        assert_eq!(ids(&web.expired), ["a1", "a2", "b1", "b2"], "in limbo");
+        assert_eq!(ids(&web.probed), ["b1", "b2"]);
+        assert_eq!(ids(&web.settled), ["b1", "b2"]);
+        assert!(web.expired.offered[0].is_lost && !web.expired.offered[2].is_lost);
+    }
+
+    #[test]
+    fn processes_that_are_lost_are_those_offered_first_and_standbys_take_over() {
+        let view =
+            view(&[("web", &[("a", "z", 10), ("b", "z", 0), ("c", "z", 0)]), ("api", &[("x", "z", 0)])]);
+        let played = played(&view, &["web/2"]);
+        let (api, web) = (&played[0], &played[1]);
+        assert!(api.lost.is_empty() && api.now == api.settled);
+        assert_eq!(web.lost.iter().map(Label::as_str).collect::<Vec<_>>(), ["b", "c"]);
+        assert_eq!((web.probed.tier, ids(&web.probed)), (Some(10), vec!["a"]));
+    }
+
+    #[test]
+    fn when_all_machines_are_lost_they_are_the_last_resort_and_then_nobody_is_there() {
+        let view = view(&[("web", &[("a", "z", 0), ("b", "z", 0), ("c", "z", 0)])]);
+        let web = &played(&view, &["zone=z"])[0];
+        assert_eq!((web.probed.tier, web.probed.offered.len()), (Some(LAST_RESORT), 3));
+        assert_eq!((web.settled.tier, web.settled.offered.len()), (None, 0));
+    }
+
+    #[test]
+    fn without_the_ensemble_nobody_hears_of_it() {
+        let view = view(&[("web", &[("a", "z", 0), ("b", "y", 0)])]);
+        let web = &played(&view, &["zone=z", "ensemble"])[0];
+        assert_eq!(ids(&web.settled), ["a", "b"]);
+        assert!(web.settled.offered[0].is_lost);
+    }
+
+    #[test]
+    fn losses_are_read_and_written_alike() {
+        for (text, written) in [
+            ("zone=a", "zone=a"),
+            ("node=n 1", "node=n 1"),
+            ("web/3", "web.default/3"),
+            ("web.shop/web-1", "web.shop/web-1"),
+            ("ensemble", "ensemble"),
+        ] {
+            assert_eq!(text.parse::<Loss>().unwrap().to_string(), written);
+        }
+        for bad in ["", "zone=", "rack=1", "web", "web/0", "web/", "Web/1", "/1", "a.b.c/1"] {
+            assert!(bad.parse::<Loss>().is_err(), "{bad}");
+        }
+    }
+
+    fn played(view: &View, losses: &[&str]) -> Vec<Rehearsal> {
+        let losses: Vec<_> = losses.iter().map(|text| text.parse().unwrap()).collect();
+        rehearse(view, &BrakePlan::default(), &losses, clock::now())
+    }
+
+    fn ids(answer: &Answer) -> Vec<&str> {
+        answer.offered.iter().map(|offer| offer.id.as_str()).collect()
+    }
+
+    /// An instance's id, zone and priority.
+    type Row<'a> = (&'a str, &'a str, u16);
+
+    fn view(services: &[(&str, &[Row<'_>])]) -> View {
+        let label = |text: &str| Label::parse(text).unwrap();
+        let services = services.iter().map(|(name, instances)| {
+            let key = ServiceKey { namespace: label("default"), name: label(name) };
+            let instances = instances.iter().enumerate().map(|(index, (id, zone, priority))| {
+                let text = format!(
+                    r#"{{"v":1,"addresses":["10.0.0.{index}"],"ports":[{{"name":"http","port":80}}],"status":"up","zone":"{zone}","priority":{priority}}}"#
+                );
+                let record = Record::decode(text.as_bytes()).unwrap();
+                Arc::new(Instance::new(label(id), record, Zxid::ZERO, SessionId(1)))
+            });
+            (key.clone(), Arc::new(Service { instances: instances.collect(), ..Service::new(key) }))
+        });
+        View { services: services.collect(), is_loaded: true, ..View::default() }
+    }
+}
