@@ -6,6 +6,7 @@ pub mod check;
 pub mod explain;
 mod failback;
 mod history;
+pub mod formats;
 mod hold_file;
 mod layout;
 pub mod mirror;
