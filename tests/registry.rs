@@ -2,6 +2,8 @@
 
 #[path = "common/apache.rs"]
 mod apache;
+#[path = "registry/formats.rs"]
+mod formats;
 
 use std::net::SocketAddr;
 use std::path::Path;

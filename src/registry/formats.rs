@@ -27,6 +27,7 @@
 mod curator;
 mod nerve;
 mod serverset;
+mod settings;
 mod spring;
 mod target;
 #[cfg(test)]
@@ -39,6 +40,8 @@ use std::net::IpAddr;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+pub use self::settings::FormatSettings;
+pub(super) use self::settings::{refuse_long, refuse_shared_places, resolve_formats};
 pub use self::target::{ForeignZnode, FormatKind, FormatTarget};
 use super::name::Label;
 use super::record::{Port, Protocol, Record, RecordError, Status};

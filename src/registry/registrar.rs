@@ -12,10 +12,13 @@
 //!   While another check fails its record has the degraded weight.
 //! - A znode of our own earlier session is replaced, one of somebody else is not: that is reported and tried again until
 //!   it has gone.
+//! - While an instance is up it is also written in the formats that its settings name, in the same multi.
 //! - An instance that was away comes back below the standbys that serve: see [`super::Failback`].
 //! - An answer that was lost is no special case: what was written is read the next time.
 
 mod entry;
+mod foreign;
+mod look;
 mod plan;
 mod state;
 
@@ -31,6 +34,8 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use self::entry::{Entry, Outcome, ReconcileError, entries_of, settled};
+use self::foreign::{Foreign, OwnSessions, in_one_multi};
+use self::look::{create_parents, observe, plan_formats};
 pub use self::plan::{Observed, Plan, Wanted, plan};
 pub use self::state::{OwnInstance, RegistrarStats, RegistrationState};
 use super::cache::Cache;
@@ -44,7 +49,7 @@ use super::owner::random_id;
 use super::record::Record;
 use super::report::{CheckKey, TtlReports};
 use super::service::Registration;
-use crate::client::{Client, ClientError};
+use crate::client::Client;
 use crate::clock;
 use crate::id::SessionId;
 use crate::znode::OpError;
@@ -284,6 +289,8 @@ impl RegistrarTask {
                 Some(_) | None => self.settings.repair_interval,
             };
             let pause = held_for.map_or(pause, |held_for| pause.min(held_for));
+            let is_disputed = self.entries.iter().any(|entry| !entry.foreign.conflicts.is_empty());
+            let pause = if is_disputed { pause.min(RETRY_MAX) } else { pause };
             let (cache, held) = (self.cache.clone(), self.held());
             tokio::select! {
                 changed = health.changed() => if changed.is_err() { return },
@@ -372,7 +379,12 @@ impl RegistrarTask {
         let mut is_settled = true;
         for index in 0..self.entries.len() {
             let wanted = self.entries[index].wanted(self.phase, &self.settings.owner, &self.incarnation);
-            let outcome = self.reconcile_one(index, &wanted, session).await;
+            self.entries[index].foreign.begin(session);
+            let mut foreign = self.entries[index].foreign.clone();
+            // For a look that is broken off: it may have written something.
+            self.entries[index].foreign.on_lost_answer();
+            let outcome = self.reconcile_one(index, &wanted, session, &mut foreign).await;
+            self.entries[index].on_foreign(foreign);
             is_settled &= self.entries[index].on_outcome(outcome, self.phase, &self.stats);
         }
         is_settled
@@ -383,39 +395,51 @@ impl RegistrarTask {
         index: usize,
         wanted: &Wanted,
         session: SessionId,
+        foreign: &mut Foreign,
     ) -> Result<Outcome, ReconcileError> {
         let entry = &self.entries[index];
         let service = self.settings.layout.service(&entry.registration.service);
         let path = self.settings.layout.instance(&entry.registration.service, &entry.registration.id);
         for _round in 0..ROUNDS_MAX {
-            let observed = self.observe(&path).await?;
-            let (ops, record) = match plan(&path, wanted, &observed, session)? {
-                Plan::Nothing => return Ok(Outcome::Settled(settled(wanted, &observed, session))),
-                Plan::Conflict { owner, session } => return Ok(Outcome::Conflict { owner, session }),
-                Plan::Write { ops, record } => (ops, record),
+            let observed = observe(&self.client, &path).await?;
+            let (ops, outcome) = match plan(&path, wanted, &observed, session)? {
+                Plan::Nothing => (Vec::new(), Outcome::Settled(settled(wanted, &observed, session))),
+                Plan::Conflict { owner, session } => (Vec::new(), Outcome::Conflict { owner, session }),
+                Plan::Write { ops, record } => (ops, Outcome::Settled(record)),
             };
-            match self.client.multi(ops).await {
-                Ok(_) => {
-                    self.count(entry, record.as_deref());
-                    return Ok(Outcome::Settled(record));
+            if *wanted == Wanted::Undecided {
+                return Ok(outcome);
+            }
+            let sessions = OwnSessions::of(&observed, &self.settings.owner, session);
+            let (client, record) = (&self.client, outcome.record());
+            let formats = plan_formats(client, &entry.registration, record, foreign, sessions).await?;
+            let ops = in_one_multi(&path, &observed, ops, &formats);
+            if ops.is_empty() {
+                foreign.on_written(formats, &[]);
+                return Ok(outcome);
+            }
+            match client.multi(ops).await {
+                Ok(results) => {
+                    foreign.on_written(formats, &results);
+                    self.count(entry, record);
+                    return Ok(outcome);
                 }
                 Err(error) => match error.op_error() {
                     // A parent, or the znode itself, went: make the parents sure.
-                    Some(OpError::NoNode) => self.client.create_all(&service).await?,
+                    Some(OpError::NoNode) => {
+                        client.create_all(&service).await?;
+                        create_parents(client, &entry.registration, record).await?;
+                    }
                     Some(OpError::NodeExists | OpError::BadVersion) => {}
-                    _ => return Err(error.into()),
+                    Some(_) => return Err(error.into()),
+                    None => {
+                        foreign.on_lost_answer();
+                        return Err(error.into());
+                    }
                 },
             }
         }
         Err(ReconcileError::Contended)
-    }
-
-    async fn observe(&self, path: &str) -> Result<Observed, ClientError> {
-        match self.client.get(path).await {
-            Ok((data, stat)) => Ok(Observed::Found { data, stat }),
-            Err(error) if error.op_error() == Some(OpError::NoNode) => Ok(Observed::Missing),
-            Err(error) => Err(error),
-        }
     }
 
     /// A write is a repair when it brought back exactly what had been there.

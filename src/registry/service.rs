@@ -10,9 +10,11 @@ use serde::Deserialize;
 
 use super::check::{Check, CheckKind, CheckSettings, resolve_checks};
 use super::failback::HELD_PRIORITY;
+use super::formats::{FormatSettings, FormatTarget, refuse_long, refuse_shared_places, resolve_formats};
 use super::name::{Label, ServiceKey};
 use super::record::{Port, Protocol, Record, Status};
 use crate::config::{Mistake, Scalar};
+use crate::znode::ZnodePath;
 
 /// One own service as the settings file has it. Only `name` and a port are required.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -64,6 +66,9 @@ pub struct OwnService {
     /// unchecked.
     #[serde(default)]
     pub checks: Option<Vec<CheckSettings>>,
+    /// Formats of other systems that it is written in while it is up, beside our own. Default: none.
+    #[serde(default)]
+    pub formats: Vec<FormatSettings>,
 }
 
 /// One port as the settings file has it.
@@ -90,6 +95,8 @@ pub struct ServiceDefaults {
     pub zone: Option<String>,
     /// The machine.
     pub node: Option<String>,
+    /// Where the registry lies, so that nothing else is written there.
+    pub registry_root: Option<ZnodePath>,
 }
 
 /// One instance to register, with everything decided but its health.
@@ -119,6 +126,8 @@ pub struct Registration {
     pub meta: BTreeMap<String, String>,
     /// What must pass for it to be offered; none means that it always is.
     pub checks: Vec<Check>,
+    /// What it is written in while it is up, beside our own format.
+    pub formats: Vec<FormatTarget>,
 }
 
 /// Decides every setting of `services`, which stand at `path` in the file (`services`).
@@ -147,8 +156,10 @@ pub fn resolve_services(
         } else {
             seen.insert(name, path);
         }
-        registrations.push(registration);
+        registrations.push((index, registration));
     }
+    refuse_shared_places(path, &registrations, &mut mistakes);
+    let registrations = registrations.into_iter().map(|(_, registration)| registration).collect();
     if mistakes.is_empty() { Ok(registrations) } else { Err(mistakes) }
 }
 
@@ -178,6 +189,14 @@ impl OwnService {
         let first_tcp = ports.iter().find(|port| port.protocol == Protocol::Tcp).map(|port| port.port);
         let checks =
             self.resolve_checks(path, addresses.first().copied(), first_tcp, !ports.is_empty(), mistakes);
+        let formats = resolve_formats(
+            &self.formats,
+            &format!("{path}.formats"),
+            &self.name,
+            &ports,
+            defaults.registry_root.as_ref(),
+            mistakes,
+        );
         if mistakes.len() > before {
             return None;
         }
@@ -194,6 +213,7 @@ impl OwnService {
             tags,
             meta: self.meta.clone(),
             checks,
+            formats,
         };
         if registration.record_bytes_max() > Record::BYTES_MAX {
             mistakes.push(Mistake::new(
@@ -207,6 +227,11 @@ impl OwnService {
             ));
             return None;
         }
+        let record = Record {
+            effective_priority: Some(HELD_PRIORITY),
+            ..registration.record(Status::Up, "", "", i64::MAX)
+        };
+        refuse_long(path, &registration.id, &record, &registration.formats, mistakes);
         Some(registration)
     }
 

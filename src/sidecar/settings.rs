@@ -17,6 +17,7 @@ use crate::registry::{
     resolve_services,
 };
 use crate::telemetry::LogSettings;
+use crate::znode::ZnodePath;
 
 /// The sidecar's file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -126,7 +127,7 @@ impl SidecarSettings {
         let zone = self.plan_zone(&namespace, &mut mistakes);
         let ttls = self.plan_ttls(&mut mistakes);
         let brake = self.brake.plan("brake", &mut mistakes);
-        let registrations = self.plan_services(&namespace, &mut mistakes);
+        let registrations = self.plan_services(layout.as_ref(), &namespace, &mut mistakes);
         if let (Some(dns), Some(http)) = (dns_addr, http_addr)
             && dns == http
             && dns.port() != 0
@@ -269,7 +270,12 @@ impl SidecarSettings {
         }
     }
 
-    fn plan_services(&mut self, namespace: &Label, mistakes: &mut Vec<Mistake>) -> Vec<Registration> {
+    fn plan_services(
+        &mut self,
+        layout: Option<&Layout>,
+        namespace: &Label,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Vec<Registration> {
         let address = self.address.as_ref().map(|text| {
             let address = text.0.parse::<IpAddr>().ok();
             if address.is_none_or(|address| address.is_unspecified() || address.is_multicast()) {
@@ -294,7 +300,8 @@ impl SidecarSettings {
             }
         }
         let (zone, node) = (self.zone.clone(), self.node.clone());
-        let defaults = ServiceDefaults { address, host_name: host_name(), zone, node };
+        let registry_root = layout.and_then(|layout| ZnodePath::parse(layout.root()).ok());
+        let defaults = ServiceDefaults { address, host_name: host_name(), zone, node, registry_root };
         resolve_services(&self.services, "services", &defaults).unwrap_or_else(|found| {
             mistakes.extend(found);
             Vec::new()

@@ -8,12 +8,16 @@ server meanwhile is agreed on with the caller by lines: this program says `ready
   hold PATH  creates an ephemeral and says `ready SESSION`; says `lost` when its session has expired
   fill PATH  writes a tree with everything in it that a server has to keep, says `ready`, keeps its session
   dump       prints every znode as one JSON object
+  formats PORT
+             expects web/web-1 of 127.0.0.1:PORT in the formats of Curator, Spring, serversets and Nerve, says `there`;
+             a line, and all are to go, `gone`; a line, and all are to come back, `back`
 """
 
 import base64
 import json
 import logging
 import queue
+import re
 import sys
 import threading
 import time
@@ -37,9 +41,8 @@ DEADLINE_S = 30
 def main():
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     scenario, address, *arguments = sys.argv[1:]
-    {"basics": basics, "reconnect": reconnect, "hold": hold, "fill": fill, "dump": dump}[scenario](
-        address, *arguments
-    )
+    scenarios = (basics, reconnect, hold, fill, dump, formats)
+    {function.__name__: function for function in scenarios}[scenario](address, *arguments)
 
 
 def connect(address, timeout=10.0):
@@ -363,6 +366,120 @@ def dump(address):
         paths += [path.rstrip("/") + "/" + child for child in children]
     client.stop()
     say(json.dumps(znodes, sort_keys=True))
+
+
+OWN = "/rollcall/services/default/web/web-1"
+CURATOR = "/discovery/Web.App"
+SPRING = "/services/web"
+SERVERSET = "/aurora/www/prod/web"
+NERVE = "/nerve/web"
+
+
+def formats(address, port):
+    client = connect(address)
+    first = expect_formats(client, int(port))
+    say("there")
+    sys.stdin.readline()
+    wait_until(lambda: own_status(client) == "failing", "the instance fails")
+    expect_no_formats(client)
+    say("gone")
+    sys.stdin.readline()
+    second = expect_formats(client, int(port))
+    for format in ("serverset", "nerve"):
+        assert second[format] > first[format], f"{format}: {second[format]} comes after {first[format]}"
+    say("back")
+    client.stop()
+
+
+def own_status(client):
+    return json.loads(client.get(OWN)[0])["status"] if client.exists(OWN) else None
+
+
+def expect_formats(client, port):
+    """Expects every format, field by field; returns the names of the znodes."""
+    wait_until(lambda: own_status(client) == "up", "the instance is up")
+    own, stat = client.get(OWN)
+    registered = json.loads(own)["registered_at_ms"]
+    names = {}
+    for format, parent in (("curator", CURATOR), ("spring", SPRING), ("serverset", SERVERSET), ("nerve", NERVE)):
+        (names[format],) = client.get_children(parent)
+    expect((names["curator"], names["spring"]), ("web-1", "web-1"), "the names without a number")
+    assert re.fullmatch(r"member_\d{10}", names["serverset"]), names
+    assert re.fullmatch(r"web-1_\d{10}", names["nerve"]), names
+
+    def variable(value):
+        return {"value": value, "variable": True}
+
+    def literal(value):
+        return {"value": value, "variable": False}
+
+    parts = [variable("scheme"), literal("://"), variable("address"), literal(":"), variable("port")]
+    instance = {
+        "name": "Web.App",
+        "id": "web-1",
+        "address": "127.0.0.1",
+        "port": port,
+        "sslPort": None,
+        "payload": None,
+        "registrationTimeUTC": registered,
+        "serviceType": "DYNAMIC",
+        "uriSpec": {"parts": parts},
+    }
+    payload = {
+        "@class": "org.springframework.cloud.zookeeper.discovery.ZookeeperInstance",
+        "id": "web-1",
+        "name": "web",
+        "metadata": {"instance_status": "UP", "version": "7", "zone": "zone-a"},
+    }
+    endpoint = {"host": "127.0.0.1", "port": port}
+    wanted = {
+        f"{CURATOR}/{names['curator']}": instance,
+        f"{SPRING}/{names['spring']}": {**instance, "name": "web", "payload": payload},
+        f"{SERVERSET}/{names['serverset']}": {
+            "serviceEndpoint": endpoint,
+            "additionalEndpoints": {"http": endpoint, "admin": {"host": "127.0.0.1", "port": 8041}},
+            "status": "ALIVE",
+            "shard": 3,
+        },
+        f"{NERVE}/{names['nerve']}": {
+            "host": "127.0.0.1",
+            "port": port,
+            "name": "web-1",
+            "weight": 10,
+            "labels": {"az": "zone-a", "version": "7"},
+        },
+    }
+    for path, fields in wanted.items():
+        data, found = client.get(path)
+        # Pairs in order: the reader of a format may be as old as the format.
+        expect(json.loads(data, object_pairs_hook=list), pairs(fields), path)
+        expect(found.ephemeralOwner, stat.ephemeralOwner, f"the session of {path}")
+        expect(found.czxid, stat.czxid, f"{path} was created together with the record")
+    expect_empty_parents(client)
+    return names
+
+
+def pairs(value):
+    if isinstance(value, dict):
+        return [(key, pairs(inner)) for key, inner in value.items()]
+    return [pairs(inner) for inner in value] if isinstance(value, list) else value
+
+
+def expect_empty_parents(client):
+    """What has data is taken for an instance by readers such as Prometheus."""
+    for parent in (CURATOR, SPRING, SERVERSET, NERVE):
+        names = parent.split("/")
+        for length in range(2, len(names) + 1):
+            path = "/".join(names[:length])
+            data, stat = client.get(path)
+            expect((data, stat.ephemeralOwner), (b"", 0), f"{path}, above the instances")
+
+
+def expect_no_formats(client):
+    failed = client.exists(OWN).czxid
+    for parent in (CURATOR, SPRING, SERVERSET, NERVE):
+        expect(client.get_children(parent), [], f"what is left below {parent}")
+        expect(client.exists(parent).pzxid, failed, f"{parent} lost it as the record changed")
 
 
 if __name__ == "__main__":

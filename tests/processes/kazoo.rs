@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::process::Signal;
-use crate::support::{Kind, Process, Server, wait_until};
+use crate::support::{Dev, Kind, Process, Server, WebServer, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -37,6 +37,43 @@ fn the_ephemeral_of_a_stopped_kazoo_expires_on_rollcall() {
 #[test]
 fn the_ephemeral_of_a_stopped_kazoo_expires_on_apache() {
     run_expiry(Kind::Apache);
+}
+
+#[test]
+fn kazoo_finds_an_instance_in_every_format_while_it_is_up() {
+    let mut web = WebServer::start_on("127.0.0.1");
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let file = folder.path().join("dev.yaml");
+    let settings = format!(
+        "zone: zone-a
+services:
+  - name: web
+    id: web-1
+    ports: [{{name: http, port: {}}}, {{name: admin, port: 8041}}, {{name: dns, port: 53, protocol: udp}}]
+    weight: 10
+    meta: {{version: '7'}}
+    checks: [{{kind: tcp, interval: 100ms, timeout: 100ms, jitter: 0ms}}]
+    formats:
+      - {{format: curator, root: /discovery, name: Web.App}}
+      - {{format: spring}}
+      - {{format: serverset, root: /aurora/www/prod/web, shard: 3}}
+      - {{format: nerve, root: /nerve/web}}
+",
+        web.port()
+    );
+    std::fs::write(&file, settings).expect("a file can be written");
+    let dev = Dev::start(None, &["-c", &file.to_string_lossy()]);
+    let mut client = kazoo("formats", &dev.client.address(), &[&web.port().to_string()]);
+    client.line_with("there", LIMIT);
+
+    web.kill();
+    client.say("killed");
+    client.line_with("gone", LIMIT);
+
+    web.restart();
+    client.say("restarted");
+    client.line_with("back", LIMIT);
+    client.expect_success(LIMIT);
 }
 
 fn run_basics(kind: Kind) {

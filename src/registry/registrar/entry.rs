@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
 use super::Phase;
+use super::foreign::{Foreign, ForeignConflict};
 use super::plan::{Observed, Wanted};
 use super::state::{OwnInstance, RegistrarStats, RegistrationState};
 use crate::client::ClientError;
@@ -33,6 +34,8 @@ pub(super) struct Entry {
     pub(super) state: RegistrationState,
     pub(super) failback: Failback,
     pub(super) is_held: bool,
+    /// What is known of it in other formats.
+    pub(super) foreign: Foreign,
 }
 
 /// The instances, with their checks one after the other; `left` says which were away when the process before ended.
@@ -58,6 +61,16 @@ pub(super) enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Our record in the tree, if there is one.
+    pub(super) fn record(&self) -> Option<&Record> {
+        match self {
+            Self::Settled(record) => record.as_deref(),
+            Self::Conflict { .. } => None,
+        }
+    }
+}
+
 /// Why looking at one instance came to nothing.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReconcileError {
@@ -80,6 +93,7 @@ impl Entry {
             state: RegistrationState::Absent,
             failback,
             is_held: false,
+            foreign: Foreign::default(),
         }
     }
 
@@ -182,6 +196,18 @@ impl Entry {
                 false
             }
         }
+    }
+
+    /// Takes over what a look found out about other formats.
+    pub(super) fn on_foreign(&mut self, foreign: Foreign) {
+        let (service, id) = (&self.registration.service, &self.registration.id);
+        for conflict in &foreign.conflicts {
+            if !self.foreign.conflicts.contains(conflict) {
+                let ForeignConflict { format, path, session } = conflict;
+                warn!(%service, %id, %format, path, %session, "somebody else is there; not written in this format");
+            }
+        }
+        self.foreign = foreign;
     }
 
     pub(super) fn publication(&self) -> OwnInstance {
