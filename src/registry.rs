@@ -2,6 +2,7 @@
 
 pub mod brake;
 mod cache;
+mod change;
 pub mod check;
 pub mod explain;
 mod failback;
@@ -9,8 +10,10 @@ mod history;
 pub mod formats;
 mod hold_file;
 mod layout;
+mod maintenance;
 pub mod mirror;
 mod name;
+mod own;
 mod owner;
 mod record;
 pub mod registrar;
@@ -25,12 +28,15 @@ mod view_keeper;
 
 pub use brake::{BrakePlan, BrakeSettings};
 pub use cache::Cache;
+pub use change::{Change, ChangeError, Drain, Evidence, Keeping, MaintenanceChange};
 pub use failback::{Failback, HELD_PRIORITY, Lead};
 pub use history::{NoHistory, Past};
 pub use hold_file::HoldFile;
 pub use layout::{Layout, Place};
+pub use maintenance::{Maintenance, MaintenanceFile, MaintenanceFileError, Reason, ReasonError};
 pub use mirror::{Mirror, MirrorStats};
 pub use name::{Label, LabelError, ServiceKey};
+pub use own::{OwnCheck, OwnInstance, OwnStatus, RegistrationState};
 pub use owner::{owner_id, random_id};
 pub use record::{Port, Protocol, Record, RecordError, Status};
 pub use registrar::{Registrar, RegistrarSettings};

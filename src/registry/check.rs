@@ -24,7 +24,7 @@ mod target;
 mod tcp;
 mod ttl;
 
-pub use board::HealthBoard;
+pub use board::{CheckStanding, HealthBoard, LastFailure};
 pub use exec::{ExecError, ExecTarget};
 pub use failure::CheckFailure;
 pub use grpc::{GrpcError, GrpcTarget};

@@ -67,12 +67,12 @@ impl Failback {
         Self { state: if is_suspect { State::Suspect } else { State::Clear } }
     }
 
-    /// Takes what the checks say now; `is_registered` once the instance was offered.
-    pub fn on_health(&mut self, health: HealthState, is_registered: bool, now: Instant) {
+    /// Takes what the checks say now; `is_missed` when the instance was offered, so that somebody takes over if it fails.
+    pub fn on_health(&mut self, health: HealthState, is_missed: bool, now: Instant) {
         self.state = match (self.state, health) {
             (State::Suspect, HealthState::Passing) => State::Held { since: now },
             (State::Held { .. }, HealthState::Failing) => State::Suspect,
-            (State::Clear, HealthState::Failing) if is_registered => State::Suspect,
+            (State::Clear, HealthState::Failing) if is_missed => State::Suspect,
             (state, _) => state,
         };
     }

@@ -14,15 +14,20 @@
 //!   it has gone.
 //! - While an instance is up it is also written in the formats that its settings name, in the same multi.
 //! - An instance that was away comes back below the standbys that serve: see [`super::Failback`].
+//! - What an operator tells it ([`Registrar::start_draining`], [`Registrar::start_maintenance`]) is taken in at once, also
+//!   between two instances, and goes before what the checks say: see `intent`.
 //! - An answer that was lost is no special case: what was written is read the next time.
 
 mod entry;
 mod foreign;
 mod look;
+mod intent;
+mod maintenance_keeper;
+mod operator;
 mod plan;
-mod state;
+mod stats;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,15 +41,20 @@ use tracing::{info, warn};
 use self::entry::{Entry, Outcome, ReconcileError, entries_of, settled};
 use self::foreign::{Foreign, OwnSessions, in_one_multi};
 use self::look::{create_parents, observe, plan_formats};
+use self::intent::Wish;
+use self::maintenance_keeper::MaintenanceKeeper;
 pub use self::plan::{Observed, Plan, Wanted, plan};
-pub use self::state::{OwnInstance, RegistrarStats, RegistrationState};
+pub use self::stats::RegistrarStats;
 use super::cache::Cache;
-use super::check::HealthBoard;
+use super::change::{Evidence, Keeping};
 use super::check::runner;
+use super::check::{Check, HealthBoard};
 use super::failback::Lead;
 use super::hold_file::HoldFile;
 use super::layout::Layout;
+use super::maintenance::MaintenanceFile;
 use super::name::ServiceKey;
+pub use super::own::{OwnCheck, OwnInstance, OwnStatus, RegistrationState};
 use super::owner::random_id;
 use super::record::Record;
 use super::report::{CheckKey, TtlReports};
@@ -55,7 +65,7 @@ use crate::id::SessionId;
 use crate::znode::OpError;
 
 /// How long a record says `draining` before it goes, so that every reader has heard of it: design of leaving.
-pub const DRAINING_MIN: Duration = Duration::from_secs(1);
+pub const DRAINING_MIN: Duration = Evidence::QUIET_TIME;
 /// The pause before the first attempt after one that failed; doubled with each, up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(100);
 /// The longest pause between attempts, also while somebody else has our id: the end of that session is noticed within it.
@@ -74,7 +84,7 @@ pub struct RegistrarSettings {
     pub owner: String,
     /// From one look at the tree to the next when nothing else is a reason. Default: 30 s.
     pub repair_interval: Duration,
-    /// Where it is kept who is held off, and whether the sidecar left in order. Default: nowhere.
+    /// Where it is kept who is held off or in maintenance, and whether the sidecar left in order. Default: nowhere.
     pub state_dir: Option<PathBuf>,
     /// Where applications report to ttl checks.
     pub ttl_reports: TtlReports,
@@ -109,6 +119,9 @@ pub enum DrainError {
 pub struct Registrar {
     orders: mpsc::Sender<Order>,
     instances: watch::Receiver<Vec<OwnInstance>>,
+    /// Of each instance.
+    checks: Arc<[Vec<Check>]>,
+    board: HealthBoard,
     stats: Arc<RegistrarStats>,
 }
 
@@ -126,15 +139,36 @@ impl Registrar {
     ) -> io::Result<(Self, RegistrarTask)> {
         let (orders, orders_end) = mpsc::channel(ORDERS_MAX);
         let left = settings.state_dir.as_deref().map(HoldFile::load).transpose()?.unwrap_or_default();
-        let entries = entries_of(registrations, &left);
+        let maintenance = MaintenanceKeeper::load(settings.state_dir.clone());
+        let checks = registrations.iter().map(|registration| registration.checks.clone()).collect();
+        let entries = entries_of(registrations, &left, maintenance.saved());
         let stats = Arc::new(RegistrarStats::default());
-        let task = RegistrarTask::new(client, cache, settings, entries, orders_end, stats.clone());
-        Ok((Self { orders, instances: task.published.subscribe(), stats }, task))
+        let task =
+            RegistrarTask::new(client, cache, settings, entries, orders_end, maintenance, stats.clone());
+        let (instances, board) = (task.published.subscribe(), task.board.clone());
+        Ok((Self { orders, instances, checks, board, stats }, task))
     }
 
     /// Where each instance stands, now and from now on.
     pub fn instances(&self) -> watch::Receiver<Vec<OwnInstance>> {
         self.instances.clone()
+    }
+
+    /// Where each instance stands, with its checks.
+    pub fn status(&self) -> Vec<OwnStatus> {
+        let instances = self.instances.borrow().clone();
+        let mut standings = self.board.standings().into_iter();
+        let own_check = |(check, standing): (&Check, _)| OwnCheck {
+            name: check.name.clone(),
+            kind: check.kind(),
+            is_critical: check.is_critical,
+            standing,
+        };
+        let status = |(instance, checks): (OwnInstance, &Vec<Check>)| OwnStatus {
+            instance,
+            checks: checks.iter().zip(standings.by_ref()).map(own_check).collect(),
+        };
+        instances.into_iter().zip(self.checks.iter()).map(status).collect()
     }
 
     /// What it counts.
@@ -173,7 +207,7 @@ impl Registrar {
         self.ask(|done| Order::Leave { phase, done }).await
     }
 
-    async fn ask(&self, order: impl FnOnce(oneshot::Sender<usize>) -> Order) -> Result<usize, DrainError> {
+    async fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T, DrainError> {
         let (done, answer) = oneshot::channel();
         self.orders.send(order(done)).await.map_err(|_| DrainError::Stopped)?;
         answer.await.map_err(|_| DrainError::Stopped)
@@ -182,8 +216,20 @@ impl Registrar {
 
 #[derive(Debug)]
 enum Order {
-    Leave { phase: Phase, done: oneshot::Sender<usize> },
-    FailBack { service: Option<ServiceKey>, done: oneshot::Sender<usize> },
+    Leave {
+        phase: Phase,
+        done: oneshot::Sender<usize>,
+    },
+    FailBack {
+        service: Option<ServiceKey>,
+        done: oneshot::Sender<usize>,
+    },
+    /// To the instances of one service, or all.
+    Tell {
+        service: Option<ServiceKey>,
+        wish: Wish,
+        done: oneshot::Sender<Keeping>,
+    },
 }
 
 /// What the instances are to come to; it never goes back.
@@ -211,6 +257,7 @@ pub struct RegistrarTask {
     stats: Arc<RegistrarStats>,
     /// What the file says.
     saved: Option<HoldFile>,
+    maintenance: MaintenanceKeeper,
 }
 
 impl RegistrarTask {
@@ -220,6 +267,7 @@ impl RegistrarTask {
         settings: RegistrarSettings,
         entries: Vec<Entry>,
         orders: mpsc::Receiver<Order>,
+        maintenance: MaintenanceKeeper,
         stats: Arc<RegistrarStats>,
     ) -> Self {
         let checks = entries.last().map_or(0, |entry| entry.checks.end);
@@ -238,6 +286,7 @@ impl RegistrarTask {
             published,
             stats,
             saved: None,
+            maintenance,
         }
     }
 
@@ -252,23 +301,34 @@ impl RegistrarTask {
         let mut health = self.board.subscribe();
         let mut connection = self.client.state();
         let mut views = self.cache.subscribe();
+        // Apart from the rest, so that an order can come while instances are looked at.
+        let (_, nothing) = mpsc::channel(1);
+        let mut orders = std::mem::replace(&mut self.orders, nothing);
         self.start_checks();
         let mut failures = 0;
         loop {
             // 1. What the checks say, and who serves.
-            let states = health.borrow_and_update().clone();
+            let states: Vec<_> = health.borrow_and_update().iter().map(|standing| standing.state).collect();
             let now = clock::now();
             self.entries.iter_mut().for_each(|entry| entry.on_health(&states, self.phase, now));
             let held_for = self.hold_off(now);
             self.save(true).await;
+            self.save_maintenance().await;
             // 2. The tree, when it can be reached. A change from here on wakes the wait below.
             let session = connection.borrow_and_update().session();
             let is_settled = match session {
                 Some((id, _)) => tokio::select! {
                     biased;
+                    order = orders.recv() => match order {
+                        Some(order) => {
+                            self.on_order(order).await;
+                            continue;
+                        }
+                        None => return,
+                    },
                     is_settled = self.reconcile(id) => is_settled,
                     // What was under way belongs to a session or a connection that is gone: look at the next one.
-                    _ = connection.wait_for(|state| state.session() != session) => continue,
+                    () = async { drop(connection.wait_for(|state| state.session() != session).await) } => continue,
                 },
                 None => self.await_connection(),
             };
@@ -296,8 +356,8 @@ impl RegistrarTask {
                 changed = health.changed() => if changed.is_err() { return },
                 changed = connection.changed() => if changed.is_err() { return },
                 () = lead_changes(&cache, &mut views, &held) => {}
-                order = self.orders.recv() => match order {
-                    Some(order) => self.on_order(order),
+                order = orders.recv() => match order {
+                    Some(order) => self.on_order(order).await,
                     None => return,
                 },
                 () = tokio::time::sleep(pause) => {}
@@ -318,7 +378,7 @@ impl RegistrarTask {
         }
     }
 
-    fn on_order(&mut self, order: Order) {
+    async fn on_order(&mut self, order: Order) {
         match order {
             Order::Leave { phase, done } => {
                 if phase > self.phase {
@@ -328,15 +388,34 @@ impl RegistrarTask {
                 self.waiting.push(done);
             }
             Order::FailBack { service, done } => {
-                let is_meant = |entry: &&mut Entry| {
-                    service.as_ref().is_none_or(|key| *key == entry.registration.service)
-                };
-                let meant = self.entries.iter_mut().filter(is_meant);
+                let meant = self.meant(service.as_ref());
                 let released = meant.map(|entry| usize::from(entry.failback.release())).sum();
                 // Written by the next round.
                 let _nobody_waits = done.send(released);
             }
+            Order::Tell { service, wish, done } => {
+                let now_ms = clock::unix_ms();
+                self.meant(service.as_ref()).for_each(|entry| entry.on_wish(wish.clone(), now_ms));
+                let keeping = self.save_maintenance().await;
+                self.publish();
+                // Written by the next round.
+                let _nobody_waits = done.send(keeping);
+            }
         }
+    }
+
+    /// The instances of one service, or all.
+    fn meant(&mut self, service: Option<&ServiceKey>) -> impl Iterator<Item = &mut Entry> {
+        self.entries
+            .iter_mut()
+            .filter(move |entry| service.is_none_or(|service| *service == entry.registration.service))
+    }
+
+    async fn save_maintenance(&mut self) -> Keeping {
+        let in_maintenance =
+            |entry: &Entry| Some((entry.registration.name(), entry.told.maintenance.clone()?));
+        let instances: BTreeMap<_, _> = self.entries.iter().filter_map(in_maintenance).collect();
+        self.maintenance.keep(MaintenanceFile { instances }).await
     }
 
     /// Decides who is held off; returns when to look again.
@@ -453,11 +532,9 @@ impl RegistrarTask {
 
     /// Without a connection nothing can be done; returns whether nothing has to be.
     fn await_connection(&mut self) -> bool {
-        for entry in &mut self.entries {
-            if !matches!(entry.state, RegistrationState::Absent) {
-                entry.state =
-                    RegistrationState::Pending { reason: "no connection to the ensemble".to_owned() };
-            }
+        let phase = self.phase;
+        for entry in self.entries.iter_mut().filter(|entry| entry.has_something_to_write(phase)) {
+            entry.state = RegistrationState::Pending { reason: "no connection to the ensemble".to_owned() };
         }
         self.phase > Phase::Serving && self.entries.iter().all(|entry| entry.settled.is_none())
     }

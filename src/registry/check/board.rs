@@ -1,34 +1,140 @@
-//! Where the states of all checks stand.
+//! Where all checks stand.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::health::HealthState;
+use super::failure::CheckFailure;
+use super::health::{Health, HealthState};
 
-/// Where the states of several checks are published together.
+/// Where several checks are published together.
 #[derive(Clone, Debug)]
 pub struct HealthBoard {
-    states: Arc<watch::Sender<Vec<HealthState>>>,
+    standings: Arc<watch::Sender<Vec<CheckStanding>>>,
+}
+
+/// Where one check stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckStanding {
+    /// What its results amount to.
+    pub state: HealthState,
+    /// Since when they do, in ms since 1970.
+    pub changed_at_ms: i64,
+    /// Passes in a row up to now.
+    pub passes: u32,
+    /// Failures in a row up to now.
+    pub failures: u32,
+    /// The last time that it failed or could not be made.
+    pub last_failure: Option<LastFailure>,
+}
+
+/// How a check failed the last time that it did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastFailure {
+    /// Why, on one line of at most [`LastFailure::BYTES_MAX`] bytes. What a check sends, headers above all, is not in it.
+    pub text: String,
+    /// When, in ms since 1970.
+    pub at_ms: i64,
 }
 
 impl HealthBoard {
     /// A board of `checks` that have no result yet.
     pub fn new(checks: usize) -> Self {
-        Self { states: Arc::new(watch::Sender::new(vec![HealthState::Initial; checks])) }
+        let standing = CheckStanding {
+            state: HealthState::Initial,
+            changed_at_ms: crate::clock::unix_ms(),
+            passes: 0,
+            failures: 0,
+            last_failure: None,
+        };
+        Self { standings: Arc::new(watch::Sender::new(vec![standing; checks])) }
     }
 
-    /// The states now and from now on, in the order of the checks.
-    pub fn subscribe(&self) -> watch::Receiver<Vec<HealthState>> {
-        self.states.subscribe()
+    /// The standings now and from now on, in the order of the checks. Only changes of state wake who waits.
+    pub fn subscribe(&self) -> watch::Receiver<Vec<CheckStanding>> {
+        self.standings.subscribe()
     }
 
-    pub(super) fn set(&self, index: usize, state: HealthState) {
-        self.states.send_modify(|states| states[index] = state);
+    /// The standings now.
+    pub fn standings(&self) -> Vec<CheckStanding> {
+        self.standings.borrow().clone()
+    }
+
+    /// Notes where the check at `index` stands after a result, and the `failure` if it was one.
+    pub(super) fn on_result(
+        &self,
+        index: usize,
+        health: &Health,
+        failure: Option<&CheckFailure>,
+        now_ms: i64,
+    ) {
+        let last_failure = failure.map(|failure| LastFailure::new(&failure.to_string(), now_ms));
+        self.standings.send_if_modified(|standings| {
+            let standing = &mut standings[index];
+            (standing.passes, standing.failures) = health.in_a_row();
+            if last_failure.is_some() {
+                standing.last_failure = last_failure;
+            }
+            let has_changed = standing.state != health.state();
+            if has_changed {
+                (standing.state, standing.changed_at_ms) = (health.state(), now_ms);
+            }
+            has_changed
+        });
     }
 
     /// Resolves when nobody reads it any more.
     pub(super) async fn closed(&self) {
-        self.states.closed().await;
+        self.standings.closed().await;
+    }
+}
+
+impl LastFailure {
+    /// Bytes of a text that are kept: a few lines of a terminal.
+    pub const BYTES_MAX: usize = 512;
+
+    fn new(text: &str, at_ms: i64) -> Self {
+        let printable = |character: char| if character.is_control() { ' ' } else { character };
+        let text: String = text.chars().map(printable).collect();
+        let mut end = text.len().min(Self::BYTES_MAX);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        Self { text: text[..end].to_owned(), at_ms }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_result_is_noted_and_only_changes_wake() {
+        let board = HealthBoard::new(2);
+        let mut reader = board.subscribe();
+        let mut health = Health::new(2, 2);
+        let failure = CheckFailure::Timeout { timeout: std::time::Duration::from_millis(5) };
+        let mut note = |passed, now_ms| {
+            health.on_result(passed);
+            board.on_result(1, &health, (!passed).then_some(&failure), now_ms);
+            let has_changed = reader.has_changed().unwrap();
+            let standing = reader.borrow_and_update()[1].clone();
+            (has_changed, standing.state, standing.passes, standing.failures, standing.changed_at_ms)
+        };
+        let begun = board.standings()[1].changed_at_ms;
+        assert_eq!(note(true, 1), (false, HealthState::Initial, 1, 0, begun));
+        assert_eq!(note(true, 2), (true, HealthState::Passing, 2, 0, 2));
+        assert_eq!(note(false, 3), (false, HealthState::Passing, 0, 1, 2));
+        assert_eq!(note(false, 4), (true, HealthState::Failing, 0, 2, 4));
+        assert_eq!(note(true, 5), (false, HealthState::Failing, 1, 0, 4));
+        let last = LastFailure { text: "no answer within 5 ms".to_owned(), at_ms: 4 };
+        assert_eq!(board.standings()[1].last_failure, Some(last), "a pass does not wipe it out");
+        assert_eq!(board.standings()[0].last_failure, None);
+    }
+
+    #[test]
+    fn a_failure_is_told_on_one_line_of_bounded_length() {
+        let told = LastFailure::new(&format!("a\n{}", "ü".repeat(LastFailure::BYTES_MAX)), 1).text;
+        assert!(told.starts_with("a ü") && told.len() == LastFailure::BYTES_MAX, "{told}");
     }
 }

@@ -11,6 +11,17 @@ pub enum HealthState {
     Failing,
 }
 
+impl HealthState {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Initial => "initial",
+            Self::Passing => "passing",
+            Self::Failing => "failing",
+        }
+    }
+}
+
 /// Counts the results of one check. Pure: results in, changes of state out.
 #[derive(Clone, Debug)]
 pub struct Health {
@@ -46,6 +57,11 @@ impl Health {
         let has_changed = next != self.state;
         self.state = next;
         has_changed.then_some(next)
+    }
+
+    /// Passes and failures in a row up to now, of which one is 0.
+    pub fn in_a_row(&self) -> (u32, u32) {
+        if self.last_passed { (self.streak, 0) } else { (0, self.streak) }
     }
 
     /// The state now.

@@ -87,12 +87,12 @@ impl Counted {
                 self.health.on_result(false)
             }
         };
-        let Some(state) = change else { return };
-        match result {
-            Ok(()) => info!(?state, "check rose"),
-            Err(failure) => info!(?state, %failure, "check fell"),
+        match (change, result) {
+            (None, _) => {}
+            (Some(state), Ok(())) => info!(?state, "check rose"),
+            (Some(state), Err(failure)) => info!(?state, %failure, "check fell"),
         }
-        self.board.set(self.index, state);
+        self.board.on_result(self.index, &self.health, result.as_ref().err(), crate::clock::unix_ms());
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::exec::ExecTarget;
 use super::grpc::GrpcTarget;
 use super::http::HttpTarget;
+use super::settings::CheckKind;
 use crate::registry::name::Label;
 
 /// One check, with every setting decided.
@@ -67,6 +68,20 @@ pub enum CheckTarget {
 }
 
 impl Check {
+    /// The kind that the settings called it.
+    pub const fn kind(&self) -> CheckKind {
+        match &self.source {
+            CheckSource::Reported { .. } => CheckKind::Ttl,
+            CheckSource::Asked(asking) => match &asking.target {
+                CheckTarget::Http(target) if target.tls.is_some() => CheckKind::Https,
+                CheckTarget::Http(_) => CheckKind::Http,
+                CheckTarget::Grpc(_) => CheckKind::Grpc,
+                CheckTarget::Exec(_) => CheckKind::Exec,
+                CheckTarget::Tcp { .. } => CheckKind::Tcp,
+            },
+        }
+    }
+
     /// The interval by default.
     pub const INTERVAL: Duration = Duration::from_secs(2);
     /// The shortest interval, and the shortest ttl: more often is load on the application, not knowledge.

@@ -8,14 +8,17 @@ use tracing::{debug, info, warn};
 
 use super::Phase;
 use super::foreign::{Foreign, ForeignConflict};
+use super::intent::{Intent, Told, Wish};
 use super::plan::{Observed, Wanted};
-use super::state::{OwnInstance, RegistrarStats, RegistrationState};
+use super::stats::RegistrarStats;
 use crate::client::ClientError;
 use crate::clock;
 use crate::id::SessionId;
 use crate::registry::check::{HealthState, InstanceHealth};
 use crate::registry::failback::{Failback, HELD_PRIORITY, Lead};
 use crate::registry::hold_file::HoldFile;
+use crate::registry::maintenance::MaintenanceFile;
+use crate::registry::own::{OwnInstance, RegistrationState};
 use crate::registry::record::{Record, RecordError, Status};
 use crate::registry::service::Registration;
 use crate::registry::view::{ServiceSettings, View};
@@ -36,16 +39,35 @@ pub(super) struct Entry {
     pub(super) is_held: bool,
     /// What is known of it in other formats.
     pub(super) foreign: Foreign,
+    /// What an operator wants of it.
+    pub(super) told: Told,
+    /// Whether the tree was brought to that.
+    is_carried_out: bool,
+    /// Whether somebody has taken it out, and it has not passed since: its failures are nobody's fault.
+    is_excused: bool,
 }
 
-/// The instances, with their checks one after the other; `left` says which were away when the process before ended.
-pub(super) fn entries_of(registrations: Vec<Registration>, left: &HoldFile) -> Vec<Entry> {
+/// The instances, with their checks one after the other; `left` says which were away when the process before ended, and
+/// `maintenance` which an operator had taken out.
+pub(super) fn entries_of(
+    registrations: Vec<Registration>,
+    left: &HoldFile,
+    maintenance: &MaintenanceFile,
+) -> Vec<Entry> {
     let mut checks = 0;
     let entry = |registration: Registration| {
         let first = checks;
         checks += registration.checks.len();
-        let is_suspect = left.is_running || left.held.contains(&registration.name());
-        Entry::new(registration, first..checks, Failback::new(is_suspect))
+        let name = registration.name();
+        let maintenance = maintenance.instances.get(&name).cloned();
+        // Whoever was in maintenance when the sidecar was killed was not offered, and is no worse off for it.
+        let is_suspect = (left.is_running && maintenance.is_none()) || left.held.contains(&name);
+        if let Some(maintenance) = &maintenance {
+            let (service, id) = (&registration.service, &registration.id);
+            info!(%service, %id, reason = %maintenance.reason, "still in maintenance");
+        }
+        let told = Told { maintenance, ..Told::default() };
+        Entry { told, ..Entry::new(registration, first..checks, Failback::new(is_suspect)) }
     };
     registrations.into_iter().map(entry).collect()
 }
@@ -94,7 +116,18 @@ impl Entry {
             failback,
             is_held: false,
             foreign: Foreign::default(),
+            told: Told::default(),
+            is_carried_out: true,
+            is_excused: false,
         }
+    }
+
+    /// Takes what an operator wants of it.
+    pub(super) fn on_wish(&mut self, wish: Wish, now_ms: i64) {
+        let (service, id) = (&self.registration.service, &self.registration.id);
+        info!(%service, %id, ?wish, "told by an operator");
+        self.told.take(wish, now_ms);
+        self.is_carried_out = false;
     }
 
     pub(super) fn on_health(&mut self, states: &[HealthState], phase: Phase, now: Instant) {
@@ -108,10 +141,25 @@ impl Entry {
         }
         self.health = health;
         let is_passing = health.state == HealthState::Passing;
-        if is_passing && phase == Phase::Serving && self.registered_at_ms.is_none() {
+        let is_staying = phase == Phase::Serving && !self.told.is_draining;
+        if is_passing && is_staying && self.registered_at_ms.is_none() {
             self.registered_at_ms = Some(clock::unix_ms());
         }
-        self.failback.on_health(self.health.state, self.registered_at_ms.is_some(), now);
+        // An operator's doing is no fault. It may be over before the application is well again, so the first pass after it ends
+        // that, and not the end of it.
+        self.is_excused = phase > Phase::Serving || self.told.is_out() || (self.is_excused && !is_passing);
+        let is_missed = self.registered_at_ms.is_some() && !self.is_excused;
+        self.failback.on_health(self.health.state, is_missed, now);
+    }
+
+    fn intent(&self, phase: Phase) -> Intent {
+        Intent::of(phase, &self.told, self.health.state, self.registered_at_ms.is_some())
+    }
+
+    /// Whether there is something in the tree to change or to look at, as far as that is known.
+    pub(super) fn has_something_to_write(&self, phase: Phase) -> bool {
+        let is_there = !matches!(self.state, RegistrationState::Absent);
+        is_there || !self.is_carried_out || matches!(self.intent(phase), Intent::Registered(_))
     }
 
     /// Decides whether it is held off; returns when to look again.
@@ -138,21 +186,14 @@ impl Entry {
             effective_priority: self.is_held.then_some(HELD_PRIORITY),
             ..self.registration.record(status, owner, incarnation, registered_at_ms)
         };
-        match (phase, self.health.state) {
-            (Phase::Removed, _) => Wanted::Removed { owner: owner.to_owned() },
-            (Phase::Draining, _) => Wanted::IfRegistered(record(Status::Draining)),
-            (Phase::Serving, HealthState::Initial) => Wanted::Undecided,
-            (Phase::Serving, HealthState::Passing) => {
-                let mut record = record(Status::Up);
-                if self.health.is_degraded {
-                    record.weight = self.registration.degraded_weight;
-                }
-                Wanted::Registered(record)
+        match self.intent(phase) {
+            Intent::Removed => Wanted::Removed { owner: owner.to_owned() },
+            Intent::Undecided => Wanted::Undecided,
+            Intent::IfRegistered(status) => Wanted::IfRegistered(record(status)),
+            Intent::Registered(Status::Up) if self.health.is_degraded => {
+                Wanted::Registered(Record { weight: self.registration.degraded_weight, ..record(Status::Up) })
             }
-            (Phase::Serving, HealthState::Failing) if self.registered_at_ms.is_some() => {
-                Wanted::Registered(record(Status::Failing))
-            }
-            (Phase::Serving, HealthState::Failing) => Wanted::IfRegistered(record(Status::Failing)),
+            Intent::Registered(status) => Wanted::Registered(record(status)),
         }
     }
 
@@ -176,6 +217,7 @@ impl Entry {
                 }
                 self.settled = record;
                 self.state = state;
+                self.is_carried_out = true;
                 true
             }
             Ok(Outcome::Conflict { owner, session }) => {
@@ -186,6 +228,7 @@ impl Entry {
                     }
                     self.state = state;
                 }
+                self.is_carried_out = true;
                 // When leaving there is nothing of ours to take out.
                 phase != Phase::Serving
             }
@@ -218,6 +261,9 @@ impl Entry {
             is_degraded: self.health.is_degraded,
             registration: self.state.clone(),
             is_held: self.is_held,
+            is_draining: self.told.is_draining,
+            maintenance: self.told.maintenance.clone(),
+            is_carried_out: self.is_carried_out,
         }
     }
 }
@@ -231,5 +277,113 @@ pub(super) fn settled(wanted: &Wanted, observed: &Observed, session: SessionId) 
             Record::decode(data.as_deref().unwrap_or_default()).ok().map(Box::new)
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::maintenance::{Maintenance, Reason};
+    use crate::registry::service::{OwnService, ServiceDefaults, resolve_services};
+
+    #[test]
+    fn failures_while_somebody_wants_it_out_are_no_fault() {
+        for (begin, end) in
+            [(Wish::Maintain(Reason::default()), Wish::EndMaintenance), (Wish::Drain, Wish::EndDrain)]
+        {
+            let mut web = entry(&HoldFile::default(), &MaintenanceFile::default());
+            on_health(&mut web, HealthState::Passing);
+            web.on_wish(begin.clone(), 1);
+            on_health(&mut web, HealthState::Failing);
+            on_health(&mut web, HealthState::Passing);
+            on_health(&mut web, HealthState::Failing);
+            // The application starts more slowly than the operator types.
+            web.on_wish(end, 2);
+            on_health(&mut web, HealthState::Failing);
+            on_health(&mut web, HealthState::Passing);
+            assert!(!web.failback.is_marked(), "{begin:?}");
+            on_health(&mut web, HealthState::Failing);
+            assert!(web.failback.is_marked(), "{begin:?}: it was offered again, and failed");
+        }
+    }
+
+    #[test]
+    fn what_had_failed_before_maintenance_is_a_fault_after_it() {
+        let mut web = entry(&HoldFile::default(), &MaintenanceFile::default());
+        for health in [HealthState::Passing, HealthState::Failing] {
+            on_health(&mut web, health);
+        }
+        web.on_wish(Wish::Maintain(Reason::default()), 1);
+        on_health(&mut web, HealthState::Passing);
+        web.on_wish(Wish::EndMaintenance, 2);
+        on_health(&mut web, HealthState::Passing);
+        assert!(web.failback.is_marked());
+    }
+
+    #[test]
+    fn a_sidecar_killed_during_maintenance_comes_back_in_it_and_is_not_held_off() {
+        let (name, maintenance) =
+            ("web.default/web-1".to_owned(), Maintenance { reason: Reason::default(), since_ms: 7 });
+        let file = MaintenanceFile { instances: [(name, maintenance.clone())].into() };
+        let killed = HoldFile { is_running: true, ..HoldFile::default() };
+        let mut web = entry(&killed, &file);
+        assert_eq!(web.wanted(Phase::Serving, "me", "1"), if_registered(&web, Status::Maintenance));
+        on_health(&mut web, HealthState::Failing);
+        on_health(&mut web, HealthState::Passing);
+        assert_eq!(web.publication().maintenance, Some(maintenance));
+        web.on_wish(Wish::EndMaintenance, 8);
+        on_health(&mut web, HealthState::Passing);
+        assert!(!web.failback.is_marked());
+        assert!(entry(&killed, &MaintenanceFile::default()).failback.is_marked());
+    }
+
+    #[test]
+    fn an_instance_that_never_rose_is_neither_registered_to_leave_nor_for_maintenance() {
+        for wish in [Wish::Drain, Wish::Maintain(Reason::default())] {
+            let mut web = entry(&HoldFile::default(), &MaintenanceFile::default());
+            web.on_wish(wish.clone(), 1);
+            for health in [HealthState::Initial, HealthState::Failing] {
+                on_health(&mut web, health);
+                let wanted = web.wanted(Phase::Serving, "me", "1");
+                assert!(matches!(wanted, Wanted::IfRegistered(_)), "{wish:?} {health:?}: {wanted:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_order_is_carried_out_once_the_tree_was_looked_at() {
+        let (mut web, stats) =
+            (entry(&HoldFile::default(), &MaintenanceFile::default()), RegistrarStats::default());
+        on_health(&mut web, HealthState::Passing);
+        web.on_wish(Wish::Drain, 1);
+        assert!(!web.publication().is_written());
+        web.on_outcome(Err(ReconcileError::Contended), Phase::Serving, &stats);
+        assert!(!web.publication().is_written());
+        web.on_outcome(Ok(Outcome::Settled(None)), Phase::Serving, &stats);
+        assert!(web.publication().is_written());
+    }
+
+    fn entry(left: &HoldFile, maintenance: &MaintenanceFile) -> Entry {
+        let service = OwnService {
+            name: "web".to_owned(),
+            id: Some("web-1".to_owned()),
+            port: Some(80),
+            ..OwnService::default()
+        };
+        let address = Some("127.0.0.1".parse().unwrap());
+        let defaults = ServiceDefaults { address, ..ServiceDefaults::default() };
+        let registrations = resolve_services(&[service], "services", &defaults).unwrap();
+        entries_of(registrations, left, maintenance).remove(0)
+    }
+
+    fn on_health(entry: &mut Entry, health: HealthState) {
+        entry.on_health(&[health], Phase::Serving, clock::now());
+    }
+
+    fn if_registered(entry: &Entry, status: Status) -> Wanted {
+        let Wanted::IfRegistered(record) = entry.wanted(Phase::Serving, "me", "1") else {
+            panic!("{entry:?}")
+        };
+        Wanted::IfRegistered(Record { status, ..record })
     }
 }

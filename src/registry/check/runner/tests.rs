@@ -2,7 +2,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::*;
-use crate::registry::check::HealthState;
+use crate::registry::check::{CheckStanding, HealthState};
 use crate::registry::name::{Label, ServiceKey};
 use crate::registry::report::Verdict;
 
@@ -71,8 +71,8 @@ async fn a_server_that_dies_is_found_failing_within_interval_times_fall() {
 
 const LONG: Duration = Duration::from_secs(10);
 
-async fn wait_for(health: &mut watch::Receiver<Vec<HealthState>>, state: HealthState) {
-    let reached = health.wait_for(|now| now[1] == state);
+async fn wait_for(health: &mut watch::Receiver<Vec<CheckStanding>>, state: HealthState) {
+    let reached = health.wait_for(|now| now[1].state == state);
     tokio::time::timeout(LONG, reached).await.expect("in time").unwrap();
 }
 

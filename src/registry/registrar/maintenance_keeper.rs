@@ -1,0 +1,93 @@
+//! Keeps for the next process which instances are in maintenance.
+
+use std::io;
+use std::path::PathBuf;
+
+use tracing::{error, warn};
+
+use crate::registry::change::Keeping;
+use crate::registry::maintenance::MaintenanceFile;
+
+/// Whoever writes the file.
+#[derive(Debug)]
+pub(super) struct MaintenanceKeeper {
+    folder: Option<PathBuf>,
+    /// What the file says, or should if it were not damaged.
+    saved: MaintenanceFile,
+}
+
+impl MaintenanceKeeper {
+    /// A keeper that goes on from what `folder` has. A file that cannot be used is left as it is until the next change, for
+    /// somebody to look at: to take out instances that nobody wants out would be no better than to offer one too many.
+    pub(super) fn load(folder: Option<PathBuf>) -> Self {
+        let loaded = folder.as_deref().map_or_else(|| Ok(MaintenanceFile::default()), MaintenanceFile::load);
+        let saved = loaded.unwrap_or_else(|error| {
+            let file = folder.as_deref().map(|folder| folder.join(MaintenanceFile::NAME));
+            let file = file.unwrap_or_default();
+            error!(file = %file.display(), %error, "no instance is in maintenance now; put those that should be there again");
+            MaintenanceFile::default()
+        });
+        Self { folder, saved }
+    }
+
+    /// What the process before has left.
+    pub(super) const fn saved(&self) -> &MaintenanceFile {
+        &self.saved
+    }
+
+    /// Sees that the file says this.
+    pub(super) async fn keep(&mut self, wanted: MaintenanceFile) -> Keeping {
+        let Some(folder) = self.folder.clone() else { return Keeping::NoStateDir };
+        if self.saved == wanted {
+            return Keeping::Kept;
+        }
+        let written = wanted.clone();
+        let saved = tokio::task::spawn_blocking(move || written.save(&folder)).await;
+        match saved.unwrap_or_else(|panicked| Err(io::Error::other(panicked))) {
+            Ok(()) => {
+                self.saved = wanted;
+                Keeping::Kept
+            }
+            Err(error) => {
+                warn!(%error, "cannot keep who is in maintenance; tried again soon");
+                Keeping::Failed { reason: error.to_string() }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::maintenance::{Maintenance, Reason};
+
+    #[tokio::test]
+    async fn a_damaged_file_puts_nobody_into_maintenance_and_stays_until_the_next_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(MaintenanceFile::NAME);
+        std::fs::write(&path, "{\"instances\":").unwrap();
+        let mut keeper = MaintenanceKeeper::load(Some(folder.path().to_owned()));
+        assert_eq!(keeper.saved(), &MaintenanceFile::default());
+        assert_eq!(keeper.keep(MaintenanceFile::default()).await, Keeping::Kept);
+        assert_eq!(std::fs::read(&path).unwrap(), b"{\"instances\":");
+        let file = sample();
+        assert_eq!(keeper.keep(file.clone()).await, Keeping::Kept);
+        assert_eq!(MaintenanceFile::load(folder.path()).unwrap(), file);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_kept_is_said() {
+        assert_eq!(MaintenanceKeeper::load(None).keep(sample()).await, Keeping::NoStateDir);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a-file");
+        std::fs::write(&file, "").unwrap();
+        let mut keeper = MaintenanceKeeper { folder: Some(file), saved: MaintenanceFile::default() };
+        let keeping = keeper.keep(sample()).await;
+        assert!(matches!(keeping, Keeping::Failed { .. }), "{keeping:?}");
+    }
+
+    fn sample() -> MaintenanceFile {
+        let maintenance = Maintenance { reason: Reason::default(), since_ms: 7 };
+        MaintenanceFile { instances: [("web.default/web-1".to_owned(), maintenance)].into() }
+    }
+}
