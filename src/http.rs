@@ -1,7 +1,8 @@
 //! HTTP on loopback: lookups as JSON with long polls, liveness, readiness, metrics.
 //!
 //! [`lookup`] decides and is pure; [`router`] finds the route, waits for changes and writes responses;
-//! [`report`] takes what applications say of themselves; [`listener`] keeps connections and [`status`] tells the state, for every role.
+//! [`report`] takes what applications say of themselves, and [`command`] what operators tell own instances;
+//! [`sidecar_status`] tells of the sidecar; [`listener`] keeps connections and [`status`] tells the state, for every role.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,20 +10,25 @@ use std::net::SocketAddr;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
+mod command;
 pub mod control;
 pub mod explain;
 pub mod listener;
 pub mod lookup;
+mod own_instance;
+mod query;
 mod report;
 mod respond;
 pub mod router;
 #[cfg(test)]
 mod sample;
+pub mod sidecar_status;
 pub mod status;
 
-pub use control::{Command, Control};
+pub use control::{Command, Control, Done};
 pub use listener::{ListenerSettings, serve};
 pub use router::{Router, observe_view};
+pub use sidecar_status::{ConnectionState, ConnectionStatus, SidecarStatus, StatusSource};
 pub use status::StatusRouter;
 
 /// Connections that may wait to be accepted, within the system's own bound (`net.core.somaxconn`): a whole ensemble's clients reconnect

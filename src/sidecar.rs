@@ -17,6 +17,7 @@
 mod listeners;
 mod metrics;
 mod settings;
+mod status;
 
 use std::io;
 use std::net::SocketAddr;
@@ -35,9 +36,10 @@ pub use settings::{DnsSettings, EnsembleSettings, HttpSettings, SidecarPlan, Sid
 use crate::client::Client;
 use crate::clock;
 use crate::dns::{self, Handler};
-use crate::http::{self, Command, Control, ListenerSettings, Router};
+use crate::http::{self, Command, Control, Done, ListenerSettings, Router};
 use crate::registry::{
-    Cache, Layout, Mirror, Registrar, RegistrarSettings, SavedView, TtlReports, ViewKeeper, owner_id,
+    Cache, ChangeError, Layout, Mirror, Registrar, RegistrarSettings, SavedView, TtlReports, ViewKeeper,
+    owner_id,
 };
 use crate::telemetry::{Metrics, MetricsError};
 
@@ -133,9 +135,12 @@ impl Sidecar {
         );
         let tcp = dns::tcp::run(listeners.tcp, handler, dns::tcp::TcpSettings::default(), serving.clone());
         spawn(&mut parts, "DNS listener (TCP)", tcp);
+        let keeper = plan.state_dir.map(|folder| ViewKeeper::new(cache.clone(), folder, plan.layout.clone()));
+        let status =
+            status::source_of(client.clone(), registrar.clone(), keeper.as_ref().map(ViewKeeper::stats));
         let router = Router::new(cache.clone(), metrics.clone(), serving.clone());
         let router = router.with_control(control_of(registrar.clone())).with_reports(ttl_reports);
-        let answer = router.into_answer();
+        let answer = router.with_status(status).into_answer();
         let settings = ListenerSettings::default();
         let http = http::serve(listeners.http, answer, settings, metrics.clone(), serving.clone());
         spawn(&mut parts, "HTTP listener", http);
@@ -144,8 +149,7 @@ impl Sidecar {
         let mirror = Mirror::new(client.clone(), cache.clone(), plan.layout.clone(), plan.brake);
         metrics::observe(&metrics, &cache, &client, &mirror.stats())?;
         spawn(&mut parts, "mirror", mirror.run(serving.clone()));
-        if let Some(folder) = plan.state_dir {
-            let keeper = ViewKeeper::new(cache.clone(), folder, plan.layout);
+        if let Some(keeper) = keeper {
             metrics::observe_keeper(&metrics, &keeper.stats())?;
             spawn(&mut parts, "view keeper", keeper.run(serving.clone()));
         }
@@ -208,7 +212,19 @@ fn control_of(registrar: Option<Registrar>) -> Control {
         let registrar = registrar.clone();
         Box::pin(async move {
             match command {
-                Command::FailBack(service) => registrar.fail_back(service).await.ok(),
+                Command::FailBack(service) => {
+                    registrar.fail_back(service).await.map(Done::Released).map_err(|_| ChangeError::Stopped)
+                }
+                Command::Drain { service, wait } => {
+                    registrar.start_draining(service, wait).await.map(Done::Drained)
+                }
+                Command::EndDrain(service) => registrar.end_draining(service).await.map(Done::DrainEnded),
+                Command::Maintain { service, reason } => {
+                    registrar.start_maintenance(service, reason).await.map(Done::Maintained)
+                }
+                Command::EndMaintenance(service) => {
+                    registrar.end_maintenance(service).await.map(Done::Maintained)
+                }
             }
         })
     })

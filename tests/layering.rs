@@ -67,7 +67,7 @@ const ANSWERS: &[&str] = &[
     "registry::select",
     "registry::brake",
 ];
-/// Answers, why they are as they are, and what applications say of themselves.
+/// Answers, why they are as they are, what applications say of themselves, and what operators do with own instances.
 const LOOKUPS_AND_REPORTS: &[&str] = &[
     "id",
     "codec",
@@ -86,6 +86,9 @@ const LOOKUPS_AND_REPORTS: &[&str] = &[
     "registry::explain",
     "registry::brake",
     "registry::report",
+    "registry::own",
+    "registry::change",
+    "registry::maintenance",
 ];
 const BELOW_ROLES: &[&str] = &[
     "id",

@@ -33,6 +33,11 @@ pub(super) fn error(status: StatusCode, message: &str, hint: &str) -> HttpRespon
     json(status, lookup::error(message, hint))
 }
 
+pub(super) fn never_heard_of(namespace: &str, name: &str) -> HttpResponse {
+    let message = format!("no service {name:?} was ever heard of in namespace {namespace:?}");
+    error(StatusCode::NOT_FOUND, &message, "GET /api/v1/services lists those that are known")
+}
+
 pub(super) fn method_not_allowed(method: &Method, allowed: &'static str) -> HttpResponse {
     let message = format!("{method} is not possible here");
     let hint = format!("use {}", allowed.replace(", ", " or "));

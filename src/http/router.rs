@@ -5,7 +5,8 @@
 //! | `/api/v1/services` | all services |
 //! | `/api/v1/services/{namespace}/{service}` | one service; with `?wait=` a long poll |
 //! | `/api/v1/explain/{namespace}/{service}` | why each instance is offered or not |
-//! | `POST /api/v1/failback`, `POST /api/v1/failback/{namespace}/{service}` | own instances that are held off take their tier again: `{"released":1}` |
+//! | `/api/v1/status` | the sidecar itself: see [`super::sidecar_status`] |
+//! | `/api/v1/failback`, `/api/v1/drain`, `/api/v1/maintenance`, each also for `/{namespace}/{service}` | commands to own instances: see [`super::command`] |
 //! | `/api/v1/checks/{namespace}/{service}/{id}/{check}/pass` or `…/fail` | takes a report, by PUT: see [`super::report`] |
 //! | `/livez` | 200 while the process runs |
 //! | `/readyz` | 200 until shutdown begins: ready means that lookups are answered, not that the ensemble is there |
@@ -13,8 +14,6 @@
 //!
 //! A long poll is `?wait=30s` (at most 10 minutes) with `If-None-Match`. It is answered at once when the
 //! tag differs, else when the service changes, and with 304 at the end of the wait or at shutdown.
-//!
-//! What changes something is a POST, and refused to web pages, which browsers let ask loopback: they send `Origin`.
 //!
 //! Errors are JSON with `error` and `hint`: 400 for a parameter, 404 for a path or a service never heard of, 405
 //! for a method, 503 while nothing was ever learnt.
@@ -25,19 +24,21 @@ use std::time::Duration;
 
 use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
-use hyper::header::{ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, ORIGIN};
+use hyper::header::{ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio_util::sync::CancellationToken;
 
-use super::control::{Command, Control};
+use super::command::CommandPath;
+use super::control::Control;
 use super::explain;
 use super::listener::{Answer, HttpResponse};
 use super::lookup::{self, Freshness};
+use super::query::{Parameters, parse_key};
 use super::report::ReportPath;
-use super::respond::{self, error, is_read, json, text};
+use super::respond::{self, error, is_read, json, never_heard_of, text};
+use super::sidecar_status::{self, StatusSource};
 use crate::clock;
-use crate::config::duration;
-use crate::registry::{Cache, Label, Service, ServiceKey, TtlReports};
+use crate::registry::{Cache, Service, ServiceKey, TtlReports};
 use crate::telemetry::{
     HttpRoute, Metrics, MetricsError, VIEW_AGE, VIEW_INSTANCES, VIEW_SERVICES, VIEW_STALE,
 };
@@ -50,13 +51,14 @@ pub struct Router {
     control: Control,
     shutdown: CancellationToken,
     reports: TtlReports,
+    status: Option<StatusSource>,
 }
 
 impl Router {
     /// A router that answers from `cache` until `shutdown`, which also ends its long polls.
     pub fn new(cache: Arc<Cache>, metrics: Arc<Metrics>, shutdown: CancellationToken) -> Self {
         let (control, reports) = (Control::default(), TtlReports::default());
-        Self { cache, metrics, control, shutdown, reports }
+        Self { cache, metrics, control, shutdown, reports, status: None }
     }
 
     /// The same, and what it is told is carried out by `control`.
@@ -67,6 +69,11 @@ impl Router {
     /// The same router, which passes reports on to these checks.
     pub fn with_reports(self, reports: TtlReports) -> Self {
         Self { reports, ..self }
+    }
+
+    /// The same router, which tells this of the sidecar.
+    pub fn with_status(self, status: StatusSource) -> Self {
+        Self { status: Some(status), ..self }
     }
 
     /// The router as [`super::serve`] takes it.
@@ -92,8 +99,9 @@ impl Router {
     /// Answers one request. Its body, if it has one, is not read.
     pub async fn answer<B: Sync>(&self, request: &Request<B>) -> HttpResponse {
         let route = Route::parse(request.uri().path());
-        let response = if let Some(service) = route.command() {
-            self.fail_back(request, service).await
+        let response = if let Route::Command(command) = route {
+            let query = request.uri().query();
+            command.answer(&self.control, request.method(), request.headers(), query).await
         } else if is_read(request.method()) {
             self.answer_route(&route, request.uri().query(), request.headers()).await
         } else {
@@ -122,7 +130,7 @@ impl Router {
             },
             Route::Service { namespace, name } => match Parameters::parse(query, &["wait"]) {
                 Ok(parameters) => match parse_key(namespace, name) {
-                    Some(key) => self.service(&key, parameters.wait, headers).await,
+                    Some(key) => self.service(&key, parameters.wait.unwrap_or_default(), headers).await,
                     None => never_heard_of(namespace, name),
                 },
                 Err(problem) => problem.into_response(),
@@ -131,38 +139,18 @@ impl Router {
                 Ok(_) => self.explain(namespace, name),
                 Err(problem) => problem.into_response(),
             },
+            Route::Status => match (Parameters::parse(query, &[]), &self.status) {
+                (Ok(_), Some(source)) => {
+                    let view = self.cache.load();
+                    json(StatusCode::OK, sidecar_status::status(&source.tell(), &view, self.freshness()))
+                }
+                (Ok(_), None) => nothing_here(),
+                (Err(problem), _) => problem.into_response(),
+            },
             // Not by GET.
             Route::Report(report) => report.answer(&self.reports, &Method::GET, Empty::new()).await,
-            Route::Failback { .. } | Route::Other => error(
-                StatusCode::NOT_FOUND,
-                "there is nothing at this path",
-                "try /api/v1/services, /api/v1/services/{namespace}/{service}, /livez, /readyz or /metrics",
-            ),
-        }
-    }
-
-    async fn fail_back<B: Sync>(&self, request: &Request<B>, service: Option<(&str, &str)>) -> HttpResponse {
-        if request.method() != Method::POST {
-            return respond::method_not_allowed(request.method(), "POST");
-        }
-        if request.headers().contains_key(ORIGIN) {
-            let hint = "use `rollcall failback` or curl";
-            return error(StatusCode::FORBIDDEN, "web pages must not tell a sidecar what to do", hint);
-        }
-        if let Err(problem) = Parameters::parse(request.uri().query(), &[]) {
-            return problem.into_response();
-        }
-        let service = match service.map(|(namespace, name)| (namespace, name, parse_key(namespace, name))) {
-            None => None,
-            Some((_, _, Some(key))) => Some(key),
-            Some((namespace, name, None)) => return never_heard_of(namespace, name),
-        };
-        match self.control.carry_out(Command::FailBack(service)).await {
-            Some(released) => json(StatusCode::OK, format!("{{\"released\":{released}}}").into_bytes()),
-            None => {
-                let hint = "ask again once it has started anew";
-                error(StatusCode::SERVICE_UNAVAILABLE, "the sidecar is stopping", hint)
-            }
+            Route::Command(command) => command.answer(&self.control, &Method::GET, headers, query).await,
+            Route::Other => nothing_here(),
         }
     }
 
@@ -256,22 +244,14 @@ pub fn observe_view(metrics: &Metrics, cache: &Arc<Cache>) -> Result<(), Metrics
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route<'a> {
     Services,
-    Service {
-        namespace: &'a str,
-        name: &'a str,
-    },
-    Explain {
-        namespace: &'a str,
-        name: &'a str,
-    },
+    Service { namespace: &'a str, name: &'a str },
+    Explain { namespace: &'a str, name: &'a str },
     Report(ReportPath<'a>),
     Livez,
     Readyz,
     Metrics,
-    /// Of all services, or one.
-    Failback {
-        service: Option<(&'a str, &'a str)>,
-    },
+    Status,
+    Command(CommandPath<'a>),
     Other,
 }
 
@@ -282,7 +262,7 @@ impl<'a> Route<'a> {
             "/livez" => Self::Livez,
             "/readyz" => Self::Readyz,
             "/metrics" => Self::Metrics,
-            "/api/v1/failback" => Self::Failback { service: None },
+            "/api/v1/status" => Self::Status,
             other => {
                 let named = |prefix: &str| {
                     let named = other.strip_prefix(prefix)?.split_once('/')?;
@@ -294,27 +274,12 @@ impl<'a> Route<'a> {
                     Self::Service { namespace, name }
                 } else if let Some((namespace, name)) = named("/api/v1/explain/") {
                     Self::Explain { namespace, name }
-                } else if let Some(service) = named("/api/v1/failback/") {
-                    Self::Failback { service: Some(service) }
+                } else if let Some(command) = CommandPath::parse(other) {
+                    Self::Command(command)
                 } else {
                     Self::Other
                 }
             }
-        }
-    }
-
-    /// The service that a command is for, or all of them; `None` when it is no command.
-    const fn command(&self) -> Option<Option<(&'a str, &'a str)>> {
-        match self {
-            Self::Failback { service } => Some(*service),
-            Self::Services
-            | Self::Service { .. }
-            | Self::Explain { .. }
-            | Self::Report(_)
-            | Self::Livez
-            | Self::Readyz
-            | Self::Metrics
-            | Self::Other => None,
         }
     }
 
@@ -327,66 +292,11 @@ impl<'a> Route<'a> {
             Self::Readyz => HttpRoute::Readyz,
             Self::Metrics => HttpRoute::Metrics,
             Self::Explain { .. } => HttpRoute::Explain,
-            Self::Failback { .. } => HttpRoute::Failback,
+            Self::Status => HttpRoute::Status,
+            Self::Command(command) => command.label(),
             Self::Other => HttpRoute::Other,
         }
     }
-}
-
-/// What stands behind the `?`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Parameters {
-    /// How long to wait for a change; 0 for not at all.
-    wait: Duration,
-}
-
-/// A parameter that cannot be obeyed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct ParameterProblem {
-    error: String,
-    hint: String,
-}
-
-impl Parameters {
-    fn parse(query: Option<&str>, allowed: &[&str]) -> Result<Self, ParameterProblem> {
-        let mut parameters = Self::default();
-        for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if !allowed.contains(&key) {
-                let hint = match allowed {
-                    [] => "this path takes no parameters".to_owned(),
-                    names => format!("this path takes {}", names.join(", ")),
-                };
-                return Err(ParameterProblem { error: format!("there is no parameter {key:?}"), hint });
-            }
-            parameters.wait = parse_wait(value)?;
-        }
-        Ok(parameters)
-    }
-}
-
-fn parse_wait(value: &str) -> Result<Duration, ParameterProblem> {
-    match duration::parse(value) {
-        Ok(wait) if wait <= WAIT_MAX => Ok(wait),
-        Ok(_) => Err(ParameterProblem {
-            error: format!("wait={value} is longer than 10m"),
-            hint: "wait at most 10m and ask again".to_owned(),
-        }),
-        Err(_) => Err(ParameterProblem {
-            error: format!("wait={value} is not a duration"),
-            hint: "write a whole number and a unit (ms, s or m), such as wait=30s".to_owned(),
-        }),
-    }
-}
-
-impl ParameterProblem {
-    fn into_response(self) -> HttpResponse {
-        error(StatusCode::BAD_REQUEST, &self.error, &self.hint)
-    }
-}
-
-fn parse_key(namespace: &str, name: &str) -> Option<ServiceKey> {
-    Some(ServiceKey { namespace: Label::parse(namespace).ok()?, name: Label::parse(name).ok()? })
 }
 
 fn method_not_allowed(method: &Method, route: &Route<'_>) -> HttpResponse {
@@ -396,17 +306,20 @@ fn method_not_allowed(method: &Method, route: &Route<'_>) -> HttpResponse {
     respond::method_not_allowed(method, "GET, HEAD")
 }
 
+fn nothing_here() -> HttpResponse {
+    error(
+        StatusCode::NOT_FOUND,
+        "there is nothing at this path",
+        "try /api/v1/services, /api/v1/services/{namespace}/{service}, /api/v1/status, /livez, /readyz or /metrics",
+    )
+}
+
 fn nothing_learnt() -> HttpResponse {
     error(
         StatusCode::SERVICE_UNAVAILABLE,
         "nothing was learnt from the ensemble yet",
         "see that the ensemble runs and that the sidecar's server list is right; /metrics shows the view's age",
     )
-}
-
-fn never_heard_of(namespace: &str, name: &str) -> HttpResponse {
-    let message = format!("no service {name:?} was ever heard of in namespace {namespace:?}");
-    error(StatusCode::NOT_FOUND, &message, "GET /api/v1/services lists those that are known")
 }
 
 fn not_modified(etag: &str) -> HttpResponse {
@@ -425,9 +338,6 @@ fn tagged(mut response: HttpResponse, etag: &str) -> HttpResponse {
 fn as_f64(count: usize) -> f64 {
     count as f64
 }
-
-/// The longest long poll.
-const WAIT_MAX: Duration = Duration::from_secs(10 * 60);
 
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,15 @@
-//! A small view for this module's tests.
+//! A small view and a sidecar's status for this module's tests.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::sidecar_status::{ConnectionState, ConnectionStatus, SidecarStatus};
 use crate::id::{Epoch, SessionId, Zxid};
-use crate::registry::{Instance, Label, Record, Service, ServiceKey, View};
+use crate::registry::check::{CheckKind, CheckStanding, HealthState, LastFailure};
+use crate::registry::{
+    Instance, Label, OwnCheck, OwnInstance, OwnStatus, Record, RegistrationState, Service, ServiceKey,
+    Status, View,
+};
 
 /// `web.default` with three instances, of which one is draining and one a standby, and `empty.shop`.
 pub(crate) fn view() -> View {
@@ -33,6 +39,46 @@ pub(crate) fn instance(id: &str, address: &str, status: &str, more: &str) -> Arc
     );
     let record = Record::decode(json.as_bytes()).expect("a record");
     Arc::new(Instance::new(label(id), record, Zxid::ZERO, SessionId::NONE))
+}
+
+/// A sidecar with `web-1` of [`view`].
+pub(crate) fn status() -> SidecarStatus {
+    let last_failure = LastFailure { text: "no answer within 5 ms".to_owned(), at_ms: 4 };
+    let standing = CheckStanding {
+        state: HealthState::Passing,
+        changed_at_ms: 5,
+        passes: 3,
+        failures: 0,
+        last_failure: Some(last_failure),
+    };
+    let check = OwnCheck { name: label("tcp"), kind: CheckKind::Tcp, is_critical: true, standing };
+    SidecarStatus {
+        uptime: Duration::from_millis(5_012),
+        connection: ConnectionStatus {
+            state: ConnectionState::Connected,
+            server: Some("127.0.0.1:2181".to_owned()),
+            session: Some(SessionId(7)),
+            session_timeout: Some(Duration::from_secs(10)),
+            proof_age: Some(Duration::from_millis(12)),
+            last_failure: None,
+        },
+        saved_at_ms: Some(9),
+        instances: vec![OwnStatus { instance: own(), checks: vec![check] }],
+    }
+}
+
+pub(crate) fn own() -> OwnInstance {
+    OwnInstance {
+        service: key("default", "web"),
+        id: label("web-1"),
+        health: HealthState::Passing,
+        is_degraded: false,
+        registration: RegistrationState::Registered(Status::Up),
+        is_held: false,
+        is_draining: false,
+        maintenance: None,
+        is_carried_out: true,
+    }
 }
 
 fn label(text: &str) -> Label {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,8 @@ const PROOF_GAP: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub struct ViewKeeperStats {
     saves: AtomicU64,
+    /// 0 before the first.
+    saved_at_ms: AtomicI64,
     failures: AtomicU64,
 }
 
@@ -29,6 +31,11 @@ impl ViewKeeperStats {
     /// Times that the view was saved.
     pub fn saves(&self) -> u64 {
         self.saves.load(Ordering::Relaxed)
+    }
+
+    /// When it was saved last, in ms since 1970; `None` before the first time.
+    pub fn saved_at_ms(&self) -> Option<i64> {
+        Some(self.saved_at_ms.load(Ordering::Relaxed)).filter(|ms| *ms > 0)
     }
 
     /// Times that this failed.
@@ -91,6 +98,7 @@ impl ViewKeeper {
         match saved {
             Ok(()) => {
                 self.stats.saves.fetch_add(1, Ordering::Relaxed);
+                self.stats.saved_at_ms.store(clock::unix_ms(), Ordering::Relaxed);
                 self.has_failed = false;
             }
             Err(error) => {

@@ -89,6 +89,12 @@ pub enum HttpRoute {
     Explain,
     /// Own instances take their tier again.
     Failback,
+    /// Own instances leave, or need not any more.
+    Drain,
+    /// Own instances are in maintenance, or not any more.
+    Maintenance,
+    /// The sidecar itself.
+    Status,
     /// A path that there is not.
     Other,
 }
@@ -147,6 +153,9 @@ impl HttpRoute {
             Self::Metrics => "metrics",
             Self::Explain => "explain",
             Self::Failback => "failback",
+            Self::Drain => "drain",
+            Self::Maintenance => "maintenance",
+            Self::Status => "status",
             Self::Other => "other",
         }
     }

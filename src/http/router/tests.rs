@@ -11,45 +11,6 @@ use crate::http::sample;
 use crate::registry::View;
 
 #[tokio::test]
-async fn what_is_told_is_carried_out_for_one_service_or_all() {
-    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let control = Control::new({
-        let told = told.clone();
-        move |command| {
-            told.lock().unwrap().push(command);
-            Box::pin(std::future::ready(Some(2)))
-        }
-    });
-    let router = started().with_control(control);
-    let post = |path: &str| Request::post(path).body(()).unwrap();
-    for path in ["/api/v1/failback", "/api/v1/failback/shop/web"] {
-        let response = router.answer(&post(path)).await;
-        assert_eq!(response.status(), StatusCode::OK, "{path}");
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        assert_eq!(body, r#"{"released":2}"#);
-    }
-    let key = parse_key("shop", "web").unwrap();
-    assert_eq!(*told.lock().unwrap(), [Command::FailBack(None), Command::FailBack(Some(key))]);
-}
-
-#[tokio::test]
-async fn what_may_not_be_told_is_not_carried_out() {
-    let control = Control::new(|command| panic!("{command:?} is carried out"));
-    let router = started().with_control(control);
-    let from_page = Request::post("/api/v1/failback").header(ORIGIN, "http://elsewhere").body(()).unwrap();
-    for (request, status) in [
-        (Request::get("/api/v1/failback").body(()).unwrap(), 405),
-        (from_page, 403),
-        (Request::post("/api/v1/failback?service=web").body(()).unwrap(), 400),
-        (Request::post("/api/v1/failback/Shop/web").body(()).unwrap(), 404),
-        (Request::post("/api/v1/services").body(()).unwrap(), 405),
-    ] {
-        let (method, uri) = (request.method().clone(), request.uri().clone());
-        assert_eq!(router.answer(&request).await.status(), status, "{method} {uri}");
-    }
-}
-
-#[tokio::test]
 async fn every_path_of_the_table_is_answered() {
     let router = started();
     for (path, content_type) in [
@@ -60,6 +21,7 @@ async fn every_path_of_the_table_is_answered() {
         ("/livez", TEXT_TYPE),
         ("/readyz", TEXT_TYPE),
         ("/metrics", METRICS_TYPE),
+        ("/api/v1/status", JSON_TYPE),
     ] {
         for method in [Method::GET, Method::HEAD] {
             let response = router.answer(&request(method, path, None)).await;
@@ -87,6 +49,9 @@ async fn errors_are_json_with_a_hint() {
         (Method::GET, "/api/v1/services/default/web?wait", 400),
         (Method::GET, "/api/v1/services/default/web?wait=soon", 400),
         (Method::GET, "/api/v1/services/default/web?wait=601s", 400),
+        (Method::GET, "/api/v1/services/default/web?wait=1s&wait=1s", 400),
+        (Method::GET, "/api/v1/status?wait=1s", 400),
+        (Method::POST, "/api/v1/status", 405),
     ] {
         let response = router.answer(&request(method.clone(), path, None)).await;
         assert_eq!(response.status().as_u16(), status, "{method} {path}");
@@ -219,7 +184,8 @@ const WEB: &str = "/api/v1/services/default/web";
 fn started() -> Router {
     let cache = Cache::new(clock::now());
     cache.publish(sample::view());
-    Router::new(Arc::new(cache), Arc::new(Metrics::new()), CancellationToken::new())
+    let router = Router::new(Arc::new(cache), Arc::new(Metrics::new()), CancellationToken::new());
+    router.with_status(StatusSource::new(sample::status))
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
