@@ -7,13 +7,14 @@
 mod arguments;
 mod bench;
 mod check_config;
+mod control;
 mod dev;
 mod ensemble;
 mod explain;
-mod failback;
 mod failure;
 mod file_limit;
 mod lookup;
+mod manual;
 mod name;
 mod output;
 mod service;
@@ -52,11 +53,16 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Services(arguments) => on_one_thread(lookup::services(arguments)),
         Command::Watch(arguments) => on_one_thread(watch::run(arguments)),
         Command::Explain(arguments) => on_one_thread(explain::run(arguments)),
-        Command::Failback(arguments) => on_one_thread(failback::run(arguments)),
+        Command::Failback(arguments) => on_one_thread(control::failback(arguments)),
+        Command::Drain(arguments) => on_one_thread(control::drain(arguments)),
+        Command::Maintenance(arguments) => on_one_thread(control::maintenance(arguments)),
+        Command::Status(arguments) => on_one_thread(control::status(arguments)),
         Command::Service(arguments) => on_one_thread(service::run(arguments)),
         Command::Zk(arguments) => on_one_thread(zk::run(arguments)),
         Command::Bench(arguments) => on_one_thread(bench::run(arguments)),
         Command::CheckConfig(arguments) => check_config::run(&arguments),
+        Command::Completions(arguments) => manual::completions(&arguments),
+        Command::Man(arguments) => manual::man(&arguments),
     }
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::bench::BenchArguments;
+use super::control::{DrainArguments, FailbackArguments, MaintenanceArguments, StatusArguments};
+use super::manual::{CompletionsArguments, ManArguments};
 use super::name::{NameArgument, ServiceArgument};
 use super::output::Format;
 use crate::config::duration;
@@ -50,6 +52,18 @@ pub(super) enum Command {
     ///
     /// For services whose settings say `"failback": "manual"`, or to end the wait of others. Instances that still fail are not let off.
     Failback(FailbackArguments),
+    /// Take this sidecar's instances out of all answers, before they are stopped
+    ///
+    /// They stay out until --undo or the end of the sidecar, which they leave with in order. Connections that they have are their own
+    /// business, and answers that others have kept live on for their TTL.
+    Drain(DrainArguments),
+    /// Take this sidecar's instances out for as long as it takes, or offer them again
+    ///
+    /// They go on being checked, and are offered again as their checks say, at once: what fails in maintenance is no fault. An
+    /// instance that drains, too, says that it drains.
+    Maintenance(MaintenanceArguments),
+    /// Tell how this sidecar, its connection, its view, its instances and their checks are
+    Status(StatusArguments),
     /// Show and change what all readers obey about a service, and remove services that nobody offers
     ///
     /// The settings stand in the service's znode; sidecars obey a change at once.
@@ -60,6 +74,12 @@ pub(super) enum Command {
     Bench(BenchArguments),
     /// Check a settings file and report every mistake in it
     CheckConfig(CheckConfigArguments),
+    /// Print what a shell needs to complete command lines
+    ///
+    /// For bash: rollcall completions bash > /etc/bash_completion.d/rollcall
+    Completions(CompletionsArguments),
+    /// Print a manual page, or write all of them into a folder
+    Man(ManArguments),
 }
 
 #[derive(Debug, Args)]
@@ -147,16 +167,6 @@ pub(super) struct OutputArguments {
 pub(super) struct LookupArguments {
     /// `web`, `web.shop` or `web.shop.rollcall.internal`; without a namespace it is `default`
     pub(super) name: NameArgument,
-    #[command(flatten)]
-    pub(super) sidecar: SidecarAddress,
-    #[command(flatten)]
-    pub(super) output: OutputArguments,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct FailbackArguments {
-    /// `web`, `web.shop` or `web.shop.rollcall.internal`; without a namespace it is `default` [default: all services]
-    pub(super) name: Option<NameArgument>,
     #[command(flatten)]
     pub(super) sidecar: SidecarAddress,
     #[command(flatten)]
@@ -381,6 +391,18 @@ mod tests {
             "rollcall zk delete /a --version 3",
             "rollcall bench ensemble --servers a:1,b:2 --pids 1,2 --workload set,idle --count 5 -o json",
             "rollcall check-config f",
+            "rollcall drain",
+            "rollcall drain web.shop --wait",
+            "rollcall drain web --wait=5s -o json",
+            "rollcall drain --wait web",
+            "rollcall drain web --undo",
+            "rollcall maintenance on web --reason disk",
+            "rollcall maintenance off --http-addr 127.0.0.1:1",
+            "rollcall maintenance show -o json",
+            "rollcall status -o json",
+            "rollcall completions zsh",
+            "rollcall man zk ls",
+            "rollcall man --dir d",
         ] {
             parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
@@ -397,6 +419,12 @@ mod tests {
             "rollcall lookup a.b.c",
             "rollcall zk delete /a -R --version 1",
             "rollcall check-config",
+            "rollcall drain --wait --undo",
+            "rollcall drain --wait=soon",
+            "rollcall maintenance",
+            "rollcall maintenance off --reason x",
+            "rollcall completions tcsh",
+            "rollcall man drain --dir d",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }

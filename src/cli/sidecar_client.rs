@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::header::{ETAG, HOST, IF_NONE_MATCH, USER_AGENT};
 use hyper::http::request::Builder;
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::TcpStream;
@@ -114,8 +114,8 @@ impl SidecarClient {
     }
 
     /// Tells the sidecar something; `wait` is how long that may take.
-    pub(super) async fn post(&self, path: &str, wait: Duration) -> Result<Answer, AskError> {
-        self.exchange(Request::post(path), wait).await
+    pub(super) async fn tell(&self, method: Method, path: &str, wait: Duration) -> Result<Answer, AskError> {
+        self.exchange(Request::builder().method(method).uri(path), wait).await
     }
 
     async fn connect(&self) -> Result<TcpStream, AskError> {

@@ -20,8 +20,8 @@
 
 mod entry;
 mod foreign;
-mod look;
 mod intent;
+mod look;
 mod maintenance_keeper;
 mod operator;
 mod plan;
@@ -40,8 +40,8 @@ use tracing::{info, warn};
 
 use self::entry::{Entry, Outcome, ReconcileError, entries_of, settled};
 use self::foreign::{Foreign, OwnSessions, in_one_multi};
-use self::look::{create_parents, observe, plan_formats};
 use self::intent::Wish;
+use self::look::{create_parents, observe, plan_formats};
 use self::maintenance_keeper::MaintenanceKeeper;
 pub use self::plan::{Observed, Plan, Wanted, plan};
 pub use self::stats::RegistrarStats;

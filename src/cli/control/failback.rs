@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use hyper::StatusCode;
+use hyper::Method;
 use serde::Deserialize;
 
-use super::arguments::FailbackArguments;
-use super::failure::Failure;
-use super::lookup::{decode, refused};
-use super::output::{Format, print};
-use super::sidecar_client::SidecarClient;
+use super::super::failure::Failure;
+use super::super::lookup::decode;
+use super::super::output::{Format, print};
+use super::super::sidecar_client::SidecarClient;
+use super::{FailbackArguments, check, path};
 
 /// `POST /api/v1/failback`.
 #[derive(Debug, Deserialize)]
@@ -18,16 +18,11 @@ struct FailbackBody {
 }
 
 /// Lets the sidecar's own instances take their tier again.
-pub(super) async fn run(arguments: FailbackArguments) -> Result<(), Failure> {
+pub(crate) async fn run(arguments: FailbackArguments) -> Result<(), Failure> {
     let client = SidecarClient::new(&arguments.sidecar.http_addr)?;
-    let path = arguments.name.as_ref().map_or_else(
-        || "/api/v1/failback".to_owned(),
-        |name| format!("/api/v1/failback/{}/{}", name.0.namespace, name.0.name),
-    );
-    let answer = client.post(&path, Duration::ZERO).await?;
-    if answer.status != StatusCode::OK {
-        return Err(refused(&client, &answer));
-    }
+    let path = path("failback", arguments.name.as_ref());
+    let answer = client.tell(Method::POST, &path, Duration::ZERO).await?;
+    check(&client, &answer)?;
     let body: FailbackBody = decode(&client, &answer)?;
     match (arguments.output.output, body.released) {
         (Format::Json, _) => print(&String::from_utf8_lossy(&answer.body)),
