@@ -249,7 +249,16 @@ fn without_a_sidecar_the_error_says_what_to_try() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap().to_string();
     drop(listener);
-    for command in [&["lookup", "web"][..], &["services"], &["watch", "web"]] {
+    for command in [
+        &["lookup", "web"][..],
+        &["services"],
+        &["watch", "web"],
+        &["status"],
+        &["drain", "--wait"],
+        &["drain", "web", "--undo"],
+        &["maintenance", "on", "--reason", "disk"],
+        &["maintenance", "show"],
+    ] {
         let output = run(&[command, &["--http-addr", &addr]].concat());
         let told = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{told}");
@@ -258,6 +267,108 @@ fn without_a_sidecar_the_error_says_what_to_try() {
             "{told}"
         );
     }
+}
+
+#[test]
+fn own_instances_are_drained_maintained_and_told_of() {
+    let dev = Dev::start(&[]);
+    dev.until(&["status"], "rollcall.default/dev  up");
+    let tell = |arguments: &[&str]| {
+        let output = dev.ask(arguments);
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let (status, told, _) = tell(&["status"]);
+    assert_eq!(status, 0);
+    assert!(told.contains(&format!("connected to {}", dev.client)), "{told}");
+    assert!(told.contains("rollcall.default/dev http  http  passing"), "{told}");
+
+    let (status, told, errors) = tell(&["drain", "rollcall", "--wait=20s"]);
+    assert_eq!((status, errors.as_str()), (0, ""), "{told}");
+    assert!(told.contains("rollcall.default/dev  draining") && told.contains("none was asked"), "{told}");
+    assert!(tell(&["lookup", "rollcall"]).1.contains("dev  draining"));
+    assert!(tell(&["status"]).1.contains("told to drain"));
+    let (status, told, _) = tell(&["drain", "--undo"]);
+    assert!(status == 0 && told.contains("rollcall.default/dev  up"), "{told}");
+
+    let (status, told, errors) = tell(&["maintenance", "on", "rollcall", "--reason", "new disk & fan"]);
+    assert!(status == 0 && told.contains("rollcall.default/dev  maintenance"), "{told}");
+    assert!(
+        errors.contains("a restart of the sidecar undoes this: the sidecar has no state_dir"),
+        "{errors}"
+    );
+    assert!(tell(&["maintenance", "show"]).1.trim_end().ends_with("new disk & fan"));
+    assert!(tell(&["maintenance", "show", "-o", "json"]).1.contains("\"reason\": \"new disk & fan\""));
+    assert!(tell(&["maintenance", "show", "other"]).1.contains("no instance"));
+    let (status, told, errors) = tell(&["maintenance", "off", "-o", "json"]);
+    assert!(status == 0 && errors.is_empty() && told.contains("\"status\": \"up\""), "{told}");
+
+    for arguments in
+        [&["drain", "nobody"][..], &["drain", "nobody", "--undo"], &["maintenance", "on", "nobody"]]
+    {
+        let (status, _, told) = tell(arguments);
+        assert_eq!(status, 1, "{told}");
+        assert!(
+            told.contains("no instance of nobody.default is this sidecar's")
+                && told.contains("rollcall status"),
+            "{told}"
+        );
+    }
+    for arguments in
+        [&["drain", "--wait=soon"][..], &["maintenance", "on", "--reason", "a\nb"], &["drain", "--wait=11m"]]
+    {
+        assert_ne!(tell(arguments).0, 0, "{arguments:?}");
+    }
+    assert_eq!(dev.stop(Signal::TERM), (Some(0), 0));
+}
+
+#[test]
+fn maintenance_with_a_data_folder_outlives_dev() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["--data-dir", folder.path().to_str().unwrap()];
+    let dev = Dev::start(&arguments);
+    dev.until(&["status"], "rollcall.default/dev  up");
+    let output = dev.ask(&["maintenance", "on", "--reason", "disk"]);
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()), (Some(0), ""));
+    assert_eq!(dev.stop(Signal::INT).0, Some(0));
+    let dev = Dev::start(&arguments);
+    let told = dev.until(&["status"], "rollcall.default/dev  maintenance");
+    assert!(told.contains(": disk"), "{told}");
+    assert_eq!(dev.stop(Signal::INT).0, Some(0));
+}
+
+#[test]
+fn completions_and_manual_pages_are_made_of_the_arguments() {
+    for (shell, mark) in [
+        ("bash", "complete -F _rollcall"),
+        ("zsh", "#compdef rollcall"),
+        ("fish", "complete -c rollcall"),
+        ("elvish", "edit:completion"),
+        ("powershell", "Register-ArgumentCompleter"),
+    ] {
+        let output = run(&["completions", shell]);
+        let told = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && told.contains(mark) && told.contains("maintenance"), "{shell}");
+    }
+    let page = String::from_utf8(run(&["man", "zk", "create"]).stdout).unwrap();
+    assert!(page.contains(".TH rollcall-zk-create 1") && page.contains("ephemeral"), "{page}");
+    let unknown = run(&["man", "drian"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    let told = String::from_utf8(unknown.stderr).unwrap();
+    assert!(told.contains("rollcall has no command \"drian\"; `rollcall --help`"), "{told}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("man1");
+    let output = run(&["man", "--dir", dir.to_str().unwrap()]);
+    assert!(output.status.success());
+    for name in ["rollcall.1", "rollcall-drain.1", "rollcall-maintenance-on.1", "rollcall-zk-ls.1"] {
+        assert!(fs_err::read_to_string(dir.join(name)).unwrap().contains(".SH NAME"), "{name}");
+    }
+    let output = run(&["man", "--dir", "/proc/nowhere"]);
+    assert!(
+        output.status.code() == Some(1)
+            && String::from_utf8(output.stderr).unwrap().contains("/proc/nowhere")
+    );
 }
 
 #[test]

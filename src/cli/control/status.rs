@@ -104,7 +104,7 @@ fn facts(body: &StatusBody) -> String {
         ("connection", connection.text()),
         (
             "view",
-            format!("{} services, {} instances, zxid {}, {fresh}", view.services, view.instances, view.zxid),
+            format!("services {}, instances {}, zxid {}, {fresh}", view.services, view.instances, view.zxid),
         ),
         ("saved", saved),
     ];
@@ -223,7 +223,7 @@ mod tests {
             "WHAT        HOW IT IS
 sidecar     rollcall 0.1.0, up 1m5s
 connection  connected to 127.0.0.1:2181, session 0x7, last heard of 12ms ago
-view        1 services, 2 instances, zxid 0x5, as of 12 ms ago
+view        services 1, instances 2, zxid 0x5, as of 12 ms ago
 saved       1970-01-01T00:00:00.000Z
 
 INSTANCE           STATUS    NOTES

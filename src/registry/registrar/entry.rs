@@ -125,7 +125,7 @@ impl Entry {
     /// Takes what an operator wants of it.
     pub(super) fn on_wish(&mut self, wish: Wish, now_ms: i64) {
         let (service, id) = (&self.registration.service, &self.registration.id);
-        info!(%service, %id, ?wish, "told by an operator");
+        info!(%service, %id, %wish, "told by an operator");
         self.told.take(wish, now_ms);
         self.is_carried_out = false;
     }

@@ -11,6 +11,8 @@
 //! The first line that is so decides. Whether there is to be a record at all is the checks' business alone, and of who
 //! leaves: an instance that never rose is registered by nobody.
 
+use std::fmt;
+
 use super::Phase;
 use crate::registry::check::HealthState;
 use crate::registry::maintenance::{Maintenance, Reason};
@@ -43,6 +45,18 @@ pub(super) enum Wish {
     EndDrain,
     Maintain(Reason),
     EndMaintenance,
+}
+
+impl fmt::Display for Wish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Drain => f.write_str("drain"),
+            Self::EndDrain => f.write_str("end the drain"),
+            Self::Maintain(reason) if reason.as_str().is_empty() => f.write_str("maintenance"),
+            Self::Maintain(reason) => write!(f, "maintenance: {reason}"),
+            Self::EndMaintenance => f.write_str("end the maintenance"),
+        }
+    }
 }
 
 impl Told {

@@ -78,6 +78,8 @@ impl Registrar {
         service: Option<ServiceKey>,
     ) -> Result<MaintenanceChange, ChangeError> {
         let (change, keeping) = self.change(service, Wish::EndMaintenance).await?;
+        // What was kept nowhere does not come back.
+        let keeping = if keeping == Keeping::NoStateDir { Keeping::Kept } else { keeping };
         Ok(MaintenanceChange { change, keeping })
     }
 
