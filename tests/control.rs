@@ -208,6 +208,7 @@ async fn an_ensemble_that_hangs_holds_up_no_answer() {
     // A member that is silent is given up after seconds only.
     assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
     assert_eq!((status, &drained["instances"][0]["status"]), (503, &json!("pending")), "{drained}");
+    assert_eq!(a.own("web").await["draining"], true, "it was heard, though nothing can be written");
     assert_eq!(b.statuses("web").await, json!({"a": "up"}));
     gate.is_open.send_replace(true);
     b.shows("web", json!({"a": "draining"})).await;
