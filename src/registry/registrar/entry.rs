@@ -54,6 +54,10 @@ pub(super) fn entries_of(
     left: &HoldFile,
     maintenance: &MaintenanceFile,
 ) -> Vec<Entry> {
+    let is_own = |name: &String| registrations.iter().any(|registration| registration.name() == *name);
+    for name in maintenance.instances.keys().filter(|name| !is_own(name)) {
+        info!(name, "no instance any more; its maintenance is forgotten");
+    }
     let mut checks = 0;
     let entry = |registration: Registration| {
         let first = checks;

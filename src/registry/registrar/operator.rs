@@ -40,7 +40,9 @@ impl Registrar {
         };
         timeout(wait.unwrap_or(WRITE_WAIT), carry_out).await.unwrap_or(Ok(()))?;
         let change = Change { instances: meant.after(keeping.is_some()), waited: started.elapsed() };
-        let is_late = wait.is_some() && !change.instances.iter().all(OwnInstance::is_written);
+        // Whoever need not leave any more is not late.
+        let is_in = |own: &OwnInstance| own.is_draining && !own.is_written();
+        let is_late = wait.is_some() && (keeping.is_none() || change.instances.iter().any(is_in));
         Ok(Drain { change, is_late, evidence })
     }
 
@@ -238,7 +240,8 @@ mod tests {
         let drain = world.spawn_drain(None, Some(LONG));
         world.order().await;
         world.change(|own| own.is_draining = false);
-        assert_eq!(drain.await.unwrap().unwrap().evidence, Evidence::None);
+        let drain = drain.await.unwrap().unwrap();
+        assert_eq!((drain.is_late, drain.evidence), (false, Evidence::None));
     }
 
     #[tokio::test]
