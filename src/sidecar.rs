@@ -18,6 +18,7 @@ mod listeners;
 mod metrics;
 mod settings;
 mod status;
+mod subscription;
 
 use std::io;
 use std::net::SocketAddr;
@@ -32,14 +33,15 @@ use tracing::{info, warn};
 pub(crate) use listeners::reason;
 pub use listeners::{BindError, Listener, Listeners};
 pub use settings::{DnsSettings, EnsembleSettings, HttpSettings, SidecarPlan, SidecarSettings};
+pub use subscription::{AdoptSettings, SubscribeMode, SubscribeSettings};
 
 use crate::client::Client;
 use crate::clock;
 use crate::dns::{self, Handler};
 use crate::http::{self, Command, Control, Done, ListenerSettings, Router};
 use crate::registry::{
-    Cache, ChangeError, Layout, Mirror, Registrar, RegistrarSettings, SavedView, TtlReports, ViewKeeper,
-    owner_id,
+    Cache, ChangeError, Layout, Mirror, MirrorStats, Registrar, RegistrarSettings, SavedView, TtlReports,
+    ViewKeeper, owner_id,
 };
 use crate::telemetry::{Metrics, MetricsError};
 
@@ -146,9 +148,16 @@ impl Sidecar {
         spawn(&mut parts, "HTTP listener", http);
 
         // 3. Knowledge.
-        let mirror = Mirror::new(client.clone(), cache.clone(), plan.layout.clone(), plan.brake);
-        metrics::observe(&metrics, &cache, &client, &mirror.stats())?;
-        spawn(&mut parts, "mirror", mirror.run(serving.clone()));
+        let stats = Arc::<MirrorStats>::default();
+        metrics::observe(&metrics, &cache, &client, &stats)?;
+        // All of them before any runs: nothing is known as a whole before each of them has told its part.
+        let mirror = |source| {
+            Mirror::new(client.clone(), &cache, source, plan.brake.clone()).with_stats(stats.clone())
+        };
+        let mirrors: Vec<_> = plan.sources.into_iter().map(mirror).collect();
+        for mirror in mirrors {
+            spawn(&mut parts, "mirror", mirror.run(serving.clone()));
+        }
         if let Some(keeper) = keeper {
             metrics::observe_keeper(&metrics, &keeper.stats())?;
             spawn(&mut parts, "view keeper", keeper.run(serving.clone()));

@@ -1,5 +1,7 @@
 //! Registrar, checks and mirror together, against Apache ZooKeeper 3.8.0: a server that is not ours.
 
+#[path = "registry/adopted.rs"]
+mod adopted;
 #[path = "common/apache.rs"]
 mod apache;
 #[path = "registry/formats.rs"]
@@ -27,7 +29,7 @@ use rollcall::registry::registrar::{OwnInstance, RegistrationState};
 use rollcall::registry::select::select;
 use rollcall::registry::{
     BrakePlan, Cache, HELD_PRIORITY, Instance, Label, Layout, Mirror, OwnService, Registrar,
-    RegistrarSettings, Registration, ServiceDefaults, ServiceKey, Status, resolve_services,
+    RegistrarSettings, Registration, ServiceDefaults, ServiceKey, Source, Status, resolve_services,
 };
 use rollcall::znode::{CreateMode, OpError};
 
@@ -432,7 +434,7 @@ impl World {
         let client = self.client(address, session_timeout);
         let cache = Arc::new(Cache::new(clock::now()));
         let brake = BrakePlan { window: BRAKE_WINDOW, ..BrakePlan::default() };
-        let mirror = Mirror::new(client.clone(), cache.clone(), Layout::default(), brake);
+        let mirror = Mirror::new(client.clone(), &cache, Source::all(Layout::default()), brake);
         let mirror_stats = mirror.stats();
         let repair_interval = Duration::from_millis(100);
         let settings = RegistrarSettings {
@@ -683,7 +685,7 @@ async fn thorough_walks_find_nothing_that_was_not_told() {
     }
     let (client, cache) =
         (world.client(world.server.address(), LONG_SESSION), Arc::new(Cache::new(clock::now())));
-    let mirror = Mirror::new(client, cache.clone(), Layout::default(), BrakePlan::default())
+    let mirror = Mirror::new(client, &cache, Source::all(Layout::default()), BrakePlan::default())
         .with_thorough_interval(Duration::from_millis(5));
     let stats = mirror.stats();
     let shutdown = CancellationToken::new();

@@ -12,7 +12,10 @@ use super::name::ServiceKey;
 use super::view::View;
 use crate::clock;
 
-/// The current [`View`] and how far it can be trusted. One writer, any number of readers, no lock.
+/// The current [`View`] and how far it can be trusted. Any number of readers, no lock.
+///
+/// It is written by one, or by several of which each has a [`CachePart`]: disjoint services, of which the view is the union. It is
+/// as current as the part that is furthest behind.
 #[derive(Debug)]
 pub struct Cache {
     view: ArcSwap<View>,
@@ -23,8 +26,25 @@ pub struct Cache {
     /// How old the view that it began with was then, if it was not empty.
     inherited_age: Option<Duration>,
     is_synced: AtomicBool,
-    /// For who asks about the past; lookups do not come here.
+    /// For writers; lookups do not come here.
+    parts: Mutex<Vec<Part>>,
+    /// For who asks about the past.
     history: Mutex<History>,
+}
+
+/// What one of several writers knows.
+#[derive(Debug, Default)]
+struct Part {
+    view: Arc<View>,
+    proved_at: Option<Instant>,
+    is_synced: bool,
+}
+
+/// One of several writers of a [`Cache`].
+#[derive(Debug)]
+pub struct CachePart {
+    cache: Arc<Cache>,
+    index: usize,
 }
 
 impl Cache {
@@ -37,6 +57,7 @@ impl Cache {
             proved_at_ms: AtomicU64::new(0),
             inherited_age: None,
             is_synced: AtomicBool::new(false),
+            parts: Mutex::default(),
             history: Mutex::new(History::new(clock::unix_ms())),
         }
     }
@@ -97,6 +118,17 @@ impl Cache {
         history.look_back(&view, key, at_ms, clock::unix_ms())
     }
 
+    /// One more writer, who knows `view` so far: a part of what the cache began with.
+    pub fn part(self: &Arc<Self>, view: View) -> CachePart {
+        let mut parts = self.parts();
+        parts.push(Part { view: Arc::new(view), ..Part::default() });
+        CachePart { cache: Arc::clone(self), index: parts.len() - 1 }
+    }
+
+    fn parts(&self) -> MutexGuard<'_, Vec<Part>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -120,9 +152,51 @@ impl Cache {
     }
 }
 
+impl CachePart {
+    /// Replaces this part of the view.
+    pub fn publish(&self, view: View) {
+        let mut parts = self.cache.parts();
+        if let [_only] = parts.as_slice() {
+            return self.cache.publish(view);
+        }
+        parts[self.index].view = Arc::new(view);
+        // Under the lock, so that a later union holds what an earlier one held.
+        self.cache.publish(union(&parts));
+    }
+
+    /// Notes that the member we are connected to proved itself current, and that nothing of this part is outstanding.
+    pub fn prove_current(&self, now: Instant) {
+        let mut parts = self.cache.parts();
+        parts[self.index].proved_at = Some(now);
+        let oldest = parts.iter().map(|part| part.proved_at).min().flatten();
+        if let Some(oldest) = oldest {
+            self.cache.prove_current(oldest);
+        }
+    }
+
+    /// Says whether this part follows the ensemble now.
+    pub fn set_synced(&self, is_synced: bool) {
+        let mut parts = self.cache.parts();
+        parts[self.index].is_synced = is_synced;
+        self.cache.set_synced(parts.iter().all(|part| part.is_synced));
+    }
+}
+
+/// What all parts know. Nothing is known as a whole before every part is.
+fn union(parts: &[Part]) -> View {
+    let views = || parts.iter().map(|part| &part.view);
+    View {
+        services: views().flat_map(|view| view.services.clone()).collect(),
+        zxid: views().map(|view| view.zxid).max().unwrap_or_default(),
+        is_loaded: views().all(|view| view.is_loaded),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::Zxid;
+    use crate::registry::{Label, Service};
 
     #[test]
     fn age_counts_from_the_last_proof() {
@@ -142,5 +216,38 @@ mod tests {
         assert_eq!(cache.proved_age(start + second), None, "nothing worth saving is known");
         cache.prove_current(start + second);
         assert_eq!(cache.age(start + second * 2), Some(second));
+    }
+
+    #[test]
+    fn a_view_of_parts_is_their_union_and_as_current_as_the_one_furthest_behind() {
+        let (start, second) = (clock::now(), Duration::from_secs(1));
+        let cache = Arc::new(Cache::new(start));
+        let (one, other) = (cache.part(View::default()), cache.part(View::default()));
+        one.publish(view("a", 5));
+        one.set_synced(true);
+        one.prove_current(start + second);
+        assert!(!cache.load().is_loaded && cache.is_stale());
+        assert_eq!(cache.proved_age(start + second), None);
+
+        other.publish(view("b", 7));
+        other.set_synced(true);
+        other.prove_current(start + second * 3);
+        let names: Vec<_> = cache.load().services.keys().map(ToString::to_string).collect();
+        assert_eq!(names, ["a.default", "b.default"]);
+        assert!(cache.load().is_loaded && !cache.is_stale());
+        assert_eq!(cache.load().zxid, Zxid::from_raw(7));
+        assert_eq!(cache.age(start + second * 3), Some(second * 2));
+
+        one.publish(View { is_loaded: true, ..View::default() });
+        assert_eq!(cache.load().services.len(), 1);
+        other.set_synced(false);
+        assert!(cache.is_stale());
+    }
+
+    fn view(service: &str, zxid: i64) -> View {
+        let label = |text| Label::parse(text).unwrap();
+        let key = ServiceKey { namespace: label("default"), name: label(service) };
+        let services = [(key.clone(), Arc::new(Service::new(key)))].into();
+        View { services, zxid: Zxid::from_raw(zxid), is_loaded: true }
     }
 }

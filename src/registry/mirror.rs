@@ -14,11 +14,12 @@
 //! - The view is never cleared; an instance leaves it when a read says that its znode is gone, and the brake believes it.
 
 mod audit;
+mod source;
 mod state;
 mod stats;
 mod walk;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -28,13 +29,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use self::audit::differences;
+pub use self::source::{Adopted, Source, service_name};
 pub use self::state::{MirrorState, ReadOutcome, Walk, WalkedInstances, WalkedService};
 pub use self::stats::MirrorStats;
 use self::walk::{Scope, pipelined, read_znode, walk};
 use super::brake::probe::probe;
 use super::brake::{Brake, BrakePlan, ProbeOutcome, ProbeTarget};
-use super::cache::Cache;
-use super::layout::{Layout, Place};
+use super::cache::{Cache, CachePart};
+use super::layout::Place;
 use crate::client::{Client, ClientError, ClientState, WatchNotice, Watcher};
 use crate::clock;
 use crate::znode::{AddWatchMode, EventKind, WatchedEvent};
@@ -58,11 +60,14 @@ const LOOKUPS_AGE_INTERVAL: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct Mirror {
     client: Client,
-    cache: Arc<Cache>,
-    layout: Layout,
+    cache: CachePart,
+    source: Source,
     stats: Arc<MirrorStats>,
+    /// What of `stats` is ours.
+    told: [u64; 4],
     state: MirrorState,
-    dirty: BTreeSet<Place>,
+    /// What is to be read, and where.
+    dirty: BTreeMap<Place, String>,
     /// Whether changes may have been missed.
     must_walk: bool,
     thorough_interval: Duration,
@@ -77,17 +82,20 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// A mirror of what is below `layout`'s root, which goes on from the view that `cache` has.
-    pub fn new(client: Client, cache: Arc<Cache>, layout: Layout, brake: BrakePlan) -> Self {
+    /// A mirror of what `source` shows, which goes on from what `cache` has of it.
+    pub fn new(client: Client, cache: &Arc<Cache>, source: Source, brake: BrakePlan) -> Self {
         let (brake, now) = (Brake::new(brake, fastrand::u64(..)), clock::now());
-        let state = MirrorState::new(cache.load_full().as_ref().clone(), brake, now);
+        let known = source.part_of(&cache.load());
+        let cache = cache.part(known.clone());
+        let state = MirrorState::new(known, brake, now);
         Self {
             client,
             cache,
-            layout,
+            source,
             stats: Arc::default(),
+            told: [0; 4],
             state,
-            dirty: BTreeSet::new(),
+            dirty: BTreeMap::new(),
             must_walk: true,
             thorough_interval: THOROUGH_INTERVAL,
             thorough_at: now + jittered(THOROUGH_INTERVAL),
@@ -104,6 +112,12 @@ impl Mirror {
     pub fn with_thorough_interval(self, interval: Duration) -> Self {
         let thorough_at = clock::now() + jittered(interval);
         Self { thorough_interval: interval, thorough_at, ..self }
+    }
+
+    /// The same mirror, which adds what it counts to what others count.
+    #[must_use]
+    pub fn with_stats(self, stats: Arc<MirrorStats>) -> Self {
+        Self { stats, ..self }
     }
 
     /// What it counts.
@@ -197,7 +211,7 @@ impl Mirror {
     async fn watch(&self) -> Option<Watcher> {
         let mut is_told = false;
         loop {
-            match self.client.watch(self.layout.root(), AddWatchMode::PersistentRecursive).await {
+            match self.client.watch(&self.source.root(), AddWatchMode::PersistentRecursive).await {
                 Ok(watcher) => return Some(watcher),
                 Err(ClientError::Closed) => return None,
                 Err(error) if is_told => debug!(%error, "cannot watch the registry"),
@@ -225,19 +239,21 @@ impl Mirror {
     }
 
     fn on_event(&mut self, event: &WatchedEvent) {
-        let Some(place) = self.layout.place(&event.path) else { return };
-        if let (Place::Instance(service, _), EventKind::Deleted) = (&place, event.kind) {
+        let Some(place) = self.source.place(&event.path) else { return };
+        if let (Place::Instance(service, _), EventKind::Deleted) = (&place, event.kind)
+            && let Some((parent, _)) = event.path.rsplit_once('/')
+        {
             // Its stat tells when.
-            self.dirty.insert(Place::Service(service.clone()));
+            self.dirty.insert(Place::Service(service.clone()), parent.to_owned());
         }
-        self.dirty.insert(place);
+        self.dirty.insert(place, event.path.clone());
     }
 
     fn lose_track(&mut self) {
         self.cache.set_synced(false);
         self.must_walk = true;
-        for place in std::mem::take(&mut self.dirty) {
-            self.state.on_forgotten(&place);
+        for place in std::mem::take(&mut self.dirty).keys() {
+            self.state.on_forgotten(place);
         }
     }
 
@@ -253,20 +269,14 @@ impl Mirror {
             }
         }
         // Changes are published together, and those not read yet stay dirty when a read fails.
-        let places: Vec<_> = self.dirty.iter().take(DIRTY_MAX).cloned().collect();
-        let layout = self.layout.clone();
+        let places = self.dirty.iter().take(DIRTY_MAX).map(|(place, path)| (place.clone(), path.clone()));
+        let places: Vec<_> = places.collect();
         let client = self.client.clone();
-        let reads = pipelined(places, move |place| {
-            let path = match place {
-                Place::Service(service) => layout.service(service),
-                Place::Instance(service, id) => layout.instance(service, id),
-            };
-            read_znode(client.clone(), path)
-        })
-        .await?;
+        let reads = pipelined(places, move |(_, path)| read_znode(client.clone(), path.clone())).await?;
         self.stats.reads.fetch_add(u64::try_from(reads.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
         let now = clock::now();
-        for (place, outcome) in reads {
+        for ((place, path), outcome) in reads {
+            let outcome = self.source.translate(&place, &path, outcome);
             self.dirty.remove(&place);
             self.state.on_read(&place, &outcome, now);
         }
@@ -277,7 +287,7 @@ impl Mirror {
     /// Compares everything, because changes were missed, or to see that none was.
     async fn walk(&mut self, watcher: &mut Watcher) -> Result<(), ClientError> {
         let scope = if self.must_walk { Scope::Changed } else { Scope::Slice(self.thorough_walks) };
-        let walk = walk(&self.client, &self.layout, &self.state, scope, &self.stats).await?;
+        let walk = walk(&self.client, &self.source, &self.state, scope, &self.stats).await?;
         self.stats.walks.fetch_add(1, Ordering::Relaxed);
         if scope != Scope::Changed {
             self.thorough_at = clock::now() + jittered(self.thorough_interval);
@@ -290,7 +300,7 @@ impl Mirror {
                 return Ok(());
             }
             for place in differences(self.state.view(), &walk) {
-                if !self.dirty.contains(&place) {
+                if !self.dirty.contains_key(&place) {
                     warn!(?place, "the view differed from the registry without having been told");
                     self.stats.defects.fetch_add(1, Ordering::Relaxed);
                 }
@@ -305,20 +315,24 @@ impl Mirror {
     fn publish(&mut self) {
         let changed = self.state.take_changed(clock::now());
         let brake = self.state.brake();
-        let counts = [
-            (&self.stats.unreadable, self.state.unreadable()),
-            (&self.stats.held, u64::try_from(brake.held()).unwrap_or(u64::MAX)),
-            (&self.stats.brake_engagements, brake.engagements()),
-            (&self.stats.probes, brake.probes()),
-        ];
-        for (stat, count) in counts {
-            stat.store(count, Ordering::Relaxed);
-        }
+        let held = u64::try_from(brake.held()).unwrap_or(u64::MAX);
+        self.tell([self.state.unreadable(), held, brake.engagements(), brake.probes()]);
         if let Some(view) = changed {
             debug!(zxid = %view.zxid, services = view.services.len(), "published a view");
             self.cache.publish(view);
             self.published_at = Some(clock::now());
             self.stats.publications.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells what is counted elsewhere. Several mirrors may tell one, so that each adds what is new; what is held may be fewer, too.
+    fn tell(&mut self, counts: [u64; 4]) {
+        let MirrorStats { unreadable, held, brake_engagements, probes, .. } = &*self.stats;
+        let told = std::mem::replace(&mut self.told, counts);
+        for ((stat, count), told) in
+            [unreadable, held, brake_engagements, probes].into_iter().zip(counts).zip(told)
+        {
+            stat.fetch_add(count.wrapping_sub(told), Ordering::Relaxed);
         }
     }
 

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::subscription::{AdoptSettings, SubscribeSettings, plan_sources};
 use crate::client::{ClientSettings, is_host_and_port};
 use crate::config::{Mistake, Scalar, duration, socket_addr};
 use crate::dns::{Ttls, Zone};
 use crate::registry::{
-    BrakePlan, BrakeSettings, Label, Layout, OwnService, Registration, ServiceDefaults, ServiceKey,
+    BrakePlan, BrakeSettings, Label, Layout, OwnService, Registration, ServiceDefaults, ServiceKey, Source,
     resolve_services,
 };
 use crate::telemetry::LogSettings;
@@ -43,6 +44,10 @@ pub struct SidecarSettings {
     pub dns: DnsSettings,
     /// What is made of many instances that vanish at once.
     pub brake: BrakeSettings,
+    /// What of the registry is followed.
+    pub subscribe: SubscribeSettings,
+    /// What others write in formats of theirs, and is served like the registry's own.
+    pub adopt: Vec<AdoptSettings>,
     /// HTTP.
     pub http: HttpSettings,
     /// Logs.
@@ -98,6 +103,8 @@ pub struct SidecarPlan {
     pub zone: Zone,
     /// How long its answers may be kept.
     pub ttls: Ttls,
+    /// What is followed.
+    pub sources: Vec<Source>,
     /// What is made of many instances that vanish at once.
     pub brake: BrakePlan,
     /// Where HTTP listens.
@@ -128,6 +135,10 @@ impl SidecarSettings {
         let ttls = self.plan_ttls(&mut mistakes);
         let brake = self.brake.plan("brake", &mut mistakes);
         let registrations = self.plan_services(layout.as_ref(), &namespace, &mut mistakes);
+        let own = registrations.iter().map(|own| own.service.namespace.clone()).chain([namespace]);
+        let sources = layout.as_ref().map_or_else(Vec::new, |layout| {
+            plan_sources(&self.subscribe, &self.adopt, layout, own.collect(), &mut mistakes)
+        });
         if let (Some(dns), Some(http)) = (dns_addr, http_addr)
             && dns == http
             && dns.port() != 0
@@ -155,6 +166,7 @@ impl SidecarSettings {
                 dns_addr,
                 zone,
                 ttls,
+                sources,
                 brake,
                 http_addr,
                 registrations,

@@ -10,7 +10,10 @@ use crate::client::ClientSettings;
 use crate::config::{Mistake, Scalar, duration};
 use crate::ensemble::{MemberKeys, MemberSettings};
 use crate::registry::{BrakeSettings, OwnService};
-use crate::sidecar::{DnsSettings, EnsembleSettings, HttpSettings, SidecarPlan, SidecarSettings};
+use crate::sidecar::{
+    AdoptSettings, DnsSettings, EnsembleSettings, HttpSettings, SidecarPlan, SidecarSettings,
+    SubscribeSettings,
+};
 use crate::telemetry::LogSettings;
 use crate::znode::SessionTimeouts;
 
@@ -34,6 +37,8 @@ pub(crate) struct DevSettings {
     pub(crate) node: Option<String>,
     /// DNS.
     pub(crate) dns: DnsSettings,
+    /// As [`SidecarSettings::adopt`].
+    pub(crate) adopt: Vec<AdoptSettings>,
     /// As [`SidecarSettings::brake`].
     pub(crate) brake: BrakeSettings,
     /// HTTP.
@@ -111,6 +116,8 @@ impl DevSettings {
             state_dir: self.data_dir.clone().filter(|folder| !folder.as_os_str().is_empty()),
             dns: self.dns,
             brake: self.brake,
+            subscribe: SubscribeSettings::default(),
+            adopt: self.adopt,
             http: self.http,
             log,
             services: self.services,

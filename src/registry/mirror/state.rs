@@ -32,6 +32,8 @@ pub enum ReadOutcome {
     Missing,
     /// The server does not let us know.
     Refused(OpError),
+    /// It is there, and not what it should be.
+    NotUnderstood(String),
 }
 
 /// Everything below the root, as one walk found it.
@@ -207,6 +209,7 @@ impl MirrorState {
             ReadOutcome::Found { data, stat } => (data, stat),
             ReadOutcome::Missing => return self.remove_service(service, now),
             ReadOutcome::Refused(error) => return self.skip(&service, error),
+            ReadOutcome::NotUnderstood(reason) => return self.skip(&service, reason),
         };
         self.gone.remove(service);
         let settings = match data.as_deref().filter(|data| !data.is_empty()) {
@@ -230,6 +233,9 @@ impl MirrorState {
             ReadOutcome::Found { data, stat } => (data.as_deref().unwrap_or_default(), stat),
             ReadOutcome::Missing => return self.remove_instance(service, id, now),
             ReadOutcome::Refused(error) => return self.skip(&format_args!("{id} of {service}"), error),
+            ReadOutcome::NotUnderstood(reason) => {
+                return self.skip(&format_args!("{id} of {service}"), reason);
+            }
         };
         let record = match Record::decode(data) {
             Ok(record) => record,

@@ -9,10 +9,11 @@ use rustc_hash::FxHasher;
 use tokio::task::JoinSet;
 use tracing::debug;
 
+use super::source::Source;
 use super::state::{MirrorState, ReadOutcome, Walk, WalkedInstances, WalkedService};
 use super::stats::MirrorStats;
 use crate::client::{Client, ClientError};
-use crate::registry::layout::Layout;
+use crate::registry::layout::Place;
 use crate::registry::name::{Label, ServiceKey};
 use crate::znode::OpError;
 
@@ -40,70 +41,60 @@ impl Scope {
     }
 }
 
-/// Reads everything below the root, level by level, each level pipelined; but for the instances of services whose own stat says
+/// Reads everything that `source` shows, level by level, each level pipelined; but for the instances of services whose own stat says
 /// that they are as `known`, and that are not in `scope`.
 pub(super) async fn walk(
     client: &Client,
-    layout: &Layout,
+    source: &Source,
     known: &MirrorState,
     scope: Scope,
     stats: &MirrorStats,
 ) -> Result<Walk, ClientError> {
-    let list = |path: String| {
-        let client = client.clone();
-        async move { children(&client, path).await }
-    };
     let mut walk = Walk::default();
-    // Without the root's own list nothing is known: its refusal is an error.
-    let namespaces = match client.children(layout.root()).await {
-        Ok((names, _)) => labels(names),
-        Err(error) if error.op_error() == Some(OpError::NoNode) => Vec::new(),
-        Err(error) => return Err(error),
-    };
-    let mut services = Vec::new();
-    for (namespace, listed) in pipelined(namespaces, |namespace| list(layout.namespace(namespace))).await? {
-        match listed {
-            Ok(names) => services
-                .extend(names.into_iter().map(|name| ServiceKey { namespace: namespace.clone(), name })),
-            Err(refusal) => {
-                walk.refused.insert(namespace, refusal);
-            }
-        }
-    }
+    let (services, refused) = services(client, source).await?;
+    walk.refused = refused;
+    let znodes = pipelined(services, |(_, path)| read_znode(client.clone(), path.clone())).await?;
     let mut changed = Vec::new();
-    let znodes = pipelined(services, |service| read_znode(client.clone(), layout.service(service))).await?;
-    for (service, znode) in znodes {
+    for ((service, path), znode) in znodes {
+        let znode = source.translate(&Place::Service(service.clone()), &path, znode);
         let is_unchanged = match &znode {
             ReadOutcome::Missing => continue,
             ReadOutcome::Found { stat, .. } => {
-                known.is_unchanged(&service, stat) && !scope.includes(&service)
+                source.is_revealed_by_stat()
+                    && known.is_unchanged(&service, stat)
+                    && !scope.includes(&service)
             }
-            ReadOutcome::Refused(_) => false,
+            ReadOutcome::Refused(_) | ReadOutcome::NotUnderstood(_) => false,
         };
         if !is_unchanged {
-            changed.push(service.clone());
+            changed.push((service.clone(), path));
         }
         walk.services.insert(service, WalkedService { znode, instances: WalkedInstances::Unchanged });
     }
     let mut instances = Vec::new();
-    for (service, listed) in pipelined(changed, |service| list(layout.service(service))).await? {
+    for ((service, path), listed) in
+        pipelined(changed, |(_, path)| children(client.clone(), path.clone())).await?
+    {
         let Some(walked) = walk.services.get_mut(&service) else { continue };
         walked.instances = match listed {
-            Ok(ids) => {
-                instances.extend(ids.into_iter().map(|id| (service.clone(), id)));
+            Ok(names) => {
+                let place = |name: String| {
+                    let place = Place::Instance(service.clone(), source.instance_id(&name)?);
+                    Some((place, format!("{path}/{name}")))
+                };
+                instances.extend(names.into_iter().filter_map(place));
                 WalkedInstances::Read(BTreeMap::new())
             }
             Err(refusal) => WalkedInstances::Refused(refusal),
         };
     }
-    let records = pipelined(instances, |(service, id): &(ServiceKey, Label)| {
-        read_znode(client.clone(), layout.instance(service, id))
-    })
-    .await?;
+    let records = pipelined(instances, |(_, path)| read_znode(client.clone(), path.clone())).await?;
     stats.walk_reads.fetch_add(u64::try_from(records.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    for ((service, id), record) in records {
-        let Some(walked) = walk.services.get_mut(&service) else { continue };
-        if let WalkedInstances::Read(instances) = &mut walked.instances
+    for ((place, path), record) in records {
+        let record = source.translate(&place, &path, record);
+        let Place::Instance(service, id) = place else { continue };
+        if let Some(walked) = walk.services.get_mut(&service)
+            && let WalkedInstances::Read(instances) = &mut walked.instances
             && record != ReadOutcome::Missing
         {
             instances.insert(id, record);
@@ -112,13 +103,75 @@ pub(super) async fn walk(
     Ok(walk)
 }
 
-/// The names of a znode's children that are labels, none when it is missing; or the server's refusal, which is not the
-/// same as having none.
-async fn children(client: &Client, path: String) -> Result<Result<Vec<Label>, OpError>, ClientError> {
-    match client.children(path.as_str()).await {
-        Ok((names, _)) => Ok(Ok(labels(names))),
+/// Services and where they are, and the namespaces whose services the server does not list for us.
+type Listed = (Vec<(ServiceKey, String)>, BTreeMap<Label, OpError>);
+
+async fn services(client: &Client, source: &Source) -> Result<Listed, ClientError> {
+    let (mut services, mut refused) = (Vec::new(), BTreeMap::new());
+    let layout = match source {
+        Source::Registry { layout, .. } => layout,
+        Source::Namespace { layout, namespace } => {
+            // Without the list nothing is known: its refusal is an error.
+            for name in list(client, layout.namespace(namespace)).await? {
+                services.extend(service_at(source, format!("{}/{name}", layout.namespace(namespace))));
+            }
+            return Ok((services, refused));
+        }
+        Source::Adopted(adopted) => {
+            let root = adopted.root.as_str();
+            match &adopted.service {
+                Some(_) => services.extend(service_at(source, root.to_owned())),
+                None => {
+                    for name in list(client, root.to_owned()).await? {
+                        let prefix = if adopted.root.is_root() { "" } else { root };
+                        services.extend(service_at(source, format!("{prefix}/{name}")));
+                    }
+                }
+            }
+            return Ok((services, refused));
+        }
+    };
+    let namespaces = list(client, layout.root().to_owned()).await?;
+    let namespaces: Vec<_> = namespaces.iter().filter_map(|name| Label::parse(name).ok()).collect();
+    let listed =
+        pipelined(namespaces, |namespace| children(client.clone(), layout.namespace(namespace))).await?;
+    for (namespace, listed) in listed {
+        match listed {
+            Ok(names) => {
+                let paths = names.iter().map(|name| format!("{}/{name}", layout.namespace(&namespace)));
+                services.extend(paths.filter_map(|path| service_at(source, path)));
+            }
+            Err(refusal) => drop(refused.insert(namespace, refusal)),
+        }
+    }
+    Ok((services, refused))
+}
+
+/// The service whose znode is at `path`, if the source shows one.
+fn service_at(source: &Source, path: String) -> Option<(ServiceKey, String)> {
+    match source.place(&path) {
+        Some(Place::Service(service)) => Some((service, path)),
+        Some(Place::Instance(..)) | None => {
+            debug!(path, "skipped a name");
+            None
+        }
+    }
+}
+
+/// The names of a znode's children, none when it is missing.
+async fn list(client: &Client, path: String) -> Result<Vec<String>, ClientError> {
+    match client.children(path).await {
+        Ok((names, _)) => Ok(names),
+        Err(error) if error.op_error() == Some(OpError::NoNode) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// As [`list`], or the server's refusal, which is not the same as having none.
+async fn children(client: Client, path: String) -> Result<Result<Vec<String>, OpError>, ClientError> {
+    match list(&client, path).await {
+        Ok(names) => Ok(Ok(names)),
         Err(error) => match error.op_error() {
-            Some(OpError::NoNode) => Ok(Ok(Vec::new())),
             Some(refusal @ OpError::NoAuth) => Ok(Err(refusal)),
             _ => Err(error),
         },
@@ -134,11 +187,6 @@ pub(super) async fn read_znode(client: Client, path: String) -> Result<ReadOutco
             None => Err(error),
         },
     }
-}
-
-fn labels(names: Vec<String>) -> Vec<Label> {
-    let parse = |name: String| Label::parse(&name).map_err(|error| debug!(%error, "skipped a name")).ok();
-    names.into_iter().filter_map(parse).collect()
 }
 
 /// Reads for all `keys`, up to [`READS_MAX`] at once; the first error ends it.
