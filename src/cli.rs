@@ -17,6 +17,7 @@ mod lookup;
 mod manual;
 mod name;
 mod output;
+mod rehearse;
 mod service;
 mod session;
 mod sidecar;
@@ -53,6 +54,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Services(arguments) => on_one_thread(lookup::services(arguments)),
         Command::Watch(arguments) => on_one_thread(watch::run(arguments)),
         Command::Explain(arguments) => on_one_thread(explain::run(arguments)),
+        Command::Rehearse(arguments) => on_one_thread(rehearse::run(arguments)),
         Command::Failback(arguments) => on_one_thread(control::failback(arguments)),
         Command::Drain(arguments) => on_one_thread(control::drain(arguments)),
         Command::Maintenance(arguments) => on_one_thread(control::maintenance(arguments)),

@@ -17,6 +17,7 @@ pub mod listener;
 pub mod lookup;
 mod own_instance;
 mod query;
+pub mod rehearsal;
 mod report;
 mod respond;
 pub mod router;

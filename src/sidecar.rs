@@ -142,6 +142,7 @@ impl Sidecar {
             status::source_of(client.clone(), registrar.clone(), keeper.as_ref().map(ViewKeeper::stats));
         let router = Router::new(cache.clone(), metrics.clone(), serving.clone());
         let router = router.with_control(control_of(registrar.clone())).with_reports(ttl_reports);
+        let router = router.with_brake(plan.brake.clone());
         let answer = router.with_status(status).into_answer();
         let settings = ListenerSettings::default();
         let http = http::serve(listeners.http, answer, settings, metrics.clone(), serving.clone());

@@ -85,6 +85,8 @@ const LOOKUPS_AND_REPORTS: &[&str] = &[
     "registry::select",
     "registry::explain",
     "registry::brake",
+    "registry::history",
+    "registry::rehearse",
     "registry::report",
     "registry::own",
     "registry::change",

@@ -12,6 +12,7 @@ use super::manual::{CompletionsArguments, ManArguments};
 use super::name::{NameArgument, ServiceArgument};
 use super::output::Format;
 use crate::config::duration;
+use crate::registry::rehearse::Loss;
 use crate::registry::{FailbackMode, Layout};
 use crate::sidecar::SidecarSettings;
 
@@ -46,8 +47,12 @@ pub(super) enum Command {
     /// Tells who is present at first, then who joined, left or changed, until it is interrupted; goes on over restarts of the
     /// sidecar.
     Watch(WatchArguments),
-    /// Tell why a lookup of a service answers what it answers, instance by instance
-    Explain(LookupArguments),
+    /// Tell why a lookup of a service answers what it answers, or did at some time, instance by instance
+    Explain(ExplainArguments),
+    /// Tell what would be answered if something were lost
+    ///
+    /// Plays the loss on the sidecar's present view, with the code that it would go through. Nothing is changed.
+    Rehearse(RehearseArguments),
     /// Let instances of this sidecar that were away take their tier again from the standbys
     ///
     /// For services whose settings say `"failback": "manual"`, or to end the wait of others. Instances that still fail are not let off.
@@ -161,6 +166,26 @@ pub(super) struct OutputArguments {
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub(super) output: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainArguments {
+    #[command(flatten)]
+    pub(super) lookup: LookupArguments,
+    /// When: 2026-01-31T12:00:00Z, or how long ago, such as 90s; as far back as the sidecar remembers [default: now]
+    #[arg(long, value_name = "TIME")]
+    pub(super) at: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RehearseArguments {
+    /// What is lost: zone=NAME, node=NAME, SERVICE/NUMBER (so many of its instances), SERVICE/INSTANCE, ensemble; repeatable
+    #[arg(long, value_name = "WHAT", required = true)]
+    pub(super) lose: Vec<Loss>,
+    #[command(flatten)]
+    pub(super) sidecar: SidecarAddress,
+    #[command(flatten)]
+    pub(super) output: OutputArguments,
 }
 
 #[derive(Debug, Args)]

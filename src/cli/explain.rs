@@ -5,10 +5,11 @@ use std::time::Duration;
 use hyper::StatusCode;
 use serde::Deserialize;
 
-use super::arguments::LookupArguments;
+use super::arguments::ExplainArguments;
 use super::failure::Failure;
 use super::lookup::{decode, freshness, never_heard_of, print_json, refused};
 use super::output::{Format, print, printable, table};
+use super::rehearse::percent_encoded;
 use super::sidecar_client::SidecarClient;
 use crate::config::timestamp;
 use crate::registry::LAST_RESORT;
@@ -16,6 +17,8 @@ use crate::registry::LAST_RESORT;
 /// `GET /api/v1/explain/{namespace}/{service}`.
 #[derive(Debug, Deserialize)]
 struct ExplanationBody {
+    #[serde(default)]
+    at_ms: Option<i64>,
     age_ms: Option<u64>,
     stale: bool,
     min_healthy: u32,
@@ -42,21 +45,31 @@ struct InstanceBody {
 }
 
 /// Tells why a lookup answers what it answers.
-pub(super) async fn run(arguments: LookupArguments) -> Result<(), Failure> {
+pub(super) async fn run(arguments: ExplainArguments) -> Result<(), Failure> {
+    let ExplainArguments { lookup: arguments, at } = arguments;
     let client = SidecarClient::new(&arguments.sidecar.http_addr)?;
     let key = arguments.name.0;
-    let path = format!("/api/v1/explain/{}/{}", key.namespace, key.name);
+    let query = at.as_ref().map_or_else(String::new, |at| format!("?at={}", percent_encoded(at)));
+    let path = format!("/api/v1/explain/{}/{}{query}", key.namespace, key.name);
     let answer = client.get(&path, None, Duration::ZERO).await?;
     match answer.status {
         StatusCode::OK => {}
-        StatusCode::NOT_FOUND if answer.refusal().is_some() => return Err(never_heard_of(&client, &key)),
+        StatusCode::NOT_FOUND if answer.refusal().is_some() && at.is_none() => {
+            return Err(never_heard_of(&client, &key));
+        }
         _ => return Err(refused(&client, &answer)),
     }
     match arguments.output.output {
         Format::Json => print_json(&client, &answer),
         Format::Table => {
             let body: ExplanationBody = decode(&client, &answer)?;
-            let fresh = freshness(body.age_ms, body.stale);
+            let fresh = match body.at_ms {
+                None => freshness(body.age_ms, body.stale),
+                Some(at_ms) if body.stale => {
+                    format!("as of {}, when the view was stale", timestamp::text(at_ms))
+                }
+                Some(at_ms) => format!("as of {}", timestamp::text(at_ms)),
+            };
             print(&format!("{}\n{}\n{key}: {fresh}", tiers(&body), instances(&body)))
         }
     }

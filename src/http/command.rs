@@ -163,7 +163,7 @@ impl Order {
     }
 
     fn command(self, service: Option<ServiceKey>, parameters: Parameters) -> Command {
-        let Parameters { wait, reason } = parameters;
+        let Parameters { wait, reason, .. } = parameters;
         match self {
             Self::FailBack => Command::FailBack(service),
             Self::Drain => Command::Drain { service, wait },

@@ -10,7 +10,7 @@
 //!                "registered_at_ms":1764115200000,"mzxid":"0x1","session":"0x1"}]}
 //! ```
 //!
-//! `standing` is `registered`, or, when the record has vanished, `limbo`, `suspect` or `silent`. The priority of the tier of
+//! With `?at=` there is `at_ms`, ms since 1970, and no age. `standing` is `registered`, or, when the record has vanished, `limbo`, `suspect` or `silent`. The priority of the tier of
 //! those who are silent is 65536, below all others.
 
 use serde::Serialize;
@@ -19,13 +19,14 @@ use super::lookup::{Freshness, to_json};
 use crate::registry::explain::{Tier, Verdict, explain, reason};
 use crate::registry::{Instance, Label, Service, Standing, Status};
 
-/// One service, and why each instance is offered or not.
-pub fn explanation(service: &Service, freshness: Freshness) -> Vec<u8> {
+/// One service, and why each instance is offered or not; `at_ms` when that is how it was then.
+pub fn explanation(service: &Service, freshness: Freshness, at_ms: Option<i64>) -> Vec<u8> {
     let explanation = explain(service);
     to_json(&ExplanationBody {
         namespace: &service.key.namespace,
         name: &service.key.name,
         zxid: service.zxid.to_string(),
+        at_ms,
         age_ms: freshness.age_ms(),
         stale: freshness.is_stale,
         min_healthy: service.settings.min_healthy,
@@ -39,6 +40,8 @@ struct ExplanationBody<'a> {
     namespace: &'a Label,
     name: &'a Label,
     zxid: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at_ms: Option<i64>,
     age_ms: Option<u64>,
     stale: bool,
     min_healthy: u32,
@@ -111,7 +114,7 @@ mod tests {
         let view = sample::view();
         let (_, web) = view.services.first_key_value().unwrap();
         let fresh = Freshness { age: None, is_stale: true };
-        let body: serde_json::Value = serde_json::from_slice(&explanation(web, fresh)).unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&explanation(web, fresh, None)).unwrap();
         assert_eq!(
             body["tiers"],
             serde_json::json!([{"priority": 0, "instances": 2, "up": 1, "chosen": true},

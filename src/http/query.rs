@@ -9,7 +9,9 @@ use hyper::StatusCode;
 
 use super::listener::HttpResponse;
 use super::respond::error;
-use crate::config::duration;
+use crate::clock;
+use crate::config::{duration, timestamp};
+use crate::registry::rehearse::{Loss, LossError};
 use crate::registry::{Label, Reason, ServiceKey};
 
 /// The parameters of a request.
@@ -19,6 +21,10 @@ pub(super) struct Parameters {
     pub(super) wait: Option<Duration>,
     /// `reason`: why something is done.
     pub(super) reason: Option<Reason>,
+    /// `at`: a time that is past, ms since 1970.
+    pub(super) at_ms: Option<i64>,
+    /// `lose`: what is lost, any number of times.
+    pub(super) losses: Vec<Loss>,
 }
 
 /// A parameter that cannot be obeyed.
@@ -29,7 +35,7 @@ pub(super) struct ParameterProblem {
 }
 
 impl Parameters {
-    /// Reads a query, of which these are `allowed`, each once.
+    /// Reads a query, of which these are `allowed`, each once, but for `lose`.
     pub(super) fn parse(query: Option<&str>, allowed: &[&str]) -> Result<Self, ParameterProblem> {
         let mut parameters = Self::default();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
@@ -48,6 +54,11 @@ impl Parameters {
             let is_second = match key {
                 "wait" => parameters.wait.replace(parse_wait(&value)?).is_some(),
                 "reason" => parameters.reason.replace(parse_reason(&value)?).is_some(),
+                "at" => parameters.at_ms.replace(parse_at(&value)?).is_some(),
+                "lose" => {
+                    parameters.add_loss(&value)?;
+                    false
+                }
                 other => unreachable!("{other} is allowed nowhere"),
             };
             if is_second {
@@ -56,6 +67,19 @@ impl Parameters {
             }
         }
         Ok(parameters)
+    }
+
+    fn add_loss(&mut self, value: &str) -> Result<(), ParameterProblem> {
+        let loss = value.parse().map_err(|error: LossError| ParameterProblem {
+            error: error.to_string(),
+            hint: "such as lose=zone%3Da or lose=web/2".to_owned(),
+        })?;
+        if self.losses.len() == LOSSES_MAX {
+            let error = format!("more than {LOSSES_MAX} losses at once");
+            return Err(ParameterProblem { error, hint: "lose less".to_owned() });
+        }
+        self.losses.push(loss);
+        Ok(())
     }
 }
 
@@ -84,6 +108,13 @@ fn parse_wait(value: &str) -> Result<Duration, ParameterProblem> {
     }
 }
 
+fn parse_at(value: &str) -> Result<i64, ParameterProblem> {
+    timestamp::parse(value, clock::unix_ms()).map_err(|error| ParameterProblem {
+        error: error.to_string(),
+        hint: "such as at=2026-01-31T12:00:00Z or at=90s".to_owned(),
+    })
+}
+
 fn parse_reason(value: &str) -> Result<Reason, ParameterProblem> {
     Reason::parse(value)
         .map_err(|error| ParameterProblem { error: error.to_string(), hint: "give a short line".to_owned() })
@@ -106,6 +137,8 @@ fn decode(value: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// Losses of one rehearsal.
+const LOSSES_MAX: usize = 64;
 /// The longest wait.
 const WAIT_MAX: Duration = Duration::from_secs(10 * 60);
 
@@ -115,7 +148,7 @@ mod tests {
 
     #[test]
     fn values_are_decoded_and_checked() {
-        let parse = |query| Parameters::parse(Some(query), &["wait", "reason"]);
+        let parse = |query| Parameters::parse(Some(query), &["wait", "reason", "at", "lose"]);
         let good = parse("reason=new+disk%20%E2%86%92%20sdb%2B&wait=1m30s").unwrap();
         assert_eq!(good.reason.unwrap().as_str(), "new disk \u{2192} sdb+");
         assert_eq!(good.wait, Some(Duration::from_secs(90)));
@@ -130,6 +163,8 @@ mod tests {
             ("wait=1s&wait=2s", "stands twice"),
             ("wait=11m", "longer than 10m"),
             ("Wait=1s", "no parameter"),
+            ("at=yesterday", "is not a time"),
+            ("lose=rack%3D1", "cannot be lost"),
         ] {
             let problem = parse(query).unwrap_err();
             assert!(problem.error.contains(told), "{query}: {problem:?}");

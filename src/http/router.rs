@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | `/api/v1/services` | all services |
 //! | `/api/v1/services/{namespace}/{service}` | one service; with `?wait=` a long poll |
-//! | `/api/v1/explain/{namespace}/{service}` | why each instance is offered or not |
+//! | `/api/v1/explain/{namespace}/{service}` | why each instance is offered or not; with `?at=` (RFC 3339, or how long ago) why it was |
+//! | `/api/v1/rehearse?lose=…` | what would be answered if something were lost: see [`super::rehearsal`] |
 //! | `/api/v1/status` | the sidecar itself: see [`super::sidecar_status`] |
 //! | `/api/v1/failback`, `/api/v1/drain`, `/api/v1/maintenance`, each also for `/{namespace}/{service}` | commands to own instances: see [`super::command`] |
 //! | `/api/v1/checks/{namespace}/{service}/{id}/{check}/pass` or `…/fail` | takes a report, by PUT: see [`super::report`] |
@@ -34,11 +35,14 @@ use super::explain;
 use super::listener::{Answer, HttpResponse};
 use super::lookup::{self, Freshness};
 use super::query::{Parameters, parse_key};
+use super::rehearsal;
 use super::report::ReportPath;
 use super::respond::{self, error, is_read, json, never_heard_of, text};
 use super::sidecar_status::{self, StatusSource};
 use crate::clock;
-use crate::registry::{Cache, Service, ServiceKey, TtlReports};
+use crate::config::timestamp;
+use crate::registry::rehearse::{self, Loss};
+use crate::registry::{BrakePlan, Cache, NoHistory, Past, Service, ServiceKey, TtlReports};
 use crate::telemetry::{
     HttpRoute, Metrics, MetricsError, VIEW_AGE, VIEW_INSTANCES, VIEW_SERVICES, VIEW_STALE,
 };
@@ -52,13 +56,14 @@ pub struct Router {
     shutdown: CancellationToken,
     reports: TtlReports,
     status: Option<StatusSource>,
+    brake: BrakePlan,
 }
 
 impl Router {
     /// A router that answers from `cache` until `shutdown`, which also ends its long polls.
     pub fn new(cache: Arc<Cache>, metrics: Arc<Metrics>, shutdown: CancellationToken) -> Self {
         let (control, reports) = (Control::default(), TtlReports::default());
-        Self { cache, metrics, control, shutdown, reports, status: None }
+        Self { cache, metrics, control, shutdown, reports, status: None, brake: BrakePlan::default() }
     }
 
     /// The same, and what it is told is carried out by `control`.
@@ -74,6 +79,11 @@ impl Router {
     /// The same router, which tells this of the sidecar.
     pub fn with_status(self, status: StatusSource) -> Self {
         Self { status: Some(status), ..self }
+    }
+
+    /// The same router, which rehearses losses with this brake. Default: the brake's own.
+    pub fn with_brake(self, brake: BrakePlan) -> Self {
+        Self { brake, ..self }
     }
 
     /// The router as [`super::serve`] takes it.
@@ -135,8 +145,16 @@ impl Router {
                 },
                 Err(problem) => problem.into_response(),
             },
-            Route::Explain { namespace, name } => match Parameters::parse(query, &[]) {
-                Ok(_) => self.explain(namespace, name),
+            Route::Explain { namespace, name } => match Parameters::parse(query, &["at"]) {
+                Ok(parameters) => match (parse_key(namespace, name), parameters.at_ms) {
+                    (None, _) => never_heard_of(namespace, name),
+                    (Some(key), None) => self.explain(&key),
+                    (Some(key), Some(at_ms)) => self.explain_past(&key, at_ms),
+                },
+                Err(problem) => problem.into_response(),
+            },
+            Route::Rehearse => match Parameters::parse(query, &["lose"]) {
+                Ok(parameters) => self.rehearse(&parameters.losses),
                 Err(problem) => problem.into_response(),
             },
             Route::Status => match (Parameters::parse(query, &[]), &self.status) {
@@ -198,12 +216,47 @@ impl Router {
         }
     }
 
-    fn explain(&self, namespace: &str, name: &str) -> HttpResponse {
-        let Some(key) = parse_key(namespace, name) else { return never_heard_of(namespace, name) };
-        match self.cache.load().services.get(&key) {
-            Some(service) => json(StatusCode::OK, explain::explanation(service, self.freshness())),
-            None => self.not_found(&key),
+    fn explain(&self, key: &ServiceKey) -> HttpResponse {
+        match self.cache.load().services.get(key) {
+            Some(service) => json(StatusCode::OK, explain::explanation(service, self.freshness(), None)),
+            None => self.not_found(key),
         }
+    }
+
+    fn explain_past(&self, key: &ServiceKey, at_ms: i64) -> HttpResponse {
+        match self.cache.look_back(key, at_ms) {
+            Ok(Past { service: Some(service), is_stale }) => {
+                // How old it was then is not kept.
+                let freshness = Freshness { age: None, is_stale };
+                json(StatusCode::OK, explain::explanation(&service, freshness, Some(at_ms)))
+            }
+            Ok(Past { service: None, .. }) => {
+                let message = format!("no service {key} was known at {}", timestamp::text(at_ms));
+                error(StatusCode::NOT_FOUND, &message, "ask for another time, or leave it out")
+            }
+            Err(NoHistory::Forgotten { reaches_back_to_ms }) => {
+                let message = format!("what was at {} is not known", timestamp::text(at_ms));
+                let hint = format!("what is known reaches back to {}", timestamp::text(reaches_back_to_ms));
+                error(StatusCode::NOT_FOUND, &message, &hint)
+            }
+            Err(NoHistory::Future) => {
+                let message = format!("{} is yet to come", timestamp::text(at_ms));
+                error(StatusCode::BAD_REQUEST, &message, "ask for a time that is past")
+            }
+        }
+    }
+
+    fn rehearse(&self, losses: &[Loss]) -> HttpResponse {
+        if losses.is_empty() {
+            let hint = "add lose=zone%3DNAME, lose=node%3DNAME, lose=SERVICE/NUMBER, lose=SERVICE/INSTANCE or lose=ensemble";
+            return error(StatusCode::BAD_REQUEST, "nothing is lost", hint);
+        }
+        let view = self.cache.load_full();
+        if !view.is_loaded {
+            return nothing_learnt();
+        }
+        let played = rehearse::rehearse(&view, &self.brake, losses, clock::now());
+        json(StatusCode::OK, rehearsal::rehearsal(&played, losses, self.freshness()))
     }
 
     fn not_found(&self, key: &ServiceKey) -> HttpResponse {
@@ -251,6 +304,7 @@ enum Route<'a> {
     Readyz,
     Metrics,
     Status,
+    Rehearse,
     Command(CommandPath<'a>),
     Other,
 }
@@ -263,6 +317,7 @@ impl<'a> Route<'a> {
             "/readyz" => Self::Readyz,
             "/metrics" => Self::Metrics,
             "/api/v1/status" => Self::Status,
+            "/api/v1/rehearse" => Self::Rehearse,
             other => {
                 let named = |prefix: &str| {
                     let named = other.strip_prefix(prefix)?.split_once('/')?;
@@ -293,6 +348,7 @@ impl<'a> Route<'a> {
             Self::Metrics => HttpRoute::Metrics,
             Self::Explain { .. } => HttpRoute::Explain,
             Self::Status => HttpRoute::Status,
+            Self::Rehearse => HttpRoute::Rehearse,
             Self::Command(command) => command.label(),
             Self::Other => HttpRoute::Other,
         }

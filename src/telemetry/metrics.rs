@@ -95,6 +95,8 @@ pub enum HttpRoute {
     Maintenance,
     /// The sidecar itself.
     Status,
+    /// What would be answered if something were lost.
+    Rehearse,
     /// A path that there is not.
     Other,
 }
@@ -156,6 +158,7 @@ impl HttpRoute {
             Self::Drain => "drain",
             Self::Maintenance => "maintenance",
             Self::Status => "status",
+            Self::Rehearse => "rehearse",
             Self::Other => "other",
         }
     }

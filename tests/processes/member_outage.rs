@@ -13,7 +13,10 @@ use crate::support::process::Signal;
 use crate::support::{Kind, RawClient, Server, Sidecar, WebServer, http, wait_for, wait_until};
 
 const OUTAGE: Duration = Duration::from_secs(30);
-const SAMPLE_EVERY: Duration = Duration::from_millis(20);
+/// A thousand lookups a second.
+const SAMPLE_EVERY: Duration = Duration::from_millis(1);
+/// What the service has: one that is checked, and others at addresses of their own, so that half a registry would show.
+const INSTANCES: u16 = 5;
 const NAME: &str = "web.default.rollcall.internal";
 const ZNODE: &str = "/rollcall/services/default/web/one";
 
@@ -69,7 +72,7 @@ fn run(kind: Kind, outage: impl FnOnce(&mut Server, &Path)) -> (i64, i64) {
     let web = WebServer::start_on("127.0.0.1");
     let mut server = Server::start(kind, folder.path());
     let sidecar = start_sidecar(&server.address(), &web);
-    wait_until("the sidecar answers", Duration::from_secs(30), || answers(&sidecar) == 1);
+    wait_until("the sidecar answers", Duration::from_secs(30), || answers(&sidecar) == INSTANCES);
     let before = wait_for("the instance is registered", Duration::from_secs(30), || owner(&server));
     let sampler = Sampler::start(sidecar.dns.number());
 
@@ -100,7 +103,7 @@ fn a_sidecar_that_was_killed_takes_its_record_over_without_a_gap() {
     let Server::Rollcall(reader) = &server else { unreachable!("it was started as one") };
     let mut sidecar = start_sidecar(&server.address(), &web);
     wait_until("another sidecar offers the instance", Duration::from_secs(30), || {
-        sample(reader.dns.number()).is_some_and(|header| header.answers == 1)
+        sample(reader.dns.number()).is_some_and(|header| header.answers == INSTANCES)
     });
     let before = owner(&server);
     let sampler = Sampler::start(reader.dns.number());
@@ -123,14 +126,14 @@ fn a_sidecar_that_starts_without_a_member_answers_from_its_saved_view() {
     let web = WebServer::start_on("127.0.0.1");
     let mut server = Server::start(Kind::Rollcall, folder.path());
     let mut sidecar = start_sidecar(&server.address(), &web);
-    wait_until("the sidecar answers", Duration::from_secs(30), || answers(&sidecar) == 1);
+    wait_until("the sidecar answers", Duration::from_secs(30), || answers(&sidecar) == INSTANCES);
     let saved = sidecar.state_dir().join("view");
     let has_instance = || std::fs::read_to_string(&saved).is_ok_and(|text| text.contains("\"id\":\"one\""));
     wait_until("the view is saved", Duration::from_secs(30), has_instance);
     server.kill();
 
     sidecar.restart();
-    let took = wait_until("it answers", Duration::from_secs(10), || answers(&sidecar) == 1);
+    let took = wait_until("it answers", Duration::from_secs(10), || answers(&sidecar) == INSTANCES);
     eprintln!("answered {took:?} after the start");
     assert!(took < Duration::from_secs(1), "ten times what it may take: {took:?}");
     let service =
@@ -150,7 +153,7 @@ fn a_sidecar_that_starts_without_a_member_answers_from_its_saved_view() {
 
     server.restart();
     wait_until("it has read everything", Duration::from_secs(30), || {
-        answers(&sidecar) == 1 && is_fresh(&sidecar)
+        answers(&sidecar) == INSTANCES && is_fresh(&sidecar)
     });
 }
 
@@ -166,8 +169,12 @@ fn owner(server: &Server) -> Option<i64> {
 }
 
 fn start_sidecar(member: &str, web: &WebServer) -> Sidecar {
-    let service = format!("{{name: web, id: one, address: 127.0.0.1, port: {}}}", web.port());
-    Sidecar::start(member, &format!("services: [{service}]\n"))
+    let checked = format!("{{name: web, id: one, address: 127.0.0.1, port: {}}}", web.port());
+    let others = (2..=INSTANCES).map(|number| {
+        format!("{{name: web, id: number-{number}, address: 127.0.0.{number}, port: 80, checks: []}}")
+    });
+    let services: Vec<_> = [checked].into_iter().chain(others).collect();
+    Sidecar::start(member, &format!("services: [{}]\n", services.join(", ")))
 }
 
 fn answers(sidecar: &Sidecar) -> u16 {
@@ -206,7 +213,7 @@ impl Sampler {
             while !end.load(Ordering::Relaxed) {
                 let header = sample(port);
                 samples.count += 1;
-                if !header.is_some_and(|header| header.rcode == 0 && header.answers == 1) {
+                if !header.is_some_and(|header| header.rcode == 0 && header.answers == INSTANCES) {
                     samples.gaps.push(format!("question {}: {header:?}", samples.count));
                 }
                 thread::sleep(SAMPLE_EVERY);

@@ -38,7 +38,7 @@ async fn trees_of_every_foreign_format_are_shown_beside_the_registry() {
     ];
     let expected: BTreeMap<_, _> = expected.map(|(name, at)| (name.to_owned(), at.to_owned())).into();
     shows(&cache, &expected).await;
-    let nerve = found(&cache, "pay.others").await;
+    let nerve = found(&cache, "pay.others");
     assert_eq!((nerve.weight, nerve.zone.as_deref()), (10, Some("us-east-1a")));
 
     // Set in place, which our own registrars never do; and an instance that goes.
@@ -134,7 +134,7 @@ async fn shows(cache: &Arc<Cache>, expected: &BTreeMap<String, String>) {
     assert!(cache.load().is_loaded);
 }
 
-async fn found(cache: &Cache, service: &str) -> Record {
+fn found(cache: &Cache, service: &str) -> Record {
     let view = cache.load_full();
     let (_, service) = view.services.iter().find(|(key, _)| key.to_string() == service).expect("it is shown");
     service.instances[0].record.clone()

@@ -18,6 +18,8 @@ async fn every_path_of_the_table_is_answered() {
         ("/api/v1/services/default/web", JSON_TYPE),
         ("/api/v1/services/shop/empty", JSON_TYPE),
         ("/api/v1/explain/default/web", JSON_TYPE),
+        ("/api/v1/explain/default/web?at=0s", JSON_TYPE),
+        ("/api/v1/rehearse?lose=zone%3Da&lose=web/1", JSON_TYPE),
         ("/livez", TEXT_TYPE),
         ("/readyz", TEXT_TYPE),
         ("/metrics", METRICS_TYPE),
@@ -52,6 +54,13 @@ async fn errors_are_json_with_a_hint() {
         (Method::GET, "/api/v1/services/default/web?wait=1s&wait=1s", 400),
         (Method::GET, "/api/v1/status?wait=1s", 400),
         (Method::POST, "/api/v1/status", 405),
+        (Method::GET, "/api/v1/explain/default/web?at=1h", 404),
+        (Method::GET, "/api/v1/explain/default/nobody?at=0s", 404),
+        (Method::GET, "/api/v1/explain/default/web?at=2999-01-01T00:00:00Z", 400),
+        (Method::GET, "/api/v1/explain/default/web?at=noon", 400),
+        (Method::GET, "/api/v1/rehearse", 400),
+        (Method::GET, "/api/v1/rehearse?lose=web", 400),
+        (Method::POST, "/api/v1/rehearse?lose=web/1", 405),
     ] {
         let response = router.answer(&request(method.clone(), path, None)).await;
         assert_eq!(response.status().as_u16(), status, "{method} {path}");
@@ -80,6 +89,37 @@ async fn readiness_ends_when_shutdown_begins() {
     let ready = router.answer(&request(Method::GET, "/readyz", None)).await;
     assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(router.answer(&request(Method::GET, "/livez", None)).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_past_is_told_as_it_was_and_a_loss_as_it_would_be() {
+    let router = started();
+    let before_ms = clock::unix_ms();
+    while clock::unix_ms() == before_ms {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let mut changed = sample::view();
+    Arc::make_mut(changed.services.get_mut(&sample::key("default", "web")).unwrap()).instances.remove(0);
+    router.cache.publish(changed);
+    let get = async |path: &str| -> serde_json::Value {
+        let response = router.answer(&request(Method::GET, path, None)).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        serde_json::from_slice(&body(response).await).unwrap()
+    };
+    let now = get("/api/v1/explain/default/web").await;
+    assert_eq!((now["instances"].as_array().unwrap().len(), now.get("at_ms")), (2, None));
+    let time = timestamp::text(before_ms);
+    let then = get(&format!("/api/v1/explain/default/web?at={time}")).await;
+    assert_eq!(then["instances"].as_array().unwrap().len(), 3);
+    assert_eq!(then["at_ms"], before_ms);
+
+    let played = get("/api/v1/rehearse?lose=web/1").await;
+    assert_eq!(played["losses"], serde_json::json!(["web.default/1"]));
+    let web = &played["services"][0];
+    assert_eq!((&web["name"], &web["lost"]), (&"web".into(), &serde_json::json!(["web-3"])));
+    // It lives by no session, so that nothing ever tells of its end.
+    let settled = &web["settled"];
+    assert_eq!((&settled["tier"], &settled["offered"][0]["lost"]), (&9.into(), &true.into()));
 }
 
 #[tokio::test]
