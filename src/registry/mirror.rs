@@ -28,21 +28,24 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use self::audit::differences;
+use self::audit::{differences, gone};
 pub use self::source::{Adopted, Source, service_name};
 pub use self::state::{MirrorState, ReadOutcome, Walk, WalkedInstances, WalkedService};
 pub use self::stats::MirrorStats;
-use self::walk::{Scope, pipelined, read_znode, walk};
+use self::walk::{Scope, pipelined, read_znode, walk_instances, walk_services};
 use super::brake::probe::probe;
 use super::brake::{Brake, BrakePlan, ProbeOutcome, ProbeTarget};
 use super::cache::{Cache, CachePart};
 use super::layout::Place;
+use super::view::View;
 use crate::client::{Client, ClientError, ClientState, WatchNotice, Watcher};
 use crate::clock;
 use crate::znode::{AddWatchMode, EventKind, WatchedEvent};
 
 /// Publications are at least this far apart: at most 200 a second, each of which may clone the map of services.
 const PUBLISH_GAP: Duration = Duration::from_millis(5);
+/// Services of a walk whose instances are read before the next are: what was read is held until then.
+const WALK_CHUNK: usize = 64;
 /// The pause after something failed. The client itself waits for a connection, so this is for refusals.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// How often an idle mirror looks when the server last proved itself.
@@ -287,29 +290,53 @@ impl Mirror {
     /// Compares everything, because changes were missed, or to see that none was.
     async fn walk(&mut self, watcher: &mut Watcher) -> Result<(), ClientError> {
         let scope = if self.must_walk { Scope::Changed } else { Scope::Slice(self.thorough_walks) };
-        let walk = walk(&self.client, &self.source, &self.state, scope, &self.stats).await?;
-        self.stats.walks.fetch_add(1, Ordering::Relaxed);
-        if scope != Scope::Changed {
-            self.thorough_at = clock::now() + jittered(self.thorough_interval);
-            self.thorough_walks += 1;
-            // An event comes before any reply that shows its change.
-            while let Some(notice) = watcher.try_recv() {
-                self.on_notice(&notice);
+        let (mut walk, changed) = walk_services(&self.client, &self.source, &self.state, scope).await?;
+        for services in changed.chunks(WALK_CHUNK) {
+            let walked = walk_instances(&self.client, &self.source, &walk, services.to_vec()).await?;
+            self.audit(scope, watcher, |view| differences(view, &walked));
+            let now = clock::now();
+            for (service, walked) in &walked {
+                self.stats.walk_reads.fetch_add(walked.reads(), Ordering::Relaxed);
+                self.state.on_walked(service, walked, now);
             }
-            if self.must_walk {
-                return Ok(());
-            }
-            for place in differences(self.state.view(), &walk) {
-                if !self.dirty.contains_key(&place) {
-                    warn!(?place, "the view differed from the registry without having been told");
-                    self.stats.defects.fetch_add(1, Ordering::Relaxed);
+            for (service, _) in services {
+                if let Some(walked) = walk.services.get_mut(service) {
+                    walked.instances = WalkedInstances::Taken;
                 }
             }
         }
+        self.stats.walks.fetch_add(1, Ordering::Relaxed);
+        self.audit(scope, watcher, |view| [gone(view, &walk), differences(view, &walk.services)].concat());
         self.state.on_walk(&walk, clock::now());
-        self.must_walk = false;
+        if scope == Scope::Changed {
+            self.must_walk = false;
+        } else {
+            self.thorough_walks += 1;
+            self.thorough_at = clock::now() + jittered(self.thorough_interval);
+        }
         self.publish();
         Ok(())
+    }
+
+    /// Counts what a walk without need found and nothing had told.
+    fn audit(&mut self, scope: Scope, watcher: &mut Watcher, found: impl FnOnce(&View) -> Vec<Place>) {
+        if scope == Scope::Changed {
+            return;
+        }
+        // An event comes before any reply that shows its change.
+        while let Some(notice) = watcher.try_recv() {
+            self.on_notice(&notice);
+        }
+        if self.must_walk {
+            // Something was missed, so that a difference says nothing; the next walk is on its way.
+            return;
+        }
+        for place in found(self.state.view()) {
+            if !self.dirty.contains_key(&place) {
+                warn!(?place, "the view differed from the registry without having been told");
+                self.stats.defects.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 
     fn publish(&mut self) {

@@ -1,22 +1,31 @@
 //! What a walk finds that the view does not show. Pure.
 
-use super::state::{ReadOutcome, Walk, WalkedInstances};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::state::{ReadOutcome, Walk, WalkedInstances, WalkedService};
 use crate::registry::layout::Place;
+use crate::registry::name::ServiceKey;
 use crate::registry::record::Record;
 use crate::registry::view::{Service, ServiceSettings, Standing, View};
 
-/// Where `view` and `walk` differ. What cannot be read or understood is no difference.
-pub(super) fn differences(view: &View, walk: &Walk) -> Vec<Place> {
-    let mut places = Vec::new();
-    for (key, service) in &view.services {
+/// Services that `view` shows and `walk` did not find. One whose instances are held has gone before, and that was told.
+pub(super) fn gone(view: &View, walk: &Walk) -> Vec<Place> {
+    let is_gone = |(key, service): &(&ServiceKey, &Arc<Service>)| {
         let is_held = service.instances.iter().any(|instance| instance.standing != Standing::Registered);
-        let is_gone = !walk.services.contains_key(key) && !walk.refused.contains_key(&key.namespace);
-        if is_gone && !is_held {
-            places.push(Place::Service(key.clone()));
-        }
-    }
-    for (key, walked) in &walk.services {
+        !is_held && !walk.services.contains_key(*key) && !walk.refused.contains_key(&key.namespace)
+    };
+    view.services.iter().filter(is_gone).map(|(key, _)| Place::Service(key.clone())).collect()
+}
+
+/// Where `view` differs from what a walk found. What cannot be read or understood is no difference.
+pub(super) fn differences(view: &View, walked: &BTreeMap<ServiceKey, WalkedService>) -> Vec<Place> {
+    let mut places = Vec::new();
+    for (key, walked) in walked {
         let ReadOutcome::Found { data, .. } = &walked.znode else { continue };
+        if matches!(walked.instances, WalkedInstances::Taken) {
+            continue;
+        }
         let Some(known) = view.services.get(key) else {
             places.push(Place::Service(key.clone()));
             continue;
@@ -49,15 +58,11 @@ fn differs(known: &Service, id: &str, outcome: &ReadOutcome) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::sync::Arc;
-
     use bytes::Bytes;
 
-    use super::super::state::WalkedService;
     use super::*;
     use crate::id::{SessionId, Zxid};
-    use crate::registry::{Instance, Label, ServiceKey};
+    use crate::registry::{Instance, Label};
     use crate::znode::{OpError, Stat};
 
     const RECORD: &str =
@@ -65,7 +70,8 @@ mod tests {
 
     #[test]
     fn what_is_as_it_is_shown_is_no_difference() {
-        assert!(differences(&view(), &walk()).is_empty());
+        assert!(differences(&view(), &walk().services).is_empty());
+        assert!(gone(&view(), &walk()).is_empty());
     }
 
     #[test]
@@ -73,29 +79,29 @@ mod tests {
         let place = |id| Place::Instance(key("web"), label(id));
         let mut missing = walk();
         read(&mut missing).remove(&label("a"));
-        assert_eq!(differences(&view(), &missing), [place("a")]);
+        assert_eq!(differences(&view(), &missing.services), [place("a")]);
         let mut more = walk();
         read(&mut more).insert(label("c"), found(RECORD, 9));
-        assert_eq!(differences(&view(), &more), [place("c")]);
+        assert_eq!(differences(&view(), &more.services), [place("c")]);
         let mut changed = walk();
         read(&mut changed).insert(label("b"), found(RECORD, 9));
-        assert_eq!(differences(&view(), &changed), [place("b")]);
-        assert_eq!(differences(&view(), &Walk::default()), [Place::Service(key("web"))]);
-        assert_eq!(differences(&View::default(), &walk()), [Place::Service(key("web"))]);
+        assert_eq!(differences(&view(), &changed.services), [place("b")]);
+        assert_eq!(gone(&view(), &Walk::default()), [Place::Service(key("web"))]);
+        assert_eq!(differences(&View::default(), &walk().services), [Place::Service(key("web"))]);
         let mut settings = walk();
         settings.services.get_mut(&key("web")).unwrap().znode = found(r#"{"min_healthy":7}"#, 1);
-        assert_eq!(differences(&view(), &settings), [Place::Service(key("web"))]);
+        assert_eq!(differences(&view(), &settings.services), [Place::Service(key("web"))]);
     }
 
     #[test]
     fn what_is_not_known_and_who_is_held_are_none() {
         let mut refused = Walk::default();
         refused.refused.insert(label("default"), OpError::NoAuth);
-        assert!(differences(&view(), &refused).is_empty());
+        assert!(gone(&view(), &refused).is_empty());
         let mut odd = walk();
         read(&mut odd).insert(label("d"), found("no record", 9));
         read(&mut odd).insert(label("e"), ReadOutcome::Refused(OpError::NoAuth));
-        assert!(differences(&view(), &odd).is_empty());
+        assert!(differences(&view(), &odd.services).is_empty());
 
         let mut held = view();
         let web = Arc::make_mut(held.services.get_mut(&key("web")).unwrap());
@@ -103,8 +109,8 @@ mod tests {
         web.instances[0] = Arc::new(instance);
         let mut missing = walk();
         read(&mut missing).remove(&label("a"));
-        assert!(differences(&held, &missing).is_empty());
-        assert!(differences(&held, &Walk::default()).is_empty());
+        assert!(differences(&held, &missing.services).is_empty());
+        assert!(gone(&held, &Walk::default()).is_empty());
     }
 
     fn view() -> View {
@@ -131,7 +137,9 @@ mod tests {
     fn read(walk: &mut Walk) -> &mut BTreeMap<Label, ReadOutcome> {
         match &mut walk.services.get_mut(&key("web")).unwrap().instances {
             WalkedInstances::Read(instances) => instances,
-            WalkedInstances::Unchanged | WalkedInstances::Refused(_) => unreachable!("it was read"),
+            WalkedInstances::Unchanged | WalkedInstances::Taken | WalkedInstances::Refused(_) => {
+                unreachable!("it was read")
+            }
         }
     }
 

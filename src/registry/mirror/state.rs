@@ -54,6 +54,16 @@ pub struct WalkedService {
     pub instances: WalkedInstances,
 }
 
+impl WalkedService {
+    /// Instances that were read for it.
+    pub fn reads(&self) -> u64 {
+        match &self.instances {
+            WalkedInstances::Read(instances) => u64::try_from(instances.len()).unwrap_or(u64::MAX),
+            WalkedInstances::Unchanged | WalkedInstances::Taken | WalkedInstances::Refused(_) => 0,
+        }
+    }
+}
+
 /// The instances of a service as a walk found them.
 #[derive(Clone, Debug)]
 pub enum WalkedInstances {
@@ -61,6 +71,8 @@ pub enum WalkedInstances {
     Read(BTreeMap<Label, ReadOutcome>),
     /// The service's own stat says that they are as known.
     Unchanged,
+    /// They, and all else about the service, were taken in while the walk went on.
+    Taken,
     /// The server does not list them for us: what is known of them stays.
     Refused(OpError),
 }
@@ -172,35 +184,43 @@ impl MirrorState {
             self.on_service(&service, &ReadOutcome::Missing, now);
         }
         for (service, walked) in &walk.services {
-            self.on_service(service, &walked.znode, now);
-            let instances = match &walked.instances {
-                WalkedInstances::Read(instances) => instances,
-                WalkedInstances::Unchanged => continue,
-                WalkedInstances::Refused(error) => {
-                    self.skip(&format_args!("the list of {service}"), error);
-                    // Its stat is known by now, and its instances are not.
-                    self.unsure.insert(service.clone());
-                    continue;
-                }
-            };
-            self.unsure.remove(service);
-            if let (ReadOutcome::Found { stat, .. }, Some(known)) =
-                (&walked.znode, self.view.services.get_mut(service))
-                && known.children_zxid != stat.pzxid
-            {
-                // Also down, when the ensemble is another than before.
-                Arc::make_mut(known).children_zxid = stat.pzxid;
+            self.on_walked(service, walked, now);
+        }
+    }
+
+    /// Takes one service of a walk that goes on.
+    pub fn on_walked(&mut self, service: &ServiceKey, walked: &WalkedService, now: Instant) {
+        if matches!(walked.instances, WalkedInstances::Taken) {
+            return;
+        }
+        self.on_service(service, &walked.znode, now);
+        let instances = match &walked.instances {
+            WalkedInstances::Read(instances) => instances,
+            WalkedInstances::Unchanged | WalkedInstances::Taken => return,
+            WalkedInstances::Refused(error) => {
+                self.skip(&format_args!("the list of {service}"), error);
+                // Its stat is known by now, and its instances are not.
+                self.unsure.insert(service.clone());
+                return;
             }
-            let gone: Vec<_> = self.view.services.get(service).map_or_else(Vec::new, |known| {
-                let ids = known.instances.iter().map(|instance| &instance.id);
-                ids.filter(|id| !instances.contains_key(*id)).cloned().collect()
-            });
-            for id in gone {
-                self.on_instance(service, &id, &ReadOutcome::Missing, now);
-            }
-            for (id, outcome) in instances {
-                self.on_instance(service, id, outcome, now);
-            }
+        };
+        self.unsure.remove(service);
+        if let (ReadOutcome::Found { stat, .. }, Some(known)) =
+            (&walked.znode, self.view.services.get_mut(service))
+            && known.children_zxid != stat.pzxid
+        {
+            // Also down, when the ensemble is another than before.
+            Arc::make_mut(known).children_zxid = stat.pzxid;
+        }
+        let gone: Vec<_> = self.view.services.get(service).map_or_else(Vec::new, |known| {
+            let ids = known.instances.iter().map(|instance| &instance.id);
+            ids.filter(|id| !instances.contains_key(*id)).cloned().collect()
+        });
+        for id in gone {
+            self.on_instance(service, &id, &ReadOutcome::Missing, now);
+        }
+        for (id, outcome) in instances {
+            self.on_instance(service, id, outcome, now);
         }
     }
 

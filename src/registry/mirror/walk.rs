@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::Ordering;
 
 use rustc_hash::FxHasher;
 use tokio::task::JoinSet;
@@ -11,7 +10,6 @@ use tracing::debug;
 
 use super::source::Source;
 use super::state::{MirrorState, ReadOutcome, Walk, WalkedInstances, WalkedService};
-use super::stats::MirrorStats;
 use crate::client::{Client, ClientError};
 use crate::registry::layout::Place;
 use crate::registry::name::{Label, ServiceKey};
@@ -41,15 +39,14 @@ impl Scope {
     }
 }
 
-/// Reads everything that `source` shows, level by level, each level pipelined; but for the instances of services whose own stat says
-/// that they are as `known`, and that are not in `scope`.
-pub(super) async fn walk(
+/// All services that `source` shows, none with its instances; and those whose instances are to be read, with their paths: the ones
+/// that are not as `known` by their own stat, or are in `scope`.
+pub(super) async fn walk_services(
     client: &Client,
     source: &Source,
     known: &MirrorState,
     scope: Scope,
-    stats: &MirrorStats,
-) -> Result<Walk, ClientError> {
+) -> Result<(Walk, Vec<(ServiceKey, String)>), ClientError> {
     let mut walk = Walk::default();
     let (services, refused) = services(client, source).await?;
     walk.refused = refused;
@@ -71,36 +68,46 @@ pub(super) async fn walk(
         }
         walk.services.insert(service, WalkedService { znode, instances: WalkedInstances::Unchanged });
     }
-    let mut instances = Vec::new();
-    for ((service, path), listed) in
-        pipelined(changed, |(_, path)| children(client.clone(), path.clone())).await?
-    {
-        let Some(walked) = walk.services.get_mut(&service) else { continue };
-        walked.instances = match listed {
+    Ok((walk, changed))
+}
+
+/// Reads the instances of some services, which `walk` has.
+pub(super) async fn walk_instances(
+    client: &Client,
+    source: &Source,
+    walk: &Walk,
+    services: Vec<(ServiceKey, String)>,
+) -> Result<BTreeMap<ServiceKey, WalkedService>, ClientError> {
+    let mut walked = BTreeMap::new();
+    let mut reads = Vec::new();
+    let listed = pipelined(services, |(_, path)| children(client.clone(), path.clone())).await?;
+    for ((service, path), listed) in listed {
+        let instances = match listed {
             Ok(names) => {
                 let place = |name: String| {
                     let place = Place::Instance(service.clone(), source.instance_id(&name)?);
                     Some((place, format!("{path}/{name}")))
                 };
-                instances.extend(names.into_iter().filter_map(place));
+                reads.extend(names.into_iter().filter_map(place));
                 WalkedInstances::Read(BTreeMap::new())
             }
             Err(refusal) => WalkedInstances::Refused(refusal),
         };
+        let Some(WalkedService { znode, .. }) = walk.services.get(&service) else { continue };
+        walked.insert(service, WalkedService { znode: znode.clone(), instances });
     }
-    let records = pipelined(instances, |(_, path)| read_znode(client.clone(), path.clone())).await?;
-    stats.walk_reads.fetch_add(u64::try_from(records.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    let records = pipelined(reads, |(_, path)| read_znode(client.clone(), path.clone())).await?;
     for ((place, path), record) in records {
         let record = source.translate(&place, &path, record);
         let Place::Instance(service, id) = place else { continue };
-        if let Some(walked) = walk.services.get_mut(&service)
-            && let WalkedInstances::Read(instances) = &mut walked.instances
+        if let Some(WalkedService { instances: WalkedInstances::Read(instances), .. }) =
+            walked.get_mut(&service)
             && record != ReadOutcome::Missing
         {
             instances.insert(id, record);
         }
     }
-    Ok(walk)
+    Ok(walked)
 }
 
 /// Services and where they are, and the namespaces whose services the server does not list for us.
