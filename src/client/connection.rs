@@ -155,10 +155,22 @@ impl Connection {
                 () = sleep_to(wake_at) => self.on_timer(),
                 Some(waiter) = self.closings.recv() => self.on_close(waiter),
                 command = self.commands.recv(), if self.session.has_room() => match command {
-                    Some(command) => self.on_command(command),
+                    Some(command) => self.on_commands(command),
                     None => return,
                 },
             }
+        }
+    }
+
+    /// Takes those that wait as well, at most as many as their queue holds, so that they leave in one write.
+    fn on_commands(&mut self, first: Command) {
+        self.on_command(first);
+        for _ in 1..self.commands.max_capacity() {
+            if !self.session.has_room() {
+                return;
+            }
+            let Ok(command) = self.commands.try_recv() else { return };
+            self.on_command(command);
         }
     }
 
