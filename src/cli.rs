@@ -61,7 +61,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Status(arguments) => on_one_thread(control::status(arguments)),
         Command::Service(arguments) => on_one_thread(service::run(arguments)),
         Command::Zk(arguments) => on_one_thread(zk::run(arguments)),
-        Command::Bench(arguments) => on_one_thread(bench::run(arguments)),
+        Command::Bench(arguments) => bench::run(arguments),
         Command::CheckConfig(arguments) => check_config::run(&arguments),
         Command::Completions(arguments) => manual::completions(&arguments),
         Command::Man(arguments) => manual::man(&arguments),
@@ -71,18 +71,26 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
 /// An ensemble's member has work for more than one thread, where there are processors to spare: the log has one of its own, and
 /// threads that wake one another cost more than they bring on two (measured: 15 % of a write's CPU time).
 fn on_threads(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from) / 2;
-    if threads < 2 {
+    if half_the_processors() < 2 {
         return on_one_thread(command);
     }
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(threads);
-    block_on(builder, command)
+    on_workers(half_the_processors(), command)
 }
 
 /// Anything else shares a pod, or ends soon.
 fn on_one_thread(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     block_on(tokio::runtime::Builder::new_current_thread(), command)
+}
+
+fn half_the_processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from) / 2
+}
+
+/// The command itself on this thread, and the tasks that it starts on `threads` others.
+fn on_workers(threads: usize, command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(threads);
+    block_on(builder, command)
 }
 
 fn block_on(

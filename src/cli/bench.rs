@@ -1,4 +1,5 @@
-//! `rollcall bench`: measures any ZooKeeper-protocol ensemble with a load of its own.
+//! `rollcall bench`: measures any ZooKeeper-protocol ensemble with a load of its own. `swarm` does so with sidecars; the rest
+//! here is `ensemble`:
 //!
 //! ```text
 //! for each workload, round, ensemble:
@@ -12,12 +13,15 @@
 mod arguments;
 mod ensemble;
 mod fan_out;
+mod latencies;
 mod link;
 mod measurement;
 mod progress;
 mod report;
+mod resources;
 mod root;
 mod run;
+mod swarm;
 mod tally;
 mod workload;
 
@@ -30,17 +34,26 @@ use self::ensemble::Ensemble;
 use self::measurement::{Measured, Measurement};
 use self::progress::Progress;
 use self::report::{MeasuredRun, Report};
+use self::root::Layout;
 use super::failure::Failure;
-use super::file_limit;
 use super::output::print;
+use super::{file_limit, half_the_processors, on_one_thread, on_workers};
 use crate::shutdown;
 
 /// Bytes of requests that all connections together may have unanswered: they are held in memory here and at the servers.
 const UNANSWERED_BYTES_MAX: u64 = 1 << 30;
 
 /// Measures what was asked for and prints it.
-pub(super) async fn run(arguments: BenchArguments) -> Result<(), Failure> {
-    let BenchCommand::Ensemble(arguments) = arguments.command;
+pub(super) fn run(arguments: BenchArguments) -> Result<(), Failure> {
+    match arguments.command {
+        BenchCommand::Ensemble(arguments) => on_one_thread(run_ensemble(*arguments)),
+        // A worker runs next what the task at hand has woken, and so the time that whoever waits for a view reads is that of
+        // its publication. On one thread it would come after all tasks that are ready.
+        BenchCommand::Swarm(arguments) => on_workers(half_the_processors().max(1), swarm::run(*arguments)),
+    }
+}
+
+async fn run_ensemble(arguments: BenchEnsembleArguments) -> Result<(), Failure> {
     check(&arguments)?;
     file_limit::raise();
     let stop = shutdown::on_signals().map_err(|error| Failure::failed(error.to_string()))?;
@@ -63,9 +76,11 @@ async fn bench_ensembles(
     stop: &CancellationToken,
 ) -> Result<(), Failure> {
     let mut ensembles = Vec::new();
-    ensembles.push(Ensemble::reach(arguments, &arguments.servers, &arguments.pids).await?);
+    let data_bytes = usize::try_from(arguments.data_bytes).expect("at most a million");
+    let layout = || Layout::new(arguments.keys, data_bytes);
+    ensembles.push(Ensemble::reach(&arguments.servers, &arguments.pids, layout()).await?);
     if !arguments.compare.is_empty() {
-        ensembles.push(Ensemble::reach(arguments, &arguments.compare, &arguments.compare_pids).await?);
+        ensembles.push(Ensemble::reach(&arguments.compare, &arguments.compare_pids, layout()).await?);
     }
     let mut report = Report::new(arguments, &ensembles);
     let done = fill_and_measure(arguments, &ensembles, stop, &mut report).await;

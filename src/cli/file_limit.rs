@@ -16,6 +16,11 @@ pub(super) fn raise() {
     }
 }
 
+/// How many files this process may have open now; `None` for any number.
+pub(super) fn current() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

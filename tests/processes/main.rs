@@ -19,3 +19,4 @@ mod lookups;
 mod mass_expiry;
 mod member_outage;
 mod rust_client;
+mod swarm;

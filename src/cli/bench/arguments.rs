@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::super::output::Format;
+use super::swarm::BenchSwarmArguments;
 use crate::client::is_host_and_port;
 use crate::config::duration;
 
@@ -24,6 +25,17 @@ pub(super) enum BenchCommand {
     /// connections and refused operations are counted as errors, and the run goes on.
     #[command(after_long_help = EXAMPLES)]
     Ensemble(Box<BenchEnsembleArguments>),
+    /// Measure what many sidecars on one ensemble of any ZooKeeper-protocol servers make of it
+    ///
+    /// All sidecars are in this process, real but for DNS, HTTP and checks: each has its session, registers one instance, and keeps a
+    /// view of all. They register at once, hold still, see records change (churn), and restart one after the other. Works below one
+    /// znode of its own, /rollcall-bench-..., which is removed at the end, also after Ctrl-C.
+    ///
+    /// A change is one multi that deletes and creates an instance's znode, as sidecars write it. It counts as committed when the
+    /// reply reaches its writer, which has a thread of its own, and as visible in a view when that is published with it; both by the
+    /// same clock. All views share half of the machine's processors here, where each would have a machine's: times tell of both.
+    #[command(after_long_help = SWARM_EXAMPLES)]
+    Swarm(Box<BenchSwarmArguments>),
 }
 
 const EXAMPLES: &str = "\
@@ -31,6 +43,12 @@ Examples:
   rollcall bench ensemble --servers 127.0.0.1:2181 --pids \"$(pgrep -d, -f 'rollcall ensemble')\"
   rollcall bench ensemble --workload set --count 1000000 --data-bytes 1024 --connections 64
   rollcall bench ensemble --servers a:2181,b:2181,c:2181 --compare d:2181,e:2181,f:2181 --rounds 5 -o json";
+
+const SWARM_EXAMPLES: &str = "\
+Examples:
+  rollcall bench swarm --servers a:2181,b:2181,c:2181 --sidecars 1000 --services 100
+  rollcall bench swarm --sidecars 0 --sessions 10000 --hold 10m
+  rollcall bench swarm --hold 0s --for 0s --restart 1 --restart-parallel 20 -o json";
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct BenchEnsembleArguments {
@@ -127,7 +145,7 @@ impl fmt::Display for Workload {
     }
 }
 
-fn server(text: &str) -> Result<String, String> {
+pub(super) fn server(text: &str) -> Result<String, String> {
     let text = text.trim();
     if is_host_and_port(text) {
         Ok(text.to_owned())
@@ -137,21 +155,21 @@ fn server(text: &str) -> Result<String, String> {
 }
 
 /// A process id; blanks around it are those of other programs' lists.
-fn pid(text: &str) -> Result<u32, String> {
+pub(super) fn pid(text: &str) -> Result<u32, String> {
     match text.trim().parse() {
         Ok(pid) if pid > 0 => Ok(pid),
         Ok(_) | Err(_) => Err("it is not the id of a process; give numbers, as 1234,1235".to_owned()),
     }
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+pub(super) fn time(text: &str) -> Result<Duration, String> {
     match time_or_none(text) {
         Ok(Duration::ZERO) => Err("it must be longer than nothing".to_owned()),
         other => other,
     }
 }
 
-fn time_or_none(text: &str) -> Result<Duration, String> {
+pub(super) fn time_or_none(text: &str) -> Result<Duration, String> {
     let parsed = duration::parse(text).map_err(|error| error.to_string())?;
     if parsed <= TIME_MAX { Ok(parsed) } else { Err("it is longer than a day".to_owned()) }
 }
@@ -173,8 +191,10 @@ mod tests {
 
     fn parse(line: &str) -> Result<BenchEnsembleArguments, clap::Error> {
         let line = Line::try_parse_from(["bench", "ensemble"].into_iter().chain(line.split(' ')))?;
-        let BenchCommand::Ensemble(arguments) = line.bench.command;
-        Ok(*arguments)
+        match line.bench.command {
+            BenchCommand::Ensemble(arguments) => Ok(*arguments),
+            BenchCommand::Swarm(arguments) => panic!("{arguments:?}"),
+        }
     }
 
     #[test]

@@ -9,7 +9,6 @@ use tokio::time::timeout;
 
 use super::super::failure::Failure;
 use super::super::output::note;
-use super::arguments::BenchEnsembleArguments;
 use super::link::OPEN_TIMEOUT;
 use super::root::{Layout, Root};
 use crate::telemetry::ProcessUsage;
@@ -34,16 +33,12 @@ pub(super) struct EnsembleUsage {
 }
 
 impl Ensemble {
-    /// Tries each server and process once.
+    /// Tries each server and process once. Nothing is written yet; what will be is below `layout`'s root.
     ///
     /// # Errors
     ///
     /// When no server answers, or a process is not there.
-    pub(super) async fn reach(
-        arguments: &BenchEnsembleArguments,
-        servers: &[String],
-        pids: &[u32],
-    ) -> Result<Self, Failure> {
+    pub(super) async fn reach(servers: &[String], pids: &[u32], layout: Layout) -> Result<Self, Failure> {
         if let Some((pid, error)) = pids.iter().find_map(|pid| Some((pid, ProcessUsage::of(*pid).err()?))) {
             let remedy = "give the ids of the servers, which must run on this machine";
             return Err(Failure::usage(format!("cannot measure process {pid}: {error}; {remedy}")));
@@ -65,8 +60,7 @@ impl Ensemble {
             // They stay in the list where their address is known: they may come while we measure.
             note(&format!("not all servers answer ({failed}); going on with the others"));
         }
-        let data_bytes = usize::try_from(arguments.data_bytes).expect("at most a million");
-        let root = Root::new(servers, Layout::new(arguments.keys, data_bytes));
+        let root = Root::new(servers, layout);
         Ok(Self { servers: servers.to_vec(), addresses, pids: pids.to_vec(), root })
     }
 

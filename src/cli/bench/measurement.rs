@@ -9,13 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::failure::Failure;
 use super::arguments::{BenchEnsembleArguments, Workload};
-use super::ensemble::{Ensemble, EnsembleUsage};
+use super::ensemble::Ensemble;
 use super::progress::{DRAW_EVERY, Progress};
+use super::resources::{Meter, Resources};
 use super::run::Run;
 use super::tally::{Figures, as_f64};
 use super::workload::{self, Scale};
 use crate::clock;
-use crate::telemetry::ProcessUsage;
 
 /// How long opening all connections may take: each is a write of the ensemble's, and an election may be going on.
 const OPEN_ALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -41,15 +41,6 @@ pub(super) enum Measured {
     Whole(Figures, Resources),
     /// The person has had enough.
     Interrupted,
-}
-
-/// What it took.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Resources {
-    /// CPU time that the servers used meanwhile, and the memory of each at the end.
-    pub(super) servers: Option<EnsembleUsage>,
-    /// CPU time that this process used meanwhile.
-    pub(super) client_cpu: Option<Duration>,
 }
 
 /// Somebody pressed Ctrl-C.
@@ -96,7 +87,7 @@ impl Measurement<'_> {
         }
         overseer.until("warming up", clock::now() + arguments.warmup, |_| false).await?;
 
-        let (servers_before, client_before) = (self.ensemble.usage(), ProcessUsage::of_this_process().ok());
+        let meter = Meter::start(self.ensemble);
         let began = clock::now();
         run.tally().borrow_mut().begin(began);
         match arguments.count {
@@ -108,15 +99,7 @@ impl Measurement<'_> {
             }
         }
         run.tally().borrow_mut().end(clock::now());
-        let resources = Resources {
-            servers: servers_before.zip(self.ensemble.usage()).map(|(before, mut after)| {
-                after.cpu = after.cpu.saturating_sub(before.cpu);
-                after
-            }),
-            client_cpu: client_before
-                .zip(ProcessUsage::of_this_process().ok())
-                .map(|(before, after)| after.cpu.saturating_sub(before.cpu)),
-        };
+        let resources = meter.read(self.ensemble);
         Ok(Ok(Measured::Whole(run.tally().borrow().figures(), resources)))
     }
 

@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use super::super::output::{Format, table};
 use super::arguments::{BenchEnsembleArguments, Workload};
 use super::ensemble::Ensemble;
-use super::measurement::Resources;
-use super::tally::{Figures, Latency, as_f64, median};
+use super::latencies::Latency;
+use super::resources::Resources;
+use super::tally::{Figures, as_f64, median};
 
 /// All runs and what they were made with.
 #[derive(Debug)]
@@ -63,7 +64,7 @@ impl Figure {
 }
 
 const US_PER_MS: f64 = 1e3;
-const MIB: f64 = 1024.0 * 1024.0;
+pub(super) const MIB: f64 = 1024.0 * 1024.0;
 
 const FIGURES: [Figure; 9] = [
     Figure::new("ops_per_s", "OPS/S", (1.0, 0), |run| Some(run.figures.ops_per_second())),
@@ -273,11 +274,11 @@ const fn ensemble_name(place: usize) -> &'static str {
     if place == 0 { "first" } else { "second" }
 }
 
-fn us(time: Duration) -> f64 {
+pub(super) fn us(time: Duration) -> f64 {
     u64::try_from(time.as_nanos()).map_or(f64::INFINITY, as_f64) / 1e3
 }
 
-fn ms(time: Duration) -> u64 {
+pub(super) fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -32,6 +32,10 @@ impl Layout {
         Self { root, keys, data: vec![b'x'; data_bytes].into() }
     }
 
+    pub(super) fn root(&self) -> &str {
+        &self.root
+    }
+
     pub(super) const fn keys(&self) -> u32 {
         self.keys
     }
@@ -65,7 +69,7 @@ pub(super) struct Root {
 }
 
 impl Root {
-    /// Nothing is there yet: see [`Root::fill`].
+    /// Nothing is there yet: see [`Root::create`] and [`Root::fill`].
     pub(super) fn new(servers: &[String], layout: Layout) -> Self {
         let client = Client::start(ClientSettings::for_servers(servers));
         Self { layout, client, servers: servers.join(",") }
@@ -75,7 +79,13 @@ impl Root {
         &self.layout
     }
 
-    /// Creates the znodes.
+    /// Creates the root alone.
+    pub(super) async fn create(&self) -> Result<(), Failure> {
+        let created = self.client.create(self.layout.root(), Bytes::new(), CreateMode::Persistent).await;
+        created.map(drop).map_err(|error| self.failure(&error))
+    }
+
+    /// Creates the root and the znodes to work on.
     pub(super) async fn fill(&self) -> Result<(), Failure> {
         let data = self.layout.data();
         let create = |path: String, data: Bytes| {
@@ -95,7 +105,7 @@ impl Root {
     /// Removes the root and everything below it, and closes the session.
     pub(super) async fn remove(self) -> Result<(), Failure> {
         let deadline = clock::now() + REMOVE_TIMEOUT;
-        while let Err(error) = self.try_remove().await {
+        while let Err(error) = remove(&self.client, self.layout.root()).await {
             if clock::now() > deadline {
                 let root = &self.layout.root;
                 let remedy =
@@ -107,19 +117,6 @@ impl Root {
         // The session holds nothing; if it is not closed, it expires.
         let _expires = self.client.close().await;
         Ok(())
-    }
-
-    async fn try_remove(&self) -> Result<(), ClientError> {
-        let root = &self.layout.root;
-        let names = match self.client.children(root).await {
-            Err(error) if error.op_error() == Some(OpError::NoNode) => return Ok(()),
-            other => other?.0,
-        };
-        for batch in names.chunks(BATCH_OPS_MAX) {
-            let delete = |name| MultiOp::Delete { path: format!("{root}/{name}"), version: ANY_VERSION };
-            self.client.multi(batch.iter().map(delete).collect()).await?;
-        }
-        self.client.delete(root, None).await
     }
 
     fn failure(&self, error: &ClientError) -> Failure {
@@ -143,6 +140,27 @@ impl Root {
             self.servers
         ))
     }
+}
+
+/// Removes a znode and everything below it. Most have no children: only those that turn out to have some are listed.
+async fn remove(client: &Client, path: &str) -> Result<(), ClientError> {
+    let names = match client.children(path).await {
+        Err(error) if error.op_error() == Some(OpError::NoNode) => return Ok(()),
+        other => other?.0,
+    };
+    for batch in names.chunks(BATCH_OPS_MAX) {
+        let delete = |name| MultiOp::Delete { path: format!("{path}/{name}"), version: ANY_VERSION };
+        match client.multi(batch.iter().map(delete).collect()).await {
+            Ok(_) => {}
+            Err(error) if error.op_error() == Some(OpError::NotEmpty) => {
+                for name in batch {
+                    Box::pin(remove(client, &format!("{path}/{name}"))).await?;
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    client.delete(path, None).await
 }
 
 const ANY_VERSION: i32 = -1;

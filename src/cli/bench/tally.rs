@@ -1,18 +1,14 @@
 //! What is counted while a workload runs, and the figures that come of it.
-//!
-//! Completions go into a histogram of ns with three significant digits: percentiles are within 0.1 % of the true ones,
-//! whatever the number of samples; count, mean and maximum are exact.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
+use super::latencies::{Latencies, Latency};
 
 /// Counts of one run. Before [`Tally::begin`] and after the end it only notes that something happens.
 #[derive(Debug)]
 pub(super) struct Tally {
-    latencies_ns: Histogram<u64>,
-    latency_max: Duration,
+    latencies: Latencies,
     /// Operations done since the tally was made, warm-up included: for the progress line.
     done: u64,
     /// Errors by what they say.
@@ -37,18 +33,6 @@ pub(super) struct Figures {
     pub(super) errors: BTreeMap<String, u64>,
 }
 
-/// How long operations took.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Latency {
-    pub(super) mean: Duration,
-    pub(super) p50: Duration,
-    pub(super) p99: Duration,
-    pub(super) p99_9: Duration,
-    pub(super) max: Duration,
-}
-
-/// Significant digits of the histogram.
-const DIGITS: u8 = 3;
 /// Kinds of errors told apart; what comes beyond is counted as [`OTHER_ERRORS`].
 const ERROR_KINDS_MAX: usize = 16;
 const OTHER_ERRORS: &str = "other errors";
@@ -57,8 +41,7 @@ impl Tally {
     /// Nothing yet; `count_wanted` operations end the measurement, if given.
     pub(super) fn new(count_wanted: Option<u64>) -> Self {
         Self {
-            latencies_ns: Histogram::new(DIGITS).expect("three digits are between one and five"),
-            latency_max: Duration::ZERO,
+            latencies: Latencies::new(),
             done: 0,
             errors: BTreeMap::new(),
             count_wanted,
@@ -91,12 +74,10 @@ impl Tally {
         if self.began.is_none() || self.ended.is_some() {
             return;
         }
-        let latency_ns = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-        self.latencies_ns.record(latency_ns).expect("the histogram grows to any u64");
-        self.latency_max = self.latency_max.max(latency);
+        self.latencies.record(latency);
         self.note_stall(now);
         self.last_done = Some(now);
-        if self.count_wanted == Some(self.latencies_ns.len()) {
+        if self.count_wanted == Some(self.latencies.count()) {
             self.ended = Some(now);
         }
     }
@@ -125,7 +106,7 @@ impl Tally {
 
     /// Operations measured so far.
     pub(super) fn measured(&self) -> u64 {
-        self.latencies_ns.len()
+        self.latencies.count()
     }
 
     /// The error that came most often so far.
@@ -136,18 +117,7 @@ impl Tally {
     /// The figures of what was measured; all zero when nothing was.
     pub(super) fn figures(&self) -> Figures {
         let elapsed = self.began.zip(self.ended).map_or(Duration::ZERO, |(began, ended)| ended - began);
-        let ops = self.latencies_ns.len();
-        let percentile = |quantile| {
-            // The upper edge of a bucket may lie above the longest that was seen.
-            Duration::from_nanos(self.latencies_ns.value_at_quantile(quantile)).min(self.latency_max)
-        };
-        let latency = (ops > 0).then(|| Latency {
-            mean: Duration::from_secs_f64(self.latencies_ns.mean() / 1e9),
-            p50: percentile(0.5),
-            p99: percentile(0.99),
-            p99_9: percentile(0.999),
-            max: self.latency_max,
-        });
+        let (ops, latency) = (self.latencies.count(), self.latencies.summary());
         Figures { elapsed, ops, latency, longest_stall: self.longest_stall, errors: self.errors.clone() }
     }
 
@@ -190,38 +160,11 @@ pub(super) const fn as_f64(count: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::clock;
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
-    }
-
-    proptest! {
-        #[test]
-        fn percentiles_are_those_of_the_sorted_samples(
-            mut samples_ns in prop::collection::vec(1_u64..50_000_000_000, 1..2_000),
-        ) {
-            let start = clock::now();
-            let mut tally = Tally::new(None);
-            tally.begin(start);
-            for sample in &samples_ns {
-                tally.complete(start, Duration::from_nanos(*sample));
-            }
-            tally.end(start + ms(1));
-            samples_ns.sort_unstable();
-            let latency = tally.figures().latency.unwrap();
-            for (found, per_mille) in [(latency.p50, 500), (latency.p99, 990), (latency.p99_9, 999)] {
-                let rank = (samples_ns.len() * per_mille).div_ceil(1000).max(1);
-                let exact = Duration::from_nanos(samples_ns[rank - 1]);
-                prop_assert!(found >= exact, "{per_mille}: {found:?} < {exact:?}");
-                prop_assert!(found <= exact.mul_f64(1.001) + Duration::from_nanos(1), "{per_mille}: {found:?} > {exact:?}");
-            }
-            prop_assert_eq!(latency.max, Duration::from_nanos(*samples_ns.last().unwrap()));
-            prop_assert!(latency.p50 <= latency.p99 && latency.p99 <= latency.p99_9 && latency.p99_9 <= latency.max);
-        }
     }
 
     #[test]
