@@ -9,7 +9,7 @@ use hickory_proto::rr::{Name, RecordType};
 use rollcall::clock;
 use rollcall::dns::{Handler, Outcome, Transport, Ttls, Zone};
 use rollcall::id::{SessionId, Zxid};
-use rollcall::registry::{Cache, Instance, Label, Record, Service, ServiceKey, View};
+use rollcall::registry::{Cache, Home, Instance, Label, Record, Service, ServiceKey, View};
 use rollcall::telemetry::Metrics;
 
 #[global_allocator]
@@ -24,6 +24,13 @@ fn a(bencher: Bencher<'_, '_>) {
     answer(bencher, "service-500.default.rollcall.internal.", RecordType::A);
 }
 
+/// A third of the lookups leave the zone.
+#[divan::bench]
+fn a_spilling(bencher: Bencher<'_, '_>) {
+    let home = Home::new(Some("a".to_owned()), []);
+    answer_from(home, bencher, "service-500.default.rollcall.internal.", RecordType::A);
+}
+
 #[divan::bench]
 fn srv(bencher: Bencher<'_, '_>) {
     answer(bencher, "_http._tcp.service-500.default.rollcall.internal.", RecordType::SRV);
@@ -35,7 +42,11 @@ fn nxdomain(bencher: Bencher<'_, '_>) {
 }
 
 fn answer(bencher: Bencher<'_, '_>, name: &str, kind: RecordType) {
-    let handler = handler();
+    answer_from(Home::default(), bencher, name, kind);
+}
+
+fn answer_from(home: Home, bencher: Bencher<'_, '_>, name: &str, kind: RecordType) {
+    let handler = handler(home);
     let packet = packet(name, kind);
     let client = SocketAddr::from(([127, 0, 0, 1], 40_000));
     let mut out = Vec::with_capacity(2048);
@@ -46,7 +57,7 @@ fn answer(bencher: Bencher<'_, '_>, name: &str, kind: RecordType) {
     });
 }
 
-fn handler() -> Handler {
+fn handler(home: Home) -> Handler {
     let mut view = View { is_loaded: true, ..View::default() };
     for index in 0..1000_u16 {
         let key = ServiceKey { namespace: label("default"), name: label(&format!("service-{index}")) };
@@ -57,14 +68,16 @@ fn handler() -> Handler {
     let cache = Cache::new(clock::now());
     cache.publish(view);
     cache.set_synced(true);
+    let cache = cache.at_home(home);
     let zone = Zone::parse("rollcall.internal", label("default")).expect("a zone");
     Handler::new(Arc::new(cache), zone, Ttls::default(), Arc::new(Metrics::new()))
 }
 
 fn instance(service: u16, place: u8) -> Instance {
     let [high, low] = service.to_be_bytes();
+    let zone = if place == 0 { "a" } else { "b" };
     let json = format!(
-        r#"{{"v":1,"addresses":["10.{high}.{low}.{place}"],"ports":[{{"name":"http","port":80}}],"status":"up"}}"#
+        r#"{{"v":1,"addresses":["10.{high}.{low}.{place}"],"ports":[{{"name":"http","port":80}}],"status":"up","zone":"{zone}"}}"#
     );
     let record = Record::decode(json.as_bytes()).expect("a record");
     let id = label(&format!("instance-{place}"));

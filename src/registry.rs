@@ -19,12 +19,16 @@ mod record;
 pub mod registrar;
 pub mod rehearse;
 mod report;
+#[cfg(test)]
+mod sample;
 mod saved_view;
 pub mod select;
 mod service;
 mod state_file;
+mod tally;
 mod view;
 mod view_keeper;
+mod zones;
 
 pub use brake::{BrakePlan, BrakeSettings};
 pub use cache::Cache;
@@ -43,5 +47,7 @@ pub use registrar::{Registrar, RegistrarSettings};
 pub use report::{CheckKey, ReportReceiver, TtlReport, TtlReports, UnknownCheck, Verdict};
 pub use saved_view::{SavedView, SavedViewError};
 pub use service::{OwnService, PortSettings, Registration, ServiceDefaults, resolve_services};
+pub use tally::Tally;
 pub use view::{FailbackMode, Instance, LAST_RESORT, LookupMark, Service, ServiceSettings, Standing, View};
 pub use view_keeper::{ViewKeeper, ViewKeeperStats};
+pub use zones::{Home, ZonePlan};

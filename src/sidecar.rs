@@ -107,7 +107,7 @@ impl Sidecar {
         let owner = owner_id(plan.state_dir.as_deref()).map_err(SidecarError::Owner)?;
         let dns_addr = listeners.dns_addr().map_err(SidecarError::Listener)?;
         let http_addr = listeners.http_addr().map_err(SidecarError::Listener)?;
-        let cache = Arc::new(load_view(plan.state_dir.as_deref(), &plan.layout));
+        let cache = Arc::new(load_view(plan.state_dir.as_deref(), &plan.layout).at_home(plan.home));
         let serving = CancellationToken::new();
         let mut parts = JoinSet::new();
 

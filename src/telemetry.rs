@@ -223,6 +223,11 @@ pub const ENSEMBLE_DIGEST_MISMATCHES: Metric = metric(
     "rollcall_ensemble_digest_mismatches_total",
     "Txns after which this member's tree was not the one that its leader had computed: it must be 0.",
 );
+/// Answers that deviate from the weights.
+pub const REGISTRY_SKEW: Metric = metric(
+    "rollcall_registry_skew_ratio",
+    "Largest deviation of an instance's first places in DNS answers from those that its weight gave it, relative to these; absent while none was to have a thousand.",
+);
 /// CPU time of the process.
 pub const PROCESS_CPU: Metric =
     metric("rollcall_process_cpu_seconds_total", "CPU time used by the process, user and system.");
@@ -236,7 +241,7 @@ pub const PROCESS_FDS: Metric =
 pub const PROCESS_THREADS: Metric = metric("rollcall_process_threads", "Threads of the process.");
 
 /// All of the above.
-pub const ALL: [Metric; 54] = [
+pub const ALL: [Metric; 55] = [
     DNS_QUERIES,
     DNS_DROPPED,
     DNS_TRUNCATED,
@@ -259,6 +264,7 @@ pub const ALL: [Metric; 54] = [
     REGISTRY_HELD,
     BRAKE_ENGAGEMENTS,
     REGISTRY_PROBES,
+    REGISTRY_SKEW,
     CLIENT_CONNECTIONS,
     CLIENT_CONNECTIONS_LOST,
     CLIENT_SESSIONS_EXPIRED,

@@ -270,6 +270,9 @@ pub(super) struct ServiceChange {
     /// Whether instances that vanish together are kept until it is clear what became of them: on or off
     #[arg(long, value_name = "on|off", value_parser = on_or_off)]
     pub(super) brake: Option<bool>,
+    /// Whether lookups prefer instances of their own zone: on or off
+    #[arg(long, value_name = "on|off", value_parser = on_or_off)]
+    pub(super) prefer_zone: Option<bool>,
     /// Take the default again for this setting, as `rollcall service get` calls it; repeatable
     #[arg(long, value_name = "SETTING")]
     pub(super) unset: Vec<String>,

@@ -39,6 +39,7 @@ struct InstanceBody {
     id: String,
     offered: bool,
     reason: String,
+    share: f64,
     owner: String,
     registered_at_ms: i64,
     mzxid: String,
@@ -97,11 +98,12 @@ fn instances(body: &ExplanationBody) -> String {
         vec![
             if it.offered { "*" } else { "" }.to_owned(),
             printable(&it.id),
+            if it.offered { format!("{:.1} %", it.share * 100.0) } else { String::new() },
             printable(&it.reason),
             printable(&it.owner),
             timestamp::text(it.registered_at_ms),
             printable(&it.mzxid),
         ]
     });
-    table(&["", "ID", "WHY", "OWNER", "REGISTERED", "ZXID"], lines.collect())
+    table(&["", "ID", "SHARE", "WHY", "OWNER", "REGISTERED", "ZXID"], lines.collect())
 }

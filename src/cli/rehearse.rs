@@ -32,15 +32,16 @@ struct ServiceBody {
     settled: AnswerBody,
 }
 
-#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 struct AnswerBody {
     tier: Option<u32>,
     offered: Vec<OfferBody>,
 }
 
-#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 struct OfferBody {
     id: String,
+    share: f64,
     lost: bool,
 }
 
@@ -119,12 +120,12 @@ impl AnswerBody {
     }
 
     fn names(&self) -> String {
-        let mut names: Vec<_> =
-            self.offered.iter().take(NAMED_MAX).map(|offer| printable(&offer.id)).collect();
+        let name = |offer: &OfferBody| format!("{} {:.0} %", printable(&offer.id), offer.share * 100.0);
+        let mut names: Vec<_> = self.offered.iter().take(NAMED_MAX).map(name).collect();
         if self.offered.len() > NAMED_MAX {
             names.push(format!("and {} more", self.offered.len() - NAMED_MAX));
         }
-        names.join(" ")
+        names.join(", ")
     }
 }
 
@@ -150,14 +151,17 @@ mod tests {
             {"namespace":"default","name":"api","lost":[],"now":{"tier":0,"offered":[]},"expired":{"tier":0,"offered":[]},
              "probed":{"tier":0,"offered":[]},"settled":{"tier":0,"offered":[]}},
             {"namespace":"default","name":"web","lost":["a"],
-             "now":{"tier":0,"offered":[{"id":"a","weight":1,"lost":true},{"id":"b","weight":1,"lost":false}]},
-             "expired":{"tier":0,"offered":[{"id":"a","weight":1,"lost":true},{"id":"b","weight":1,"lost":false}]},
-             "probed":{"tier":0,"offered":[{"id":"b","weight":1,"lost":false}]},
+             "now":{"tier":0,"offered":[{"id":"a","weight":1,"share":0.5,"lost":true},{"id":"b","weight":1,"share":0.5,"lost":false}]},
+             "expired":{"tier":0,"offered":[{"id":"a","weight":1,"share":0.5,"lost":true},{"id":"b","weight":1,"share":0.5,"lost":false}]},
+             "probed":{"tier":0,"offered":[{"id":"b","weight":1,"share":0.5,"lost":false}]},
              "settled":{"tier":65536,"offered":[]}}]}"#;
         let told = text(&serde_json::from_str(json).unwrap());
         let lines: Vec<_> = told.lines().collect();
-        assert!(lines[1].starts_with("web.default  now") && lines[1].ends_with("2, 1 lost  a b"), "{told}");
-        assert!(lines[3].ends_with("1          b"), "{told}");
+        assert!(
+            lines[1].starts_with("web.default  now") && lines[1].ends_with("2, 1 lost  a 50 %, b 50 %"),
+            "{told}"
+        );
+        assert!(lines[3].ends_with("1          b 50 %"), "{told}");
         assert!(lines[4].contains("last resort"), "{told}");
         assert!(lines[5].starts_with("without zone=a: 1 services are not touched"), "{told}");
     }

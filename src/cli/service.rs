@@ -176,7 +176,8 @@ impl Registry<'_> {
             row("failback", mode.to_owned()),
             row("failback_after_s", settings.failback_after_s.to_string()),
             row("dns_ttl_s", ttl),
-            row("brake", if settings.brake { "on" } else { "off" }.to_owned()),
+            row("brake", on_or_off(settings.brake)),
+            row("prefer_zone", on_or_off(settings.prefer_zone)),
         ];
         let known: Vec<_> = rows.iter().map(|row| row[0].clone()).collect();
         let unknown = stored.iter().filter(|(key, _)| !known.contains(key));
@@ -203,10 +204,15 @@ fn apply(change: &ServiceChange, settings: &mut Map<String, Value>) -> Result<()
     set("failback_after_s", change.failback_after.map(seconds).transpose()?);
     set("dns_ttl_s", change.dns_ttl.map(seconds).transpose()?);
     set("brake", change.brake.map(Value::from));
+    set("prefer_zone", change.prefer_zone.map(Value::from));
     for key in &change.unset {
         settings.remove(key);
     }
     Ok(())
+}
+
+fn on_or_off(value: bool) -> String {
+    if value { "on" } else { "off" }.to_owned()
 }
 
 fn seconds(time: Duration) -> Result<Value, Failure> {
@@ -230,10 +236,11 @@ mod tests {
             failback_after: Some(Duration::from_secs(60)),
             dns_ttl: None,
             brake: Some(false),
+            prefer_zone: Some(false),
             unset: vec!["dns_ttl_s".to_owned()],
         };
         apply(&change, &mut settings).unwrap();
-        let expected = json!({"min_healthy": 3, "failback": "manual", "failback_after_s": 60, "brake": false, "later": {"a": 1}});
+        let expected = json!({"min_healthy": 3, "failback": "manual", "failback_after_s": 60, "brake": false, "prefer_zone": false, "later": {"a": 1}});
         assert_eq!(Value::Object(settings), expected);
     }
 

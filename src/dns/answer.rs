@@ -25,7 +25,7 @@ use rustc_hash::FxHashSet;
 
 use super::Ttls;
 use super::name::{Question, Zone, instance_name};
-use crate::registry::select::select;
+use crate::registry::select::{select, select_in_all_zones};
 use crate::registry::{Instance, Label, Port, Protocol, Service, ServiceKey, View};
 
 /// An answer before it is encoded.
@@ -144,6 +144,9 @@ impl Knowledge<'_> {
         match kind {
             Kind::A | Kind::Aaaa => {
                 let selection = select(service, rng);
+                if let Some(first) = selection.first_index() {
+                    service.tally.count(first);
+                }
                 let addresses = selection.iter().flat_map(|instance| &instance.record.addresses);
                 self.addresses(name, kind, addresses, self.ttl(service))
             }
@@ -310,9 +313,10 @@ impl From<RecordType> for Kind {
     }
 }
 
-/// The selected instances in their order, then the others that are up, by tier.
+/// The instances of the tier that is offered in their order, then the others that are up, by tier.
 fn best_first<'a>(service: &'a Service, rng: &mut Rng) -> Vec<&'a Instance> {
-    let mut instances: Vec<&Instance> = select(service, rng).iter().map(|instance| &**instance).collect();
+    let mut instances: Vec<&Instance> =
+        select_in_all_zones(service, rng).iter().map(|instance| &**instance).collect();
     let selected = instances.len();
     let chosen_tier = instances.first().map(|instance| instance.tier());
     let others = service.up().map(|instance| &**instance);
@@ -363,7 +367,7 @@ mod tests {
 
     use super::*;
     use crate::dns::sample::{self, Sample};
-    use crate::registry::Status;
+    use crate::registry::{Home, Status};
 
     #[test]
     fn a_service_has_the_addresses_of_the_selected_tier() {
@@ -383,6 +387,19 @@ mod tests {
         sample.instance("web", "web-2").status(Status::Draining);
         let answer = ask(&sample, "web.default.rollcall.internal.", RecordType::A);
         assert_eq!(sorted(&answer.answers), ["10.0.0.3 ttl 2"]);
+    }
+
+    #[test]
+    fn addresses_are_those_of_the_zone_and_srv_names_all() {
+        let mut sample = web();
+        sample.instance("web", "web-1").zone("a");
+        sample.instance("web", "web-2").zone("b");
+        sample.view.settle(Home::new(Some("b".to_owned()), []));
+        for _ in 0..20 {
+            let answer = ask(&sample, "web.default.rollcall.internal.", RecordType::A);
+            assert_eq!(sorted(&answer.answers), ["10.0.0.2 ttl 2"], "3 of 4 weights, half of the callers");
+        }
+        assert_eq!(ask(&sample, "web.default.rollcall.internal.", RecordType::SRV).answers.len(), 3);
     }
 
     #[test]

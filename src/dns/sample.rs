@@ -97,6 +97,10 @@ impl Edit<'_> {
         self.0.status = status;
     }
 
+    pub(crate) fn zone(self, zone: &str) {
+        self.0.zone = Some(zone.to_owned());
+    }
+
     pub(crate) fn effective_priority(self, priority: u16) {
         self.0.effective_priority = Some(priority);
     }

@@ -5,12 +5,13 @@
 //! ```json
 //! {"namespace":"default","name":"web","zxid":"0x1","age_ms":12,"stale":false,"min_healthy":1,
 //!  "tiers":[{"priority":0,"instances":2,"up":1,"chosen":true}],
-//!  "instances":[{"id":"web-1","offered":true,"reason":"up, in the tier that is offered","standing":"registered",
+//!  "instances":[{"id":"web-1","offered":true,"reason":"up, in the tier that is offered","share":1.0,"standing":"registered",
 //!                "status":"up","priority":0,"effective_priority":0,"weight":1,"zone":null,"owner":"9f…","incarnation":"c2…",
 //!                "registered_at_ms":1764115200000,"mzxid":"0x1","session":"0x1"}]}
 //! ```
 //!
-//! With `?at=` there is `at_ms`, ms since 1970, and no age. `standing` is `registered`, or, when the record has vanished, `limbo`, `suspect` or `silent`. The priority of the tier of
+//! With `?at=` there is `at_ms`, ms since 1970, and no age. `share` is the part of this zone's lookups in which the instance stands
+//! first. `standing` is `registered`, or, when the record has vanished, `limbo`, `suspect` or `silent`. The priority of the tier of
 //! those who are silent is 65536, below all others.
 
 use serde::Serialize;
@@ -31,7 +32,12 @@ pub fn explanation(service: &Service, freshness: Freshness, at_ms: Option<i64>) 
         stale: freshness.is_stale,
         min_healthy: service.settings.min_healthy,
         tiers: explanation.tiers.iter().map(TierBody::of).collect(),
-        instances: explanation.instances.iter().map(|(it, verdict)| InstanceBody::of(it, *verdict)).collect(),
+        instances: explanation
+            .instances
+            .iter()
+            .zip(&explanation.shares)
+            .map(|((it, verdict), share)| InstanceBody::of(it, *verdict, *share))
+            .collect(),
     })
 }
 
@@ -62,6 +68,7 @@ struct InstanceBody<'a> {
     id: &'a Label,
     offered: bool,
     reason: String,
+    share: f64,
     standing: Standing,
     status: Status,
     priority: u16,
@@ -83,12 +90,13 @@ impl TierBody {
 }
 
 impl<'a> InstanceBody<'a> {
-    fn of(instance: &'a Instance, verdict: Verdict) -> Self {
+    fn of(instance: &'a Instance, verdict: Verdict, share: f64) -> Self {
         let record = &instance.record;
         Self {
             id: &instance.id,
             offered: verdict.is_offered(),
             reason: reason(instance, verdict),
+            share,
             standing: instance.standing,
             status: record.status,
             priority: record.priority,

@@ -18,7 +18,7 @@
 //! ```
 //!
 //! `age_ms` is `null` while the view was never proved current. Instances stand in the order of their ids;
-//! `selected` marks those that a plain lookup offers; `standing` is other than `registered` when a record has vanished, and it is not
+//! `selected` marks those that plain lookups of this zone offer; `standing` is other than `registered` when a record has vanished, and it is not
 //! clear what that means. The tag says whether the instances changed: it holds the
 //! service's zxid and a hash of its instances, and neither age nor staleness, which change all the time.
 
@@ -30,8 +30,8 @@ use std::time::Duration;
 use rustc_hash::FxHasher;
 use serde::Serialize;
 
-use crate::registry::select::tier;
-use crate::registry::{Instance, Label, Port, Service, Standing, Status, View};
+use crate::registry::select::shares;
+use crate::registry::{Label, Port, Service, Standing, Status, View};
 
 /// How far the view can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,12 +146,9 @@ struct ErrorBody<'a> {
 }
 
 fn instances(service: &Service) -> Vec<InstanceBody<'_>> {
-    let chosen_tier = tier(service);
-    let is_selected = |instance: &Instance| instance.record.is_up() && Some(instance.tier()) == chosen_tier;
-    service
-        .instances
-        .iter()
-        .map(|instance| InstanceBody {
+    let with_shares = service.instances.iter().zip(shares(service));
+    with_shares
+        .map(|(instance, share)| InstanceBody {
             id: &instance.id,
             status: instance.record.status,
             addresses: &instance.record.addresses,
@@ -164,7 +161,7 @@ fn instances(service: &Service) -> Vec<InstanceBody<'_>> {
             tags: &instance.record.tags,
             meta: &instance.record.meta,
             standing: instance.standing,
-            selected: is_selected(instance),
+            selected: share.is_some(),
         })
         .collect()
 }
@@ -215,6 +212,26 @@ mod tests {
                 ],
             })
         );
+    }
+
+    #[test]
+    fn what_no_lookup_of_the_own_zone_gets_is_not_selected() {
+        let mut view = sample::view();
+        let key = sample::key("default", "web");
+        let web = Arc::make_mut(view.services.get_mut(&key).unwrap());
+        for (index, zone) in [(1, "a"), (2, "b")] {
+            let more = format!(r#""zone":"{zone}","weight":1"#);
+            web.instances[index] = sample::instance(&format!("web-{}", index + 1), "10.0.0.2", "up", &more);
+        }
+        view.settle(crate::registry::Home::new(Some("a".to_owned()), []));
+        let body: serde_json::Value = serde_json::from_slice(&service(&view.services[&key], FRESH)).unwrap();
+        let marks: Vec<_> = body["instances"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| it["selected"].as_bool().unwrap())
+            .collect();
+        assert_eq!(marks, [true, true, false]);
     }
 
     #[test]

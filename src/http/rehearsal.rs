@@ -5,12 +5,13 @@
 //! ```json
 //! {"age_ms":12,"stale":false,"losses":["zone=a","web.default/2"],
 //!  "services":[{"namespace":"default","name":"web","lost":["web-1"],
-//!    "now":    {"tier":0,"offered":[{"id":"web-1","weight":1,"lost":true},{"id":"web-2","weight":1,"lost":false}]},
+//!    "now":    {"tier":0,"offered":[{"id":"web-1","weight":1,"share":0.5,"lost":true},…]},
 //!    "expired":{…},"probed":{…},"settled":{…}}]}
 //! ```
 //!
 //! `expired`: once the sessions of the lost have ended; `probed`: once who is looked up was probed; `settled`: in the end. `tier` is
-//! `null` when there is nobody, and 65536 for the last resort.
+//! `null` when there is nobody, and 65536 for the last resort; `share` the part of this zone's lookups in which the instance
+//! stands first.
 
 use serde::Serialize;
 
@@ -57,6 +58,7 @@ struct AnswerBody<'a> {
 struct OfferBody<'a> {
     id: &'a Label,
     weight: u16,
+    share: f64,
     lost: bool,
 }
 
@@ -76,8 +78,10 @@ impl<'a> ServiceBody<'a> {
 
 impl<'a> AnswerBody<'a> {
     fn of(answer: &'a Answer) -> Self {
-        let body =
-            |Offer { id, weight, is_lost }: &'a Offer| OfferBody { id, weight: *weight, lost: *is_lost };
+        let body = |Offer { id, weight, share, is_lost }: &'a Offer| {
+            let (weight, share, lost) = (*weight, *share, *is_lost);
+            OfferBody { id, weight, share, lost }
+        };
         Self { tier: answer.tier, offered: answer.offered.iter().map(body).collect() }
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::history::{History, NoHistory, Past};
 use super::name::ServiceKey;
 use super::view::View;
+use super::zones::Home;
 use crate::clock;
 
 /// The current [`View`] and how far it can be trusted. Any number of readers, no lock.
@@ -65,6 +66,14 @@ impl Cache {
     /// Starts with a view from an earlier time, `age` old at `now`, which is stale until it is proved otherwise.
     pub fn with_saved(view: View, age: Duration, now: Instant) -> Self {
         Self { view: ArcSwap::from_pointee(view), inherited_age: Some(age), ..Self::new(now) }
+    }
+
+    /// The same, for lookups from `home`.
+    #[must_use]
+    pub fn at_home(self, home: Home) -> Self {
+        let mut view = View::clone(&self.view.load());
+        view.settle(home);
+        Self { view: ArcSwap::from_pointee(view), ..self }
     }
 
     /// The current view, for a short read.
@@ -189,6 +198,7 @@ fn union(parts: &[Part]) -> View {
         services: views().flat_map(|view| view.services.clone()).collect(),
         zxid: views().map(|view| view.zxid).max().unwrap_or_default(),
         is_loaded: views().all(|view| view.is_loaded),
+        home: parts.first().map(|part| part.view.home.clone()).unwrap_or_default(),
     }
 }
 
@@ -248,6 +258,6 @@ mod tests {
         let label = |text| Label::parse(text).unwrap();
         let key = ServiceKey { namespace: label("default"), name: label(service) };
         let services = [(key.clone(), Arc::new(Service::new(key)))].into();
-        View { services, zxid: Zxid::from_raw(zxid), is_loaded: true }
+        View { services, zxid: Zxid::from_raw(zxid), is_loaded: true, ..View::default() }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::failback::HELD_PRIORITY;
 use super::record::Status;
-use super::select::tier;
+use super::select::{shares, tier};
 use super::view::{Instance, Service, Standing};
 
 /// How one service is answered for.
@@ -16,6 +16,8 @@ pub struct Explanation {
     pub tiers: Vec<Tier>,
     /// Every known instance, in the order of their ids.
     pub instances: Vec<(Arc<Instance>, Verdict)>,
+    /// The part of this zone's lookups in which each stands first, in the same order.
+    pub shares: Vec<f64>,
 }
 
 /// One instance's reason in words: the verdict, and what is made of it if its record has vanished.
@@ -51,6 +53,13 @@ pub enum Verdict {
     Offered,
     /// It is offered behind all others, because its weight is 0.
     OfferedLast,
+    /// It is in another zone, and offered to this one's lookups because its own zone has room for them.
+    Overflow {
+        /// How many of a hundred of these lookups it takes, rounded.
+        percent: u8,
+    },
+    /// It is in the tier that is offered, and in a zone that no lookup of this one gets.
+    OtherZone,
     /// It is not up.
     NotUp(Status),
     /// It is up, and another tier is offered.
@@ -68,7 +77,10 @@ pub enum Verdict {
 impl Verdict {
     /// Whether it is among those that are offered.
     pub const fn is_offered(self) -> bool {
-        matches!(self, Self::Offered | Self::OfferedLast)
+        match self {
+            Self::Offered | Self::OfferedLast | Self::Overflow { .. } => true,
+            Self::OtherZone | Self::NotUp(_) | Self::OtherTier { .. } | Self::HeldOff { .. } => false,
+        }
     }
 }
 
@@ -78,6 +90,12 @@ impl fmt::Display for Verdict {
             Self::Offered => f.write_str("up, in the tier that is offered"),
             Self::OfferedLast => {
                 f.write_str("up, in the tier that is offered; last, because its weight is 0")
+            }
+            Self::Overflow { percent } => {
+                write!(f, "up, in the tier that is offered; takes {percent} % of this zone's lookups")
+            }
+            Self::OtherZone => {
+                f.write_str("up, in the tier that is offered, but no lookup of this zone goes to its zone")
             }
             Self::NotUp(Status::Failing) => f.write_str("its checks fail"),
             Self::NotUp(Status::Draining) => f.write_str("it is leaving"),
@@ -103,15 +121,19 @@ pub fn explain(service: &Service) -> Explanation {
         tier.instances += 1;
         tier.up += usize::from(instance.record.is_up());
     }
-    let verdict = |instance: &Arc<Instance>| {
+    let shares = shares(service);
+    let own_zone = service.zones.own_zone();
+    let verdict = |(instance, share): (&Arc<Instance>, &Option<f64>)| {
         let record = &instance.record;
         let verdict = match chosen {
             _ if !record.is_up() => Verdict::NotUp(record.status),
             Some(chosen) if chosen == instance.tier() => {
-                if record.weight == 0 {
-                    Verdict::OfferedLast
-                } else {
-                    Verdict::Offered
+                let is_here = own_zone.is_none_or(|zone| instance.is_in(Some(zone)));
+                match share {
+                    None => Verdict::OtherZone,
+                    Some(_) if record.weight == 0 => Verdict::OfferedLast,
+                    Some(_) if is_here => Verdict::Offered,
+                    Some(share) => Verdict::Overflow { percent: percent(*share) },
                 }
             }
             Some(chosen) if record.effective_priority == Some(HELD_PRIORITY) => Verdict::HeldOff { chosen },
@@ -122,8 +144,14 @@ pub fn explain(service: &Service) -> Explanation {
     };
     Explanation {
         tiers: tiers.into_values().collect(),
-        instances: service.instances.iter().map(verdict).collect(),
+        instances: service.instances.iter().zip(&shares).map(verdict).collect(),
+        shares: shares.into_iter().map(Option::unwrap_or_default).collect(),
     }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share is from 0 to 1")]
+fn percent(share: f64) -> u8 {
+    (share * 100.0).round() as u8
 }
 
 #[cfg(test)]
@@ -132,6 +160,9 @@ mod tests {
 
     use super::*;
     use crate::id::{SessionId, Zxid};
+    use std::collections::BTreeSet;
+
+    use crate::registry::sample::{Row, key, view_from};
     use crate::registry::select::select;
     use crate::registry::{Label, Record, ServiceKey, ServiceSettings};
 
@@ -179,7 +210,54 @@ mod tests {
         assert_eq!(explanation.tiers[1].priority, crate::registry::LAST_RESORT);
     }
 
+    #[test]
+    fn another_zone_is_told_with_what_it_takes_of_this_ones_lookups() {
+        let (a, b) = (Some("a"), Some("b"));
+        let of = |rows: &[Row<'_>]| {
+            let view = view_from("a", &[("app", &[(a, 1), (b, 1)]), ("web", rows)]);
+            explain(&view.services[&key("web")])
+        };
+        let spilling = of(&[(a, 1), (b, 1), (b, 2), (b, 0)]);
+        let told: Vec<_> = spilling.instances.iter().map(|(it, verdict)| reason(it, *verdict)).collect();
+        assert_eq!(
+            told,
+            [
+                "up, in the tier that is offered",
+                "up, in the tier that is offered; takes 17 % of this zone's lookups",
+                "up, in the tier that is offered; takes 33 % of this zone's lookups",
+                "up, in the tier that is offered; last, because its weight is 0",
+            ]
+        );
+        assert!((spilling.shares.iter().sum::<f64>() - 1.0).abs() < 1e-9 && spilling.shares[0] == 0.5);
+
+        let at_home = of(&[(a, 1), (b, 1)]);
+        assert_eq!((at_home.instances[1].1, at_home.shares), (Verdict::OtherZone, vec![1.0, 0.0]));
+        assert!(at_home.instances[1].1.to_string().ends_with("but no lookup of this zone goes to its zone"));
+    }
+
     proptest! {
+        #[test]
+        fn over_all_lookups_of_a_zone_who_is_said_to_be_offered_is_who_is_selected(
+            app in prop::collection::vec((0_usize..3, 1_u16..4), 0..4),
+            web in prop::collection::vec((0_usize..4, 0_u16..4), 0..20),
+        ) {
+            let rows = |of: &[(usize, u16)]| -> Vec<Row<'static>> {
+                of.iter().map(|(zone, weight)| (["a", "b", "c"].get(*zone).copied(), *weight)).collect()
+            };
+            let view = view_from("a", &[("app", &rows(&app)), ("web", &rows(&web))]);
+            let web = &view.services[&key("web")];
+            let explanation = explain(web);
+            let offered: BTreeSet<_> = explanation.instances.iter()
+                .filter(|(_, verdict)| verdict.is_offered()).map(|(instance, _)| instance.id.clone()).collect();
+            let mut rng = fastrand::Rng::with_seed(1);
+            let mut selected = BTreeSet::new();
+            // The least of zones gets a 240th.
+            for _ in 0..3_000 {
+                selected.extend(select(web, &mut rng).iter().map(|instance| instance.id.clone()));
+            }
+            prop_assert_eq!(offered, selected);
+        }
+
         #[test]
         fn who_is_said_to_be_offered_is_who_is_selected(
             instances in prop::collection::vec(

@@ -261,6 +261,7 @@ mod tests {
                 Arc::new(Instance::new(id, record, Zxid::ZERO, SessionId::NONE))
             });
         let service = Service { instances: instances.collect(), ..Service::new(key()) };
-        View { services: BTreeMap::from([(key(), Arc::new(service))]), zxid: Zxid::ZERO, is_loaded: true }
+        let services = BTreeMap::from([(key(), Arc::new(service))]);
+        View { services, is_loaded: true, ..View::default() }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::name::{Label, ServiceKey};
 use super::record::Record;
 use super::view::{Instance, Service, ServiceSettings, View};
+use super::zones::ZonePlan;
 use crate::id::Zxid;
 
 /// Changes that are kept at most.
@@ -137,6 +138,10 @@ impl History {
         };
         for change in self.changes.iter().rev().take_while(|change| change.at_ms > at_ms) {
             change.undo(key, &mut past);
+        }
+        if let Some(service) = &mut past.service {
+            // By who calls now.
+            service.zones = ZonePlan::of(service, &view.home).into();
         }
         Ok(past)
     }

@@ -16,7 +16,7 @@ use super::brake::{Brake, BrakePlan, ProbeOutcome};
 use super::layout::Place;
 use super::mirror::{MirrorState, ReadOutcome};
 use super::name::{Label, ServiceKey};
-use super::select::tier;
+use super::select::{shares, tier};
 use super::view::{Instance, Service, View};
 use crate::id::SessionId;
 
@@ -60,21 +60,23 @@ pub struct Rehearsal {
 }
 
 /// Who is offered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     /// The tier, an effective priority or the last resort; `None` when there is nobody.
     pub tier: Option<u32>,
-    /// Who is in it, in the order of their ids.
+    /// Who of it is offered to lookups of this zone, in the order of their ids.
     pub offered: Vec<Offer>,
 }
 
 /// One who is offered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Offer {
     /// Its id.
     pub id: Label,
     /// Its weight among them.
     pub weight: u16,
+    /// The part of this zone's lookups in which it stands first.
+    pub share: f64,
     /// Whether it is one of the lost.
     pub is_lost: bool,
 }
@@ -175,13 +177,16 @@ impl<'a> Lost<'a> {
 impl Answer {
     fn of(service: Option<&Service>, lost: &BTreeSet<Label>) -> Self {
         let tier = service.and_then(tier);
-        let offered = service.into_iter().flat_map(Service::up).filter(|it| Some(it.tier()) == tier);
-        let offer = |instance: &Arc<Instance>| Offer {
-            id: instance.id.clone(),
-            weight: instance.record.weight,
-            is_lost: lost.contains(&instance.id),
+        let with_shares = service.map(|service| service.instances.iter().zip(shares(service)));
+        let offer = |(instance, share): (&Arc<Instance>, Option<f64>)| {
+            share.map(|share| Offer {
+                id: instance.id.clone(),
+                weight: instance.record.weight,
+                share,
+                is_lost: lost.contains(&instance.id),
+            })
         };
-        Self { tier, offered: offered.map(offer).collect() }
+        Self { tier, offered: with_shares.into_iter().flatten().filter_map(offer).collect() }
     }
 }
 
@@ -227,7 +232,7 @@ mod tests {
     use super::*;
     use crate::clock;
     use crate::id::Zxid;
-    use crate::registry::{LAST_RESORT, Record};
+    use crate::registry::{Home, LAST_RESORT, Record};
 
     #[test]
     fn a_zone_that_is_lost_leaves_the_others() {
@@ -258,6 +263,25 @@ mod tests {
         let web = &played(&view, &["zone=z"])[0];
         assert_eq!((web.probed.tier, web.probed.offered.len()), (Some(LAST_RESORT), 3));
         assert_eq!((web.settled.tier, web.settled.offered.len()), (None, 0));
+    }
+
+    #[test]
+    fn shares_are_those_of_this_zones_lookups_before_and_after() {
+        let mut view = view(&[
+            ("app", &[("x", "a", 0), ("y", "b", 0)]),
+            ("web", &[("a1", "a", 0), ("b1", "b", 0), ("b2", "b", 0), ("c1", "c", 0)]),
+        ]);
+        let key = |name: &str| view.services.keys().find(|key| key.name.as_str() == name).cloned();
+        let home = Home::new(Some("a".to_owned()), key("app"));
+        view.settle(home);
+        let web = &played(&view, &["web/b1"])[1];
+        let shares = |answer: &Answer| -> Vec<_> {
+            answer.offered.iter().map(|offer| (offer.id.to_string(), offer.share)).collect()
+        };
+        assert_eq!(shares(&web.now), [("a1".to_owned(), 0.5), ("c1".to_owned(), 0.5)]);
+        let settled = shares(&web.settled);
+        assert_eq!(settled.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["a1", "c1"]);
+        assert!((settled[0].1 - 2.0 / 3.0).abs() < 1e-9, "a third of the weights for half of the callers");
     }
 
     #[test]

@@ -140,7 +140,7 @@ impl SavedView {
         let services = body.services.into_iter().map(SavedService::into_service);
         let services: BTreeMap<_, _> =
             services.map(|service| (service.key.clone(), Arc::new(service))).collect();
-        let view = View { services, zxid: Zxid::from_raw(body.zxid), is_loaded: true };
+        let view = View { services, zxid: Zxid::from_raw(body.zxid), is_loaded: true, ..View::default() };
         Ok(Self { view, current_at_ms: body.current_at_ms })
     }
 
@@ -304,7 +304,7 @@ mod tests {
             ..Service::new(key.clone())
         };
         let services = BTreeMap::from([(key, Arc::new(service))]);
-        let view = View { services, zxid: Zxid::from_raw(9), is_loaded: true };
+        let view = View { services, zxid: Zxid::from_raw(9), is_loaded: true, ..View::default() };
         SavedView { view, current_at_ms: 1_764_115_200_000 }
     }
 }

@@ -1,14 +1,19 @@
 //! The one selection of instances, for DNS and HTTP alike. Pure.
 //!
 //! In this order: drop what is not up; keep the lowest effective priority with at least `min_healthy` instances up (if
-//! none has, the one with the most, the lower among equals); then a weighted random order without replacement, in
-//! which instances of weight 0 come after all others.
+//! none has, the one with the most, the lower among equals); draw the zone that this lookup gets, as the service's
+//! [`ZonePlan`](super::ZonePlan) says, and keep the instances in it, since clients choose freely among those they are told of; then a
+//! weighted random order without replacement, in which instances of weight 0 come after all others.
+//!
+//! In the long run each instance stands first by its share of the weights: exactly, for the callers of all zones together. When
+//! one instance changes, no more than its own share of all lookups moves.
 //!
 //! Nothing is allocated for a tier of up to [`INLINE`] instances.
 
 use std::sync::Arc;
 
 use super::view::{Instance, LAST_RESORT, Service};
+use super::zones::Draw;
 
 /// Instances of a selection that are held without an allocation.
 pub const INLINE: usize = 16;
@@ -25,13 +30,39 @@ pub struct Selection<'a> {
 /// Selects among the instances of `service`; `rng` decides among equals.
 pub fn select<'a>(service: &'a Service, rng: &mut fastrand::Rng) -> Selection<'a> {
     let Some(tier) = tier(service) else { return Selection::empty() };
-    let mut selection = Selection::empty();
-    for instance in service.up().filter(|instance| instance.tier() == tier) {
-        selection.push(Slot { instance, key: random_key(instance.record.weight, rng) });
+    if let Some(zone) = service.zones.draw(rng) {
+        let selection = by_weight(service, rng, |instance| instance.tier() == tier && instance.is_in(zone));
+        // A plan that does not fit is of other instances than these.
+        if !selection.is_empty() {
+            return selection;
+        }
     }
-    // Unstable: equal keys are equally likely either way, and a stable sort would allocate.
-    selection.slots_mut().sort_unstable_by(|a, b| Slot::order(a.as_ref(), b.as_ref()));
-    selection
+    by_weight(service, rng, |instance| instance.tier() == tier)
+}
+
+/// Selects among the instances of all zones, for whoever draws by weight himself.
+pub fn select_in_all_zones<'a>(service: &'a Service, rng: &mut fastrand::Rng) -> Selection<'a> {
+    let tier = tier(service);
+    by_weight(service, rng, |instance| Some(instance.tier()) == tier)
+}
+
+/// The part of all lookups in which each instance stands first, in the order of the instances; `None` for one that is never among the
+/// selected.
+pub fn shares(service: &Service) -> Vec<Option<f64>> {
+    let mut shares = vec![None; service.instances.len()];
+    let Some(tier) = tier(service) else { return shares };
+    let mut rest = 1.0;
+    for Draw { zone, share } in service.zones.draws() {
+        let is_meant = |instance: &Instance| instance.tier() == tier && instance.is_in(zone.as_deref());
+        if spread(service, is_meant, *share, &mut shares) {
+            rest -= share;
+        }
+    }
+    // What is drawn for nobody is everybody's.
+    if service.zones.draws().is_empty() || rest > SHARE_MIN {
+        spread(service, |instance| instance.tier() == tier, rest, &mut shares);
+    }
+    shares
 }
 
 /// The tier whose instances are offered, an effective priority or the last resort; `None` when nothing is up.
@@ -76,6 +107,11 @@ impl<'a> Selection<'a> {
         self.iter().any(|selected| Arc::ptr_eq(selected, instance))
     }
 
+    /// Where the first one stands among the service's instances.
+    pub fn first_index(&self) -> Option<usize> {
+        self.slots().first().and_then(Option::as_ref).map(|slot| slot.index)
+    }
+
     fn empty() -> Self {
         Self { inline: [None; INLINE], spilled: Vec::new(), len: 0 }
     }
@@ -104,6 +140,8 @@ impl<'a> Selection<'a> {
 #[derive(Clone, Copy, Debug)]
 struct Slot<'a> {
     instance: &'a Arc<Instance>,
+    /// Its place in the service.
+    index: usize,
     /// When it is drawn; the smallest first.
     key: f64,
 }
@@ -113,6 +151,43 @@ impl Slot<'_> {
         let key = |slot: Option<&Self>| slot.map_or(f64::INFINITY, |slot| slot.key);
         key(a).total_cmp(&key(b))
     }
+}
+
+fn by_weight<'a>(
+    service: &'a Service,
+    rng: &mut fastrand::Rng,
+    is_meant: impl Fn(&Instance) -> bool,
+) -> Selection<'a> {
+    let mut selection = Selection::empty();
+    for (index, instance) in service.instances.iter().enumerate() {
+        if instance.record.is_up() && is_meant(instance) {
+            selection.push(Slot { instance, index, key: random_key(instance.record.weight, rng) });
+        }
+    }
+    // Unstable: equal keys are equally likely either way, and a stable sort would allocate.
+    selection.slots_mut().sort_unstable_by(|a, b| Slot::order(a.as_ref(), b.as_ref()));
+    selection
+}
+
+/// Gives `share` to those that are up and meant, by weight; returns whether there are any.
+fn spread(
+    service: &Service,
+    is_meant: impl Fn(&Instance) -> bool,
+    share: f64,
+    shares: &mut [Option<f64>],
+) -> bool {
+    let is_meant = |instance: &Instance| instance.record.is_up() && is_meant(instance);
+    let meant = || service.instances.iter().filter(|instance| is_meant(instance));
+    let weights: f64 = meant().map(|instance| f64::from(instance.record.weight)).sum();
+    // Without weights all are equals.
+    let (unit, sum) = if weights > 0.0 { (0.0, weights) } else { (1.0, meant().map(|_| 1.0).sum()) };
+    for (instance, known) in service.instances.iter().zip(shares) {
+        if is_meant(instance) {
+            let part = (f64::from(instance.record.weight) + unit) / sum;
+            *known = Some(known.unwrap_or_default() + share * part);
+        }
+    }
+    sum > 0.0
 }
 
 /// When an instance is drawn: the arrival of an exponential clock whose rate is the weight. The first of several such
@@ -130,6 +205,8 @@ fn random_key(weight: u16, rng: &mut fastrand::Rng) -> f64 {
 }
 
 const WEIGHT_0_KEY_MIN: f64 = 1_000.0;
+/// Less than this is an error of rounding.
+const SHARE_MIN: f64 = 1e-9;
 
 fn lowest_from(service: &Service, tier_min: u32) -> Option<u32> {
     service.up().map(|instance| instance.tier()).filter(|tier| *tier >= tier_min).min()
@@ -141,6 +218,7 @@ mod tests {
 
     use super::*;
     use crate::id::{SessionId, Zxid};
+    use crate::registry::sample::{Row, key, view_from};
     use crate::registry::{Label, Port, Protocol, Record, ServiceKey, ServiceSettings, Standing, Status};
 
     #[test]
@@ -193,6 +271,58 @@ mod tests {
             // Six standard deviations at most.
             let slack = 6.0 * expected.sqrt();
             assert!((f64::from(count) - expected).abs() <= slack, "weight {weight}: {count} of {expected}");
+        }
+    }
+
+    #[test]
+    fn first_places_follow_the_plan_of_zones_in_the_long_run() {
+        let (a, b) = (Some("a"), Some("b"));
+        let rows: &[Row<'_>] = &[(a, 1), (a, 3), (b, 4), (None, 2), (b, 0)];
+        let view = view_from("a", &[("app", &[(a, 4), (b, 1)]), ("web", rows)]);
+        let web = &view.services[&key("web")];
+        // 40 % of the weights for 80 % of the callers: every other lookup leaves, for what b (20 %) and the rest (20 %) have left.
+        let planned = [Some(0.125), Some(0.375), Some(0.25), Some(0.25), Some(0.0)];
+        assert_eq!(shares(web), planned);
+        let (mut rng, rounds) = (rng(), 40_000_u32);
+        let mut firsts = [0_u32; 5];
+        for _ in 0..rounds {
+            firsts[select(web, &mut rng).first_index().unwrap()] += 1;
+        }
+        for (share, count) in planned.into_iter().zip(firsts) {
+            let expected = f64::from(rounds) * share.unwrap();
+            assert!((f64::from(count) - expected).abs() <= 6.0 * expected.sqrt(), "{count} of {expected}");
+        }
+    }
+
+    #[test]
+    fn one_selection_holds_one_zone_and_that_for_all_zones_holds_the_tier() {
+        let (a, b) = (Some("a"), Some("b"));
+        let rows: &[Row<'_>] = &[(a, 1), (a, 0), (b, 1), (b, 2)];
+        let view = view_from("a", &[("app", &[(a, 1)]), ("web", rows)]);
+        let web = &view.services[&key("web")];
+        let mut seen = std::collections::BTreeSet::new();
+        for seed in 0..100 {
+            let mut found = ids(&select(web, &mut fastrand::Rng::with_seed(seed)));
+            found.sort();
+            seen.insert(found);
+        }
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), [["i00", "i01"], ["i02", "i03"]]);
+        assert_eq!(select_in_all_zones(web, &mut rng()).len(), 4);
+    }
+
+    #[test]
+    fn a_plan_that_fits_nobody_is_passed_over() {
+        let rows: &[Row<'_>] = &[(Some("a"), 1), (Some("b"), 1), (Some("b"), 2)];
+        let view = view_from("a", &[("app", &[(Some("a"), 1), (Some("b"), 1)]), ("web", rows)]);
+        let mut web = Service::clone(&view.services[&key("web")]);
+        assert_eq!(shares(&web)[0], Some(0.5));
+        web.instances.remove(0);
+        let shares = shares(&web);
+        assert!(
+            (shares[0].unwrap() - 1.0 / 3.0).abs() < 1e-9 && (shares[1].unwrap() - 2.0 / 3.0).abs() < 1e-9
+        );
+        for seed in 0..20 {
+            assert_eq!(select(&web, &mut fastrand::Rng::with_seed(seed)).len(), 2);
         }
     }
 

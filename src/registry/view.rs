@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use super::name::{Label, ServiceKey};
 use super::record::Record;
+use super::tally::Tally;
+use super::zones::{Home, ZonePlan};
 use crate::id::{SessionId, Zxid};
 
 /// The registry at one moment.
@@ -21,6 +23,8 @@ pub struct View {
     pub zxid: Zxid,
     /// Whether anything was ever learnt; until then no name can be said not to exist.
     pub is_loaded: bool,
+    /// Where lookups come from.
+    pub home: Arc<Home>,
 }
 
 /// One service and its instances.
@@ -39,6 +43,10 @@ pub struct Service {
     pub children_zxid: Zxid,
     /// Whether it was looked up lately; shared by all views that show the service.
     pub lookups: Arc<LookupMark>,
+    /// How lookups are spread over zones.
+    pub zones: Arc<ZonePlan>,
+    /// Who stood first in answers.
+    pub tally: Arc<Tally>,
 }
 
 /// Whether a service was looked up lately: set by readers at every lookup, aged by the mirror.
@@ -91,12 +99,21 @@ pub struct ServiceSettings {
     pub dns_ttl_s: Option<u32>,
     /// Whether instances that vanish together are kept until it is clear what became of them.
     pub brake: bool,
+    /// Whether lookups prefer instances of their own zone.
+    pub prefer_zone: bool,
 }
 
 impl Default for ServiceSettings {
     fn default() -> Self {
         let failback = FailbackMode::Auto;
-        Self { min_healthy: 1, failback, failback_after_s: 30, dns_ttl_s: None, brake: true }
+        Self {
+            min_healthy: 1,
+            failback,
+            failback_after_s: 30,
+            dns_ttl_s: None,
+            brake: true,
+            prefer_zone: true,
+        }
     }
 }
 
@@ -161,6 +178,11 @@ impl Instance {
         Self { id, record, mzxid, session, standing: Standing::Registered }
     }
 
+    /// Whether it is in this zone, or in none.
+    pub fn is_in(&self, zone: Option<&str>) -> bool {
+        self.record.zone.as_deref() == zone
+    }
+
     /// The tier it is in, lower is preferred: that of its record, or the [`LAST_RESORT`].
     pub fn tier(&self) -> u32 {
         match self.standing {
@@ -182,7 +204,15 @@ impl Service {
             zxid: Zxid::ZERO,
             children_zxid: Zxid::ZERO,
             lookups: Arc::default(),
+            zones: Arc::default(),
+            tally: Arc::default(),
         }
+    }
+
+    /// Takes a new plan for what is there now.
+    pub(super) fn take_plan(&mut self, zones: ZonePlan) {
+        self.zones = Arc::new(zones);
+        self.tally = Arc::new(self.tally.next(self));
     }
 
     /// The instance with this id.

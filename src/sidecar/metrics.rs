@@ -28,6 +28,8 @@ pub(super) fn observe(
         (telemetry::REGISTRY_PROBES, MirrorStats::probes),
     ];
     metrics.sample_counts(mirror, &counts)?;
+    let view = Arc::clone(cache);
+    metrics.sample(telemetry::REGISTRY_SKEW, move || view.load().skew())?;
     let counts: [Count<ClientStats>; 7] = [
         (telemetry::CLIENT_CONNECTIONS, ClientStats::connections),
         (telemetry::CLIENT_CONNECTIONS_LOST, ClientStats::connections_lost),

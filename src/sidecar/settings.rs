@@ -14,8 +14,8 @@ use crate::client::{ClientSettings, is_host_and_port};
 use crate::config::{Mistake, Scalar, duration, socket_addr};
 use crate::dns::{Ttls, Zone};
 use crate::registry::{
-    BrakePlan, BrakeSettings, Label, Layout, OwnService, Registration, ServiceDefaults, ServiceKey, Source,
-    resolve_services,
+    BrakePlan, BrakeSettings, Home, Label, Layout, OwnService, Registration, ServiceDefaults, ServiceKey,
+    Source, resolve_services,
 };
 use crate::telemetry::LogSettings;
 use crate::znode::ZnodePath;
@@ -33,8 +33,12 @@ pub struct SidecarSettings {
     pub ensemble: EnsembleSettings,
     /// The address at which other pods reach this one. No default: without it each service must have its own.
     pub address: Option<Scalar>,
-    /// The failure domain of its services. No default.
+    /// The failure domain of its services, and of who looks up here. No default.
     pub zone: Option<String>,
+    /// Whether lookups prefer instances of that zone, as far as it has room for all its callers. Default true. Danger: an answer
+    /// names the instances of one zone alone, and while callers are not spread as assumed a zone gets more than its share; without it
+    /// most calls cross zones.
+    pub prefer_zone: Option<bool>,
     /// The machine of its services. No default.
     pub node: Option<String>,
     /// A directory that keeps the sidecar's identity and its view over restarts. Default: none, a new identity and an empty view at
@@ -111,6 +115,8 @@ pub struct SidecarPlan {
     pub http_addr: SocketAddr,
     /// What is registered.
     pub registrations: Vec<Registration>,
+    /// Where lookups come from.
+    pub home: Home,
     /// What keeps the sidecar's identity.
     pub state_dir: Option<PathBuf>,
     /// Logs.
@@ -159,6 +165,8 @@ impl SidecarSettings {
         if let (Some(layout), Some(client), Some(dns_addr), Some(http_addr), Some(zone), true) =
             (layout, client, dns_addr, http_addr, zone, mistakes.is_empty())
         {
+            let preferred = self.zone.filter(|_| self.prefer_zone.unwrap_or(true));
+            let home = Home::new(preferred, registrations.iter().map(|own| own.service.clone()));
             let (state_dir, log) = (self.state_dir, self.log);
             Ok(SidecarPlan {
                 layout,
@@ -170,6 +178,7 @@ impl SidecarSettings {
                 brake,
                 http_addr,
                 registrations,
+                home,
                 state_dir,
                 log,
             })
@@ -349,6 +358,18 @@ mod tests {
         let plan = parse(text, &Environment::empty(), SidecarSettings::plan).unwrap();
         let keys: Vec<_> = plan.registrations.iter().map(|own| own.service.to_string()).collect();
         assert_eq!(keys, ["web.shop", "web.other"]);
+    }
+
+    #[test]
+    fn lookups_come_from_the_pods_zone_and_its_services_unless_zones_are_not_to_matter() {
+        let plan = |more: &str| {
+            let text =
+                format!("zone: a\naddress: 10.0.0.1\nservices: [{{name: web, port: 80, zone: b}}]\n{more}");
+            parse(&text, &Environment::empty(), SidecarSettings::plan).unwrap()
+        };
+        let services = || plan("").registrations.into_iter().map(|own| own.service);
+        assert_eq!(plan("").home, Home::new(Some("a".to_owned()), services()));
+        assert_eq!(plan("prefer_zone: false").home, Home::new(None, services()));
     }
 
     #[test]

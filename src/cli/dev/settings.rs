@@ -33,6 +33,8 @@ pub(crate) struct DevSettings {
     pub(crate) address: Option<Scalar>,
     /// As [`SidecarSettings::zone`].
     pub(crate) zone: Option<String>,
+    /// As [`SidecarSettings::prefer_zone`].
+    pub(crate) prefer_zone: Option<bool>,
     /// As [`SidecarSettings::node`].
     pub(crate) node: Option<String>,
     /// DNS.
@@ -112,6 +114,7 @@ impl DevSettings {
             ensemble: EnsembleSettings { servers: None, session_timeout: self.ensemble.session_timeout },
             address: self.address.or_else(|| Some(Scalar(Ipv4Addr::LOCALHOST.to_string()))),
             zone: self.zone,
+            prefer_zone: self.prefer_zone,
             node: self.node,
             state_dir: self.data_dir.clone().filter(|folder| !folder.as_os_str().is_empty()),
             dns: self.dns,

@@ -73,7 +73,8 @@ impl Source {
     /// What of a view is this source's.
     pub fn part_of(&self, view: &View) -> View {
         let shown = view.services.iter().filter(|(key, _)| self.shows(key));
-        View { services: shown.map(|(key, service)| (key.clone(), service.clone())).collect(), ..*view }
+        let services = shown.map(|(key, service)| (key.clone(), service.clone())).collect();
+        View { services, home: view.home.clone(), ..*view }
     }
 
     /// What stands at `path`, if this source shows it.

@@ -83,6 +83,8 @@ pub struct MirrorState {
     view: View,
     brake: Brake,
     has_changed: bool,
+    /// Services whose instances or settings have changed since the last view was taken.
+    unplanned: BTreeSet<ServiceKey>,
     unreadable: u64,
     /// Services whose znode is gone, and that are still shown because of instances that are held.
     gone: BTreeSet<ServiceKey>,
@@ -98,14 +100,18 @@ impl MirrorState {
                 brake.on_inherited(service, instance, now);
             }
         }
-        let (gone, unsure) = (BTreeSet::new(), BTreeSet::new());
-        Self { view, brake, has_changed: false, unreadable: 0, gone, unsure }
+        let (gone, unsure, unplanned) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        Self { view, brake, has_changed: false, unplanned, unreadable: 0, gone, unsure }
     }
 
     /// The view to publish at `now`, if it differs from the last that was taken.
     pub fn take_changed(&mut self, now: Instant) -> Option<View> {
         for decision in self.brake.poll(&self.view, now) {
             self.on_decision(&decision);
+        }
+        let unplanned = std::mem::take(&mut self.unplanned);
+        if !unplanned.is_empty() {
+            self.view.plan(&unplanned);
         }
         std::mem::take(&mut self.has_changed).then(|| self.view.clone())
     }
@@ -242,7 +248,7 @@ impl MirrorState {
         let known = self.service_mut(service);
         if let Some(settings) = settings.filter(|settings| *settings != known.settings) {
             Arc::make_mut(known).settings = settings;
-            self.has_changed = true;
+            self.note_change(service);
         }
         self.raise_zxid(service, zxid);
         self.raise_children_zxid(service, stat.pzxid);
@@ -269,7 +275,7 @@ impl MirrorState {
             Ok(at) => Arc::make_mut(known).instances[at] = instance.clone(),
             Err(at) => Arc::make_mut(known).instances.insert(at, instance.clone()),
         }
-        self.has_changed = true;
+        self.note_change(service);
         for decision in self.brake.on_registered(service, &instance) {
             self.on_decision(&decision);
         }
@@ -302,7 +308,7 @@ impl MirrorState {
             Some(standing) => set_standing(known, at, standing),
             None => drop(Arc::make_mut(known).instances.remove(at)),
         }
-        self.has_changed = true;
+        self.note_change(service);
     }
 
     fn on_decision(&mut self, decision: &Decision) {
@@ -315,7 +321,7 @@ impl MirrorState {
             Ok(standing) => set_standing(known, at, standing),
             Err(_release) => drop(Arc::make_mut(known).instances.remove(at)),
         }
-        self.has_changed = true;
+        self.note_change(&decision.service);
         self.drop_if_gone(&decision.service);
     }
 
@@ -338,6 +344,11 @@ impl MirrorState {
             self.has_changed = true;
             Arc::new(Service::new(service.clone()))
         })
+    }
+
+    fn note_change(&mut self, service: &ServiceKey) {
+        self.has_changed = true;
+        self.unplanned.insert(service.clone());
     }
 
     /// Nothing that is published depends on it, so that it is no change.
@@ -371,7 +382,9 @@ mod tests {
     use super::*;
     use crate::clock;
     use crate::id::SessionId;
+    use crate::registry::Home;
     use crate::registry::brake::BrakePlan;
+    use crate::registry::select::shares;
 
     #[test]
     fn reads_grow_the_view_and_unchanged_services_are_shared() {
@@ -501,6 +514,28 @@ mod tests {
         );
         assert!(state.take_changed(clock::now()).is_none());
         assert_eq!(state.unreadable(), 3);
+    }
+
+    #[test]
+    fn plans_follow_instances_settings_and_callers() {
+        let mut view = View::default();
+        view.settle(Home::new(Some("a".to_owned()), [key("app")]));
+        let plan = BrakePlan { is_enabled: false, ..BrakePlan::default() };
+        let mut state = MirrorState::new(view, Brake::new(plan, 1), clock::now());
+        let mut read = |service: &str, id: &str, zone: &str| {
+            let text = record(80).replace("}]", &format!(r#"}}],"zone":"{zone}""#));
+            state.on_read(&instance(service, id), &found(&text, 5), clock::now());
+            let view = state.take_changed(clock::now()).unwrap();
+            view.services.get(&key("web")).map_or_else(Vec::new, |web| shares(web))
+        };
+        assert_eq!(read("web", "1", "a"), [Some(1.0)]);
+        assert_eq!(read("web", "2", "b"), [Some(1.0), None]);
+        read("app", "1", "a");
+        assert_eq!(read("web", "3", "b"), [Some(1.0 / 3.0); 3], "all callers are here");
+        assert_eq!(read("app", "2", "b"), [Some(2.0 / 3.0), Some(1.0 / 6.0), Some(1.0 / 6.0)]);
+        state.on_read(&Place::Service(key("web")), &found(r#"{"prefer_zone":false}"#, 8), clock::now());
+        let view = state.take_changed(clock::now()).unwrap();
+        assert_eq!(shares(&view.services[&key("web")]), [Some(1.0 / 3.0); 3]);
     }
 
     #[test]
