@@ -11,8 +11,8 @@
 //! ```
 //!
 //! With `?at=` there is `at_ms`, ms since 1970, and no age. `share` is the part of this zone's lookups in which the instance stands
-//! first. `standing` is `registered`, or, when the record has vanished, `limbo`, `suspect` or `silent`. The priority of the tier of
-//! those who are silent is 65536, below all others.
+//! first, from 0 to 1. `standing` is `registered`, or, when the record has vanished, `limbo`, `suspect` or `silent`. The priority of the
+//! tier of those who are silent is 65536, below all others.
 
 use serde::Serialize;
 

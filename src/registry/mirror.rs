@@ -197,6 +197,7 @@ impl Mirror {
         if now.saturating_duration_since(self.lookups_aged_at) >= LOOKUPS_AGE_INTERVAL {
             self.lookups_aged_at = now;
             self.state.age_lookups();
+            self.publish();
         }
         if self.state.brake().is_idle() {
             return;

@@ -1,7 +1,8 @@
 //! Who stood first in the answers of one service, beside who should have by the weights.
 //!
-//! Readers count; the counts of one plan stay with it, and [`Tally::next`] takes them on to the next, so that they
-//! survive every change of the service. What is counted in a view that was already replaced is lost.
+//! Only services that are looked up have one: it is begun at the first change, or within 15 s, after the first lookup. Readers
+//! count; the counts of one plan stay with it, and [`Tally::next`] takes them on to the next, so that they survive every
+//! change of the service. What is counted in a view that was already replaced is lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +35,11 @@ struct Before {
 }
 
 impl Tally {
+    /// Whether anything can be counted yet.
+    pub(super) fn is_begun(&self) -> bool {
+        !self.places.is_empty()
+    }
+
     /// Notes that the instance at `index` of the service stood first in an answer.
     pub fn count(&self, index: usize) {
         if let Some(place) = self.places.get(index) {
@@ -106,7 +112,7 @@ mod tests {
 
     #[test]
     fn answers_by_the_plan_have_next_to_no_skew_over_all_changes() {
-        let mut view = view_from("a", &[("app", APP), ("web", WEB)]);
+        let mut view = looked_up(view_from("a", &[("app", APP), ("web", WEB)]));
         let mut rng = fastrand::Rng::with_seed(5);
         look_up(&view, 500, &mut rng);
         assert_eq!(view.skew(), None, "too few to tell");
@@ -129,7 +135,8 @@ mod tests {
 
     #[test]
     fn answers_against_the_plan_show() {
-        let view = view_from("a", &[("web", &[(None, 3), (None, 3), (None, 2), (None, 2)])]);
+        let rows = &[(None, 3), (None, 3), (None, 2), (None, 2)];
+        let view = looked_up(view_from("a", &[("web", rows)]));
         let web = &view.services[&key("web")];
         let count = |index, times| (0..times).for_each(|_| web.tally.count(index));
         count(0, 1_000);
@@ -139,6 +146,13 @@ mod tests {
         let skew = view.skew().unwrap();
         assert!((skew - 3_200.0 / 1_800.0).abs() < 1e-9, "5000 instead of 1800: {skew}");
         web.tally.count(4);
+    }
+
+    /// The view after a lookup, and a change.
+    fn looked_up(mut view: View) -> View {
+        view.look_up(&key("web")).unwrap();
+        view.plan(&[key("web")].into());
+        view
     }
 
     fn look_up(view: &View, times: u32, rng: &mut fastrand::Rng) {

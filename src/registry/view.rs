@@ -212,7 +212,19 @@ impl Service {
     /// Takes a new plan for what is there now.
     pub(super) fn take_plan(&mut self, zones: ZonePlan) {
         self.zones = Arc::new(zones);
-        self.tally = Arc::new(self.tally.next(self));
+        if self.tally.is_begun() || self.lookups.is_set() {
+            self.tally = Arc::new(self.tally.next(self));
+        }
+    }
+
+    /// Begins to count who stands first, once it was looked up; returns whether that is new.
+    pub(super) fn begin_tally(self: &mut Arc<Self>) -> bool {
+        let is_new = self.lookups.is_set() && !self.tally.is_begun() && !self.instances.is_empty();
+        if is_new {
+            let tally = Arc::new(self.tally.next(self));
+            Arc::make_mut(self).tally = tally;
+        }
+        is_new
     }
 
     /// The instance with this id.

@@ -138,9 +138,10 @@ impl MirrorState {
         }
     }
 
-    /// Lets the marks of lookups fade.
-    pub fn age_lookups(&self) {
-        for service in self.view.services.values() {
+    /// Lets the marks of lookups fade, and begins to count for services that got their first.
+    pub fn age_lookups(&mut self) {
+        for service in self.view.services.values_mut() {
+            self.has_changed |= service.begin_tally();
             service.lookups.age();
         }
     }
@@ -536,6 +537,28 @@ mod tests {
         state.on_read(&Place::Service(key("web")), &found(r#"{"prefer_zone":false}"#, 8), clock::now());
         let view = state.take_changed(clock::now()).unwrap();
         assert_eq!(shares(&view.services[&key("web")]), [Some(1.0 / 3.0); 3]);
+    }
+
+    #[test]
+    fn first_places_are_counted_for_services_that_are_looked_up() {
+        let mut state = state();
+        let read = |state: &mut MirrorState, mzxid| {
+            state.on_read(&instance("web", "a"), &found(&record(80), mzxid), clock::now());
+        };
+        read(&mut state, 5);
+        let count = |view: &View| {
+            (0..1_000).for_each(|_| view.look_up(&key("web")).unwrap().tally.count(0));
+            view.skew()
+        };
+        let first = state.take_changed(clock::now()).unwrap();
+        assert_eq!(count(&first), None);
+        state.age_lookups();
+        let second = state.take_changed(clock::now()).unwrap();
+        assert_eq!(count(&second), Some(0.0));
+        state.age_lookups();
+        assert!(state.take_changed(clock::now()).is_none(), "begun once");
+        read(&mut state, 6);
+        assert_eq!(state.take_changed(clock::now()).unwrap().skew(), Some(0.0), "goes on over changes");
     }
 
     #[test]
