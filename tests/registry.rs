@@ -670,6 +670,16 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("not before the deadline: {what}"))
 }
 
+async fn walks_on(stats: &MirrorStats, more: u64) {
+    let walks = stats.walks() + more;
+    soon("it walks on", async {
+        while stats.walks() < walks {
+            tokio::time::sleep(POLL).await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thorough_walks_find_nothing_that_was_not_told() {
     const CHANGES: usize = 300;
@@ -706,16 +716,13 @@ async fn thorough_walks_find_nothing_that_was_not_told() {
             None => Ok(()),
         };
         told.unwrap();
-    }
-    let walks = stats.walks();
-    soon("it has walked again", async {
-        while stats.walks() < walks + 12 {
-            tokio::time::sleep(POLL).await;
+        // A walk comes when nothing else is to be read: now and then it may, while some change is on its way.
+        if change % 10 == 0 {
+            walks_on(&stats, 1).await;
         }
-    })
-    .await;
+    }
+    walks_on(&stats, 12).await;
     assert_eq!(stats.defects(), 0);
-    assert!(walks > 10, "{walks} walks were under way with the changes");
     shutdown.cancel();
     mirroring.await.unwrap();
 }

@@ -40,6 +40,7 @@ use super::layout::Place;
 use super::view::View;
 use crate::client::{Client, ClientError, ClientState, WatchNotice, Watcher};
 use crate::clock;
+use crate::id::Zxid;
 use crate::znode::{AddWatchMode, EventKind, WatchedEvent};
 
 /// Publications are at least this far apart: at most 200 a second, each of which may clone the map of services.
@@ -69,8 +70,8 @@ pub struct Mirror {
     /// What of `stats` is ours.
     told: [u64; 4],
     state: MirrorState,
-    /// What is to be read, and where.
-    dirty: BTreeMap<Place, String>,
+    /// What is to be read.
+    dirty: BTreeMap<Place, Dirty>,
     /// Whether changes may have been missed.
     must_walk: bool,
     thorough_interval: Duration,
@@ -228,7 +229,7 @@ impl Mirror {
 
     fn on_notice(&mut self, notice: &WatchNotice) {
         match notice {
-            WatchNotice::Event(event, _zxid) => self.on_event(event),
+            WatchNotice::Event(event, zxid) => self.on_event(event, *zxid),
             WatchNotice::Disconnected => {
                 info!("disconnected, serving the last view");
                 self.lose_track();
@@ -242,15 +243,11 @@ impl Mirror {
         }
     }
 
-    fn on_event(&mut self, event: &WatchedEvent) {
+    fn on_event(&mut self, event: &WatchedEvent, zxid: Zxid) {
         let Some(place) = self.source.place(&event.path) else { return };
-        if let (Place::Instance(service, _), EventKind::Deleted) = (&place, event.kind)
-            && let Some((parent, _)) = event.path.rsplit_once('/')
-        {
-            // Its stat tells when.
-            self.dirty.insert(Place::Service(service.clone()), parent.to_owned());
-        }
-        self.dirty.insert(place, event.path.clone());
+        let deleted = Some(zxid).filter(|zxid| event.kind == EventKind::Deleted && *zxid != Zxid::NONE);
+        let known = self.dirty.entry(place).or_insert_with(|| Dirty { path: event.path.clone(), deleted });
+        known.deleted = known.deleted.max(deleted);
     }
 
     fn lose_track(&mut self) {
@@ -273,19 +270,41 @@ impl Mirror {
             }
         }
         // Changes are published together, and those not read yet stay dirty when a read fails.
-        let places = self.dirty.iter().take(DIRTY_MAX).map(|(place, path)| (place.clone(), path.clone()));
-        let places: Vec<_> = places.collect();
-        let client = self.client.clone();
-        let reads = pipelined(places, move |(_, path)| read_znode(client.clone(), path.clone())).await?;
-        self.stats.reads.fetch_add(u64::try_from(reads.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        let now = clock::now();
-        for ((place, path), outcome) in reads {
-            let outcome = self.source.translate(&place, &path, outcome);
-            self.dirty.remove(&place);
-            self.state.on_read(&place, &outcome, now);
+        let told = self.dirty.iter().take(DIRTY_MAX);
+        let told: Vec<_> = told.map(|(place, dirty)| (place.clone(), dirty.path.clone())).collect();
+        let lists = self.read_places(told).await?;
+        if !lists.is_empty() {
+            self.read_places(lists).await?;
         }
         self.publish();
         Ok(Progress::Published)
+    }
+
+    /// Reads places that are dirty. Where one was deleted and the event did not say when, the service's own stat does: these are dirty
+    /// now, and returned. (Most that are deleted are created again in the same multi, and tell by themselves.)
+    async fn read_places(
+        &mut self,
+        places: Vec<(Place, String)>,
+    ) -> Result<Vec<(Place, String)>, ClientError> {
+        let client = &self.client;
+        let reads = pipelined(places, |(_, path)| read_znode(client.clone(), path.clone())).await?;
+        self.stats.reads.fetch_add(u64::try_from(reads.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let (now, mut lists) = (clock::now(), BTreeMap::new());
+        for ((place, path), outcome) in reads {
+            let outcome = self.source.translate(&place, &path, outcome);
+            let deleted = self.dirty.remove(&place).and_then(|dirty| dirty.deleted);
+            self.state.on_read(&place, &outcome, now);
+            let (Place::Instance(service, _), ReadOutcome::Missing) = (place, outcome) else { continue };
+            match (deleted, path.rsplit_once('/')) {
+                (Some(zxid), _) => self.state.on_list_changed(&service, zxid),
+                (None, Some((list, _))) => drop(lists.insert(Place::Service(service), list.to_owned())),
+                (None, None) => {}
+            }
+        }
+        for (place, path) in &lists {
+            self.dirty.entry(place.clone()).or_insert_with(|| Dirty { path: path.clone(), deleted: None });
+        }
+        Ok(lists.into_iter().collect())
     }
 
     /// Compares everything, because changes were missed, or to see that none was.
@@ -375,6 +394,14 @@ impl Mirror {
             self.cache.set_synced(true);
         }
     }
+}
+
+/// A place that something was told of and that was not read since.
+#[derive(Clone, Debug)]
+struct Dirty {
+    path: String,
+    /// When it was deleted last, if that was told.
+    deleted: Option<Zxid>,
 }
 
 /// What became of a round of reads.

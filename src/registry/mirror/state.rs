@@ -174,6 +174,12 @@ impl MirrorState {
         }
     }
 
+    /// Takes that the list of a service's instances changed in the txn `zxid`, and that this was read.
+    pub fn on_list_changed(&mut self, service: &ServiceKey, zxid: Zxid) {
+        self.raise_zxid(service, zxid);
+        self.raise_children_zxid(service, zxid);
+    }
+
     /// Takes a whole walk: what it did not find is gone.
     pub fn on_walk(&mut self, walk: &Walk, now: Instant) {
         if !self.view.is_loaded {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::hash::{Hash, Hasher};
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use rustc_hash::FxHasher;
-use tokio::task::JoinSet;
 use tracing::debug;
 
 use super::source::Source;
@@ -196,25 +197,23 @@ pub(super) async fn read_znode(client: Client, path: String) -> Result<ReadOutco
     }
 }
 
-/// Reads for all `keys`, up to [`READS_MAX`] at once; the first error ends it.
+/// Reads for all `keys`, up to [`READS_MAX`] at once; the first error ends it. All in the task of the caller: what is asked for together
+/// leaves together.
 pub(super) async fn pipelined<K, T, F>(
     keys: impl IntoIterator<Item = K>,
     read: impl Fn(&K) -> F,
 ) -> Result<Vec<(K, T)>, ClientError>
 where
-    K: Send + 'static,
-    T: Send + 'static,
-    F: Future<Output = Result<T, ClientError>> + Send + 'static,
+    F: Future<Output = Result<T, ClientError>>,
 {
-    let (mut reads, mut done) = (JoinSet::new(), Vec::new());
+    let (mut reads, mut done) = (FuturesUnordered::new(), Vec::new());
     let mut keys = keys.into_iter();
     loop {
         while let Some(key) = (reads.len() < READS_MAX).then(|| keys.next()).flatten() {
             let read = read(&key);
-            reads.spawn(async move { (key, read.await) });
+            reads.push(async move { read.await.map(|outcome| (key, outcome)) });
         }
-        let Some(joined) = reads.join_next().await else { return Ok(done) };
-        let (key, outcome) = joined.expect("reads do not panic and nobody aborts them");
-        done.push((key, outcome?));
+        let Some(outcome) = reads.next().await else { return Ok(done) };
+        done.push(outcome?);
     }
 }
