@@ -241,7 +241,7 @@ pub const PROCESS_FDS: Metric =
 pub const PROCESS_THREADS: Metric = metric("rollcall_process_threads", "Threads of the process.");
 
 /// All of the above.
-pub const ALL: [Metric; 55] = [
+pub const ALL: [Metric; 57] = [
     DNS_QUERIES,
     DNS_DROPPED,
     DNS_TRUNCATED,
@@ -253,6 +253,8 @@ pub const ALL: [Metric; 55] = [
     VIEW_STALE,
     VIEW_SERVICES,
     VIEW_INSTANCES,
+    VIEW_SAVES,
+    VIEW_SAVE_FAILURES,
     REGISTRY_WRITES,
     REGISTRY_REPAIRS,
     REGISTRY_WRITE_FAILURES,

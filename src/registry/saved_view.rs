@@ -11,12 +11,12 @@
 //! than none.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::layout::Layout;
 use super::name::{Label, ServiceKey};
@@ -91,7 +91,19 @@ impl SavedView {
     ///
     /// When it cannot be written.
     pub fn save(&self, folder: &Path, layout: &Layout) -> io::Result<()> {
-        state_file::replace(folder, FILE, &self.encode(layout)?)
+        state_file::replace_by(folder, FILE, |file| self.write(file, layout))
+    }
+
+    /// Writes it piece by piece, since the whole takes as much memory as the view.
+    fn write(&self, out: &mut (impl Write + Seek), layout: &Layout) -> io::Result<()> {
+        // Room for the head, which has one length.
+        out.write_all(&[b' '; HEAD_BYTES])?;
+        let mut body = BufWriter::new(Checksummed { out, checksum: crc32fast::Hasher::new(), bytes: 0 });
+        let (root, current_at_ms, zxid) = (layout.root(), self.current_at_ms, self.view.zxid.raw());
+        serde_json::to_writer(&mut body, &WrittenBody { root, current_at_ms, zxid, services: &self.view })?;
+        let Checksummed { out, checksum, .. } = body.into_inner().map_err(io::IntoInnerError::into_error)?;
+        out.rewind()?;
+        out.write_all(format!("{MAGIC} {VERSION} {:08x}\n", checksum.finalize()).as_bytes())
     }
 
     /// The file's bytes.
@@ -100,22 +112,9 @@ impl SavedView {
     ///
     /// When they would be too many to be read again.
     pub fn encode(&self, layout: &Layout) -> io::Result<Vec<u8>> {
-        let body = Body {
-            root: layout.root().to_owned(),
-            current_at_ms: self.current_at_ms,
-            zxid: self.view.zxid.raw(),
-            services: self.view.services.values().map(|service| SavedService::of(service)).collect(),
-        };
-        // Room for the head, which has one length.
-        let mut bytes = vec![b' '; HEAD_BYTES];
-        serde_json::to_writer(&mut bytes, &body)?;
-        if bytes.len() as u64 > BYTES_MAX {
-            let message = format!("the view takes more than {BYTES_MAX} bytes");
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
-        }
-        let head = format!("{MAGIC} {VERSION} {:08x}\n", crc32fast::hash(&bytes[HEAD_BYTES..]));
-        bytes[..HEAD_BYTES].copy_from_slice(head.as_bytes());
-        Ok(bytes)
+        let mut bytes = io::Cursor::new(Vec::new());
+        self.write(&mut bytes, layout)?;
+        Ok(bytes.into_inner())
     }
 
     /// Reads the file's bytes.
@@ -150,7 +149,81 @@ impl SavedView {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+/// Counts and sums up what passes, and lets no more pass than can be read again.
+struct Checksummed<W> {
+    out: W,
+    checksum: crc32fast::Hasher,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Checksummed<W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(buffer)?;
+        self.bytes += written as u64;
+        if self.bytes + HEAD_BYTES as u64 > BYTES_MAX {
+            let message = format!("the view takes more than {BYTES_MAX} bytes");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+        }
+        self.checksum.update(&buffer[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// As [`Body`], of a view that is not copied for it.
+#[derive(Serialize)]
+struct WrittenBody<'a> {
+    root: &'a str,
+    current_at_ms: i64,
+    zxid: i64,
+    #[serde(serialize_with = "write_services")]
+    services: &'a View,
+}
+
+#[derive(Serialize)]
+struct WrittenService<'a> {
+    namespace: &'a Label,
+    name: &'a Label,
+    zxid: i64,
+    settings: &'a ServiceSettings,
+    #[serde(serialize_with = "write_instances")]
+    instances: &'a [Arc<Instance>],
+}
+
+#[derive(Serialize)]
+struct WrittenInstance<'a> {
+    id: &'a Label,
+    mzxid: i64,
+    session: i64,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    vanished: bool,
+    record: &'a Record,
+}
+
+fn write_services<S: Serializer>(view: &&View, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(view.services.values().map(|service| WrittenService {
+        namespace: &service.key.namespace,
+        name: &service.key.name,
+        zxid: service.zxid.raw(),
+        settings: &service.settings,
+        instances: &service.instances,
+    }))
+}
+
+fn write_instances<S: Serializer>(instances: &&[Arc<Instance>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(instances.iter().map(|instance| WrittenInstance {
+        id: &instance.id,
+        mzxid: instance.mzxid.raw(),
+        session: instance.session.0,
+        vanished: instance.standing != Standing::Registered,
+        record: &instance.record,
+    }))
+}
+
+#[derive(Deserialize)]
 struct Body {
     root: String,
     current_at_ms: i64,
@@ -158,7 +231,7 @@ struct Body {
     services: Vec<SavedService>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct SavedService {
     namespace: Label,
     name: Label,
@@ -167,31 +240,18 @@ struct SavedService {
     instances: Vec<SavedInstance>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct SavedInstance {
     id: Label,
     mzxid: i64,
     session: i64,
     /// Whether it had vanished and was still offered.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     vanished: bool,
     record: Record,
 }
 
 impl SavedService {
-    fn of(service: &Service) -> Self {
-        let ServiceKey { namespace, name } = service.key.clone();
-        let instances = service.instances.iter().map(|instance| SavedInstance {
-            id: instance.id.clone(),
-            mzxid: instance.mzxid.raw(),
-            session: instance.session.0,
-            vanished: instance.standing != Standing::Registered,
-            record: instance.record.clone(),
-        });
-        let (zxid, settings) = (service.zxid.raw(), service.settings.clone());
-        Self { namespace, name, zxid, settings, instances: instances.collect() }
-    }
-
     fn into_service(self) -> Service {
         let mut instances: Vec<_> = self
             .instances

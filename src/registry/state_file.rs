@@ -1,5 +1,6 @@
 //! Files in the sidecar's state directory.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -10,9 +11,22 @@ use std::path::Path;
 ///
 /// When it cannot be written.
 pub(super) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    replace_by(folder, name, |file| file.write_all(bytes))
+}
+
+/// The same, with what `write` writes.
+///
+/// # Errors
+///
+/// When it cannot be written, or `write` fails.
+pub(super) fn replace_by(
+    folder: &Path,
+    name: &str,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     fs_err::create_dir_all(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(bytes)?;
+    write(file.as_file_mut())?;
     file.as_file().sync_all()?;
     file.persist(folder.join(name)).map_err(|error| error.error)?;
     Ok(())
