@@ -18,6 +18,7 @@
 //! (writes that the leader carries out) and `FinalRequestProcessor.java` of Apache ZooKeeper.
 
 mod access;
+mod barrier;
 mod connection;
 mod expiry;
 mod leading;
@@ -46,6 +47,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tracing::{debug, error, info, warn};
 
+use self::barrier::Subscribers;
 use self::connection::{Connection, Phase};
 use self::leading::Leading;
 use self::learning::Learning;
@@ -74,6 +76,7 @@ pub struct Replica {
     session_ids: SessionIds,
     local: LocalSessions,
     watches: Watches,
+    subscribers: Subscribers,
     snapshotting: Snapshotting,
     /// Up to where the tree may hold parts of what is still to be applied.
     fuzzy_to: Zxid,
@@ -163,6 +166,7 @@ impl Replica {
             session_ids: SessionIds::new(settings.peer.server_id, now.unix_ms),
             local: LocalSessions::new(now.monotonic, settings.peer.tick),
             watches: Watches::default(),
+            subscribers: Subscribers::new(now.monotonic),
             snapshotting: Snapshotting::new(settings.snapshot_txns, settings.snapshot_bytes),
             fuzzy_to,
             incoming: None,
@@ -303,6 +307,7 @@ impl Replica {
             self.follow_peer(now);
         }
         self.local.look_at(now.monotonic);
+        self.subscribers.look_at(now.monotonic);
         if let Role::Leading(leading) = &mut self.role
             && let Some(away) = leading.expiry.look_at(now.monotonic)
         {
@@ -350,6 +355,7 @@ impl Replica {
                     self.fuzzy_to = self.peer.last_zxid();
                 }
                 self.role = Role::Learning(Learning::default());
+                self.note_service();
                 self.local.on_served(&self.tree, now.monotonic);
                 self.serve_those_who_wait(now);
             }
@@ -549,6 +555,9 @@ impl Replica {
     /// Closes a connection from this side and forgets it.
     fn close(&mut self, id: ConnectionId, reason: CloseReason) {
         debug!(connection = id.0, %reason, "closing");
+        if reason == CloseReason::SessionClosed {
+            self.subscribers.leave(id);
+        }
         self.outputs.push_back(Output::Close(id, reason));
         self.forget(id);
     }
@@ -556,6 +565,7 @@ impl Replica {
     /// Forgets a connection; its session lives on until it expires.
     fn forget(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.remove(&id) else { return };
+        self.subscribers.on_gone(id, &self.watches);
         self.watches.remove_connection(id);
         if let Phase::Fresh { deadline, .. } = connection.phase {
             self.handshakes.remove(&(deadline, id));
@@ -583,6 +593,7 @@ impl Replica {
             leading.check_invariants(self.peer.outstanding());
         }
         assert!(self.by_session.len() <= self.connections.len(), "every session served has a connection");
+        self.subscribers.check_invariants(self.connections.len());
     }
 }
 

@@ -4,6 +4,7 @@
 //! Source: `zookeeper.jute` of Apache ZooKeeper for every record and number.
 
 mod acl;
+mod barrier;
 mod error;
 mod event;
 mod op;
@@ -12,6 +13,7 @@ mod session;
 mod stat;
 
 pub use acl::{Acl, Permissions, Principal};
+pub use barrier::{BarrierPath, MEMBERS_OWN_PATH, SubscriberName, is_members_own};
 pub use error::OpError;
 pub use event::{AddWatchMode, EventKind, WatchedEvent};
 pub use op::{CreateMode, OpCode};

@@ -120,6 +120,7 @@ impl Replica {
             expiry.touch(session, if is_short { Duration::ZERO } else { timeout }, now.monotonic);
         }
         self.close_served();
+        self.note_service();
         self.local.on_served(&self.tree, now.monotonic);
         self.role = Role::Leading(Box::new(Leading {
             preparer: Preparer::default(),

@@ -14,7 +14,7 @@ use crate::id::{SessionId, Zxid};
 use crate::tree::{CreateTxn, Tree, TxnOp};
 use crate::wire::{CreateRequest, MultiOp};
 use crate::zab::mutation::{self, Mutation};
-use crate::znode::{Acl, CreateMode, OpError, Owner, Permissions, ZnodePath};
+use crate::znode::{Acl, CreateMode, OpError, Owner, Permissions, ZnodePath, is_members_own};
 
 /// Turns requests into txns.
 #[derive(Debug, Default)]
@@ -194,6 +194,10 @@ impl Step<'_> {
             return Err(OpError::SessionExpired);
         }
         let parent_text = parent_text(&create.path)?;
+        // What another leader has let in may be deleted all the same.
+        if is_members_own(&create.path) {
+            return Err(OpError::BadArguments);
+        }
         let acl = access::fix_up(create.acl)?;
         let mut parent = self.get(parent_text)?;
         Overlay::check_access(self.tree, parent_text, &parent, Permissions::CREATE)?;

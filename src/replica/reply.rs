@@ -68,9 +68,14 @@ impl Replica {
                 missed.iter().for_each(|event| self.notify(id, Zxid::NONE, event));
                 Response::Empty
             })
+        } else if let Some(result) = self.answer_barrier(id, request) {
+            result
         } else {
             read::read(&self.tree, &mut self.watches, id, request)
         };
+        if result.is_ok() {
+            self.note_subscription(id, request);
+        }
         self.reply(id, xid, applied, result);
     }
 

@@ -1,6 +1,7 @@
 //! A member as its clients see it, in virtual time, with a log that is durable when the test says so.
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test names what it expects; anything else fails it")]
 
+mod barrier;
 mod bounds;
 mod ensemble;
 mod local_sessions;

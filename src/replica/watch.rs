@@ -174,6 +174,34 @@ impl Watches {
         }
     }
 
+    /// The paths that the connection watches with all that is below them.
+    pub(super) fn followed_by(&self, connection: ConnectionId) -> impl Iterator<Item = &str> {
+        let paths = self.by_connection.get(&connection).into_iter().flat_map(|watched| &watched.paths);
+        paths.map(|path| &**path).filter(move |path| self.has(connection, path, WatcherType::Recursive))
+    }
+
+    /// Who is told of every change at `path` and below.
+    pub(super) fn followers(&self, path: &ZnodePath) -> BTreeSet<ConnectionId> {
+        let mut followers = BTreeSet::new();
+        let mut below = path.as_str();
+        loop {
+            let watchers = self.by_path.get(below).into_iter().flatten();
+            followers.extend(watchers.filter(|(_, kinds)| kinds.recursive).map(|(id, _)| *id));
+            match below.rsplit_once('/') {
+                Some(("", "")) | None => return followers,
+                Some(("", _)) => below = "/",
+                Some((above, _)) => below = above,
+            }
+        }
+    }
+
+    /// Who is told of changes at `path`, of whatever kind.
+    pub(super) fn watchers(&self, path: &ZnodePath) -> BTreeSet<ConnectionId> {
+        let mut watchers = self.followers(path);
+        watchers.extend(self.by_path.get(path.as_str()).into_iter().flatten().map(|(id, _)| *id));
+        watchers
+    }
+
     /// How many paths are watched.
     pub(super) fn watched_paths(&self) -> usize {
         self.by_path.len()
