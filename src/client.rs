@@ -101,6 +101,11 @@ impl Client {
         Self { shared: Arc::new(Shared { settings, commands, closings, state, proof, stats }) }
     }
 
+    /// What it was started with.
+    pub fn settings(&self) -> &ClientSettings {
+        &self.shared.settings
+    }
+
     /// Where the client stands, now and from now on.
     pub fn state(&self) -> watch::Receiver<ClientState> {
         self.shared.state.clone()

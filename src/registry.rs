@@ -1,5 +1,6 @@
 //! The registry: services and their instances, as znodes, as the view that lookups read, and in between.
 
+mod barrier;
 pub mod brake;
 mod cache;
 mod change;
@@ -32,7 +33,7 @@ mod zones;
 
 pub use brake::{BrakePlan, BrakeSettings};
 pub use cache::Cache;
-pub use change::{Change, ChangeError, Drain, Evidence, Keeping, MaintenanceChange};
+pub use change::{Change, ChangeError, Drain, Evidence, Keeping, MaintenanceChange, SubscriberReport};
 pub use failback::{Failback, HELD_PRIORITY, Lead};
 pub use history::{NoHistory, Past};
 pub use hold_file::HoldFile;

@@ -44,6 +44,7 @@ use crate::registry::{
     ViewKeeper, owner_id,
 };
 use crate::telemetry::{Metrics, MetricsError};
+use crate::znode::SubscriberName;
 
 /// How long own instances may take to leave before the session is closed over them. The registrar itself needs a second, and
 /// a pod has 30 s by default before it is killed.
@@ -112,6 +113,7 @@ impl Sidecar {
         let mut parts = JoinSet::new();
 
         let client = Client::start(plan.client);
+        let subscriber = subscriber_name(&settings::host_name(), &owner);
 
         // 1. Ourselves, who can be told something.
         let (mut registrar, ttl_reports) = (None, TtlReports::default());
@@ -155,7 +157,11 @@ impl Sidecar {
         let mirror = |source| {
             Mirror::new(client.clone(), &cache, source, plan.brake.clone()).with_stats(stats.clone())
         };
-        let mirrors: Vec<_> = plan.sources.into_iter().map(mirror).collect();
+        let mut mirrors: Vec<_> = plan.sources.into_iter().map(mirror).collect();
+        // A session speaks for one view, so that where several make one nobody can say that all of it stands.
+        if let [_only] = mirrors.as_slice() {
+            mirrors = mirrors.into_iter().map(|it| it.with_subscriber_name(subscriber.clone())).collect();
+        }
         for mirror in mirrors {
             spawn(&mut parts, "mirror", mirror.run(serving.clone()));
         }
@@ -239,6 +245,21 @@ fn control_of(registrar: Option<Registrar>) -> Control {
         })
     })
 }
+
+/// What operators read of who is behind: where this sidecar runs, and something of its own.
+fn subscriber_name(host: &str, owner: &str) -> SubscriberName {
+    let as_name = |text: &str, bytes_max| -> String {
+        let is_allowed = |letter: &char| letter.is_ascii_alphanumeric() || "-_.".contains(*letter);
+        text.chars().filter(is_allowed).take(bytes_max).collect()
+    };
+    let name = format!("{}.{}", as_name(host, HOST_BYTES_MAX), as_name(owner, OWN_BYTES_MAX));
+    SubscriberName::parse(&name).expect("an owner has a letter, and what is no part of a name was left out")
+}
+
+/// Bytes of a host's name in that of a subscriber.
+const HOST_BYTES_MAX: usize = 63;
+/// Bytes of its own in the name of a subscriber, of 128 random bits.
+const OWN_BYTES_MAX: usize = 8;
 
 /// What was known when the sidecar ran last, or nothing.
 fn load_view(folder: Option<&Path>, layout: &Layout) -> Cache {

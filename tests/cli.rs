@@ -285,7 +285,11 @@ fn own_instances_are_drained_maintained_and_told_of() {
 
     let (status, told, errors) = tell(&["drain", "rollcall", "--wait=20s"]);
     assert_eq!((status, errors.as_str()), (0, ""), "{told}");
-    assert!(told.contains("rollcall.default/dev  draining") && told.contains("none was asked"), "{told}");
+    assert!(
+        told.contains("rollcall.default/dev  draining")
+            && told.contains("all sidecars that follow it have seen it"),
+        "{told}"
+    );
     assert!(tell(&["lookup", "rollcall"]).1.contains("dev  draining"));
     assert!(tell(&["status"]).1.contains("told to drain"));
     let (status, told, _) = tell(&["drain", "--undo"]);

@@ -4,7 +4,7 @@
 #[expect(dead_code, reason = "this test asks one question over UDP")]
 mod dns;
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use rollcall::clock;
-use rollcall::ensemble::{Member, MemberSettings};
+use rollcall::ensemble::{
+    HostPort, Member, MemberAddress, MemberRole, MemberSettings, Members, PeerListeners, PeersSettings,
+};
+use rollcall::id::ServerId;
 use rollcall::sidecar::{Listeners, Sidecar, SidecarError, SidecarSettings};
 use rollcall::telemetry::Metrics;
 
@@ -40,13 +43,18 @@ async fn a_drain_that_was_waited_for_shows_in_all_answers_and_is_undone() {
     assert_eq!(b.srv_answers("web.default").await, 1);
     assert_eq!(
         (status, &drained["confirmed"], &drained["evidence"]),
-        (200, &json!(false), &json!("quiet-time"))
+        (200, &json!(true), &json!("subscribers")),
+        "{drained}"
+    );
+    assert_eq!(
+        (&drained["subscribers"], &drained["behind_count"], &drained["other_watchers"]),
+        (&json!(2), &json!(0), &json!(0)),
+        "{drained}"
     );
     assert_eq!(
         drained["instances"],
         json!([{"service": "web.default", "id": "a", "status": "draining", "reason": null}])
     );
-    assert!(drained["waited_ms"].as_u64().unwrap() >= 1_000, "{drained}");
     assert_eq!(b.statuses("api").await, json!({"a": "up"}), "the other service goes on");
     let own = a.own("web").await;
     assert_eq!(
@@ -214,7 +222,65 @@ async fn an_ensemble_that_hangs_holds_up_no_answer() {
     b.shows("web", json!({"a": "draining"})).await;
 }
 
-const DEADLINE: Duration = Duration::from_secs(30);
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_asks_the_subscribers_of_all_members_and_names_who_is_behind() {
+    let mut world = Three::start().await;
+    let servers: Vec<_> = world.client_addrs.to_vec();
+    let gate = Gate::start(servers[1]).await;
+    let app = listen().await;
+    let a = sidecar_of(&servers, &format!("[{}]", service("web", "a", &app)), None);
+    let b = sidecar_of(&[gate.address], "[]", None);
+    let c = sidecar_of(&servers[2..], "[]", None);
+    for sidecar in [&a, &b, &c] {
+        sidecar.shows("web", json!({"a": "up"})).await;
+    }
+
+    let (_, drained) = a.ask("POST", "/api/v1/drain?wait=30s").await;
+    for sidecar in [&b, &c] {
+        assert_eq!(sidecar.statuses("web").await, json!({"a": "draining"}));
+    }
+    assert_eq!((&drained["confirmed"], &drained["subscribers"]), (&json!(true), &json!(3)), "{drained}");
+    a.ask("DELETE", "/api/v1/drain").await;
+    b.shows("web", json!({"a": "up"})).await;
+
+    // One hears nothing any more.
+    gate.is_open.send_replace(false);
+    let (status, drained) = a.ask("POST", "/api/v1/drain?wait=1s").await;
+    assert_eq!(
+        (status, &drained["confirmed"], &drained["evidence"], &drained["behind_count"]),
+        (200, &json!(false), &json!("none"), &json!(1)),
+        "{drained}"
+    );
+    assert_eq!(
+        (&drained["subscribers"], drained["behind"].as_array().unwrap().len()),
+        (&json!(3), 1),
+        "{drained}"
+    );
+    assert_eq!(b.statuses("web").await, json!({"a": "up"}));
+    gate.is_open.send_replace(true);
+    let (_, drained) = a.ask("POST", "/api/v1/drain?wait=30s").await;
+    assert_eq!(b.statuses("web").await, json!({"a": "draining"}));
+    assert_eq!(drained["confirmed"], true, "{drained}");
+
+    // A member is away, and nobody knows who is there; then it is back, and so is its sidecar.
+    a.ask("DELETE", "/api/v1/drain").await;
+    world.stop(2).await;
+    let (_, drained) = a.ask("POST", "/api/v1/drain?wait=30s").await;
+    assert_eq!(
+        (&drained["confirmed"], &drained["evidence"], &drained["members_not_asked"]),
+        (&json!(false), &json!("quiet-time"), &json!([3])),
+        "{drained}"
+    );
+    world.run(2).await;
+    let (_, drained) = a.ask("POST", "/api/v1/drain?wait=60s").await;
+    assert_eq!(c.statuses("web").await, json!({"a": "draining"}));
+    assert_eq!((&drained["confirmed"], &drained["subscribers"]), (&json!(true), &json!(3)), "{drained}");
+    for sidecar in [a, b, c] {
+        sidecar.stop().await.unwrap();
+    }
+}
+
+const DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
 
 struct World {
@@ -236,17 +302,95 @@ impl World {
     }
 
     fn sidecar_at(&self, server: SocketAddr, services: &str, state_dir: Option<&Path>) -> Running {
-        let mut settings: SidecarSettings = serde_yaml::from_str(&format!(
-            "{{ensemble: {{servers: ['{server}']}}, dns: {{address: '127.0.0.1:0'}}, \
-             http: {{address: '127.0.0.1:0'}}, services: {services}}}"
-        ))
-        .expect("settings");
-        settings.state_dir = state_dir.map(Path::to_owned);
-        let plan = settings.plan().expect("nothing is wrong with them");
-        let listeners = Listeners::bind(plan.dns_addr, plan.http_addr).expect("ports of loopback");
-        let sidecar = Sidecar::start(plan, listeners, Arc::new(Metrics::new())).expect("it starts");
-        let (dns, http, stop) = (sidecar.dns_addr(), sidecar.http_addr(), CancellationToken::new());
-        Running { dns, http, task: tokio::spawn(sidecar.run(stop.clone())), stop }
+        sidecar_of(&[server], services, state_dir)
+    }
+}
+
+fn sidecar_of(servers: &[SocketAddr], services: &str, state_dir: Option<&Path>) -> Running {
+    let servers: Vec<_> = servers.iter().map(|server| format!("'{server}'")).collect();
+    let mut settings: SidecarSettings = serde_yaml::from_str(&format!(
+        "{{ensemble: {{servers: [{}]}}, dns: {{address: '127.0.0.1:0'}}, \
+         http: {{address: '127.0.0.1:0'}}, services: {services}}}",
+        servers.join(", ")
+    ))
+    .expect("settings");
+    settings.state_dir = state_dir.map(Path::to_owned);
+    let plan = settings.plan().expect("nothing is wrong with them");
+    let listeners = Listeners::bind(plan.dns_addr, plan.http_addr).expect("ports of loopback");
+    let sidecar = Sidecar::start(plan, listeners, Arc::new(Metrics::new())).expect("it starts");
+    let (dns, http, stop) = (sidecar.dns_addr(), sidecar.http_addr(), CancellationToken::new());
+    Running { dns, http, task: tokio::spawn(sidecar.run(stop.clone())), stop }
+}
+
+/// An ensemble of three.
+struct Three {
+    members: Members,
+    client_addrs: [SocketAddr; 3],
+    data_dirs: [TempDir; 3],
+    running: [Option<Member>; 3],
+}
+
+impl Three {
+    /// On an address of loopback that no other process uses, so that members get their ports back.
+    async fn start() -> Self {
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let host = Ipv4Addr::new(127, 41, high, low);
+        let mut listeners = Vec::new();
+        for _ in 0..9 {
+            listeners.push(TcpListener::bind((host, 0)).await.expect("a free port"));
+        }
+        let addrs: Vec<_> = listeners.iter().map(|one| one.local_addr().expect("it is bound")).collect();
+        let at = |addr: SocketAddr| HostPort { host: addr.ip().to_string(), port: addr.port() };
+        let member = |index: usize| {
+            let (quorum, election) = (at(addrs[index]), at(addrs[3 + index]));
+            (Self::id(index), MemberAddress { quorum, election, client: None, role: MemberRole::Voter })
+        };
+        let members = Members::new([0, 1, 2].map(member).into()).expect("members of an ensemble");
+        let client_addrs = [addrs[6], addrs[7], addrs[8]];
+        let data_dirs = [0, 1, 2].map(|_| tempfile::tempdir().expect("a folder for the data"));
+        drop(listeners);
+        let mut three = Self { members, client_addrs, data_dirs, running: [const { None }; 3] };
+        for index in [0, 1, 2] {
+            three.begin(index).await;
+        }
+        for index in [0, 1, 2] {
+            three.serves(index).await;
+        }
+        three
+    }
+
+    fn id(index: usize) -> ServerId {
+        u8::try_from(index + 1).ok().and_then(ServerId::new).expect("a member's number")
+    }
+
+    async fn begin(&mut self, index: usize) {
+        let peers = PeersSettings::of(self.members.clone());
+        let settings = MemberSettings {
+            server_id: Self::id(index),
+            data_dir: self.data_dirs[index].path().to_owned(),
+            tick: Duration::from_millis(500),
+            peers: Some(peers.clone()),
+            ..MemberSettings::default()
+        };
+        let listeners = PeerListeners::bind(Self::id(index), &peers).await.expect("its own ports");
+        let clients = TcpListener::bind(self.client_addrs[index]).await.expect("its own port");
+        let member = Member::start(settings, clients, Some(listeners)).await.expect("it starts");
+        self.running[index] = Some(member);
+    }
+
+    async fn serves(&self, index: usize) {
+        let mut serving = self.running[index].as_ref().expect("it runs").serving();
+        soon("the member serves", serving.wait_for(|is_serving| *is_serving)).await.expect("it runs");
+    }
+
+    async fn run(&mut self, index: usize) {
+        self.begin(index).await;
+        self.serves(index).await;
+    }
+
+    async fn stop(&mut self, index: usize) {
+        let member = self.running[index].take().expect("it runs");
+        soon("the member stops", member.shutdown()).await.expect("in health");
     }
 }
 

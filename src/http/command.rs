@@ -15,6 +15,13 @@
 //!  "confirmed":false,"evidence":"quiet-time","waited_ms":1012}
 //! ```
 //!
+//! When subscribers were asked, `evidence` is `subscribers` or it is told who is behind:
+//!
+//! ```json
+//! {"confirmed":false,"evidence":"none","subscribers":3,"behind":["web-1.2f9c01aa"],"behind_count":1,
+//!  "members_not_asked":[],"other_watchers":0}
+//! ```
+//!
 //! `status` is what the instance's record says, or `absent`, `pending` or `conflict` when there is none of ours that says it,
 //! the latter two with a `reason`. `evidence` tells how it is known that subscribers have applied it, and `confirmed` whether
 //! that is by their own word. Of maintenance `survives_restart` is told in their place, with `reason` if it does not.
@@ -33,7 +40,7 @@ use super::lookup::to_json;
 use super::own_instance::InstanceLine;
 use super::query::{Parameters, parse_key};
 use super::respond::{error, json, method_not_allowed, never_heard_of};
-use crate::registry::{Change, ChangeError, Drain, Keeping, MaintenanceChange, ServiceKey};
+use crate::registry::{Change, ChangeError, Drain, Keeping, MaintenanceChange, ServiceKey, SubscriberReport};
 use crate::telemetry::HttpRoute;
 
 /// A command as its path names it.
@@ -186,7 +193,18 @@ struct DrainBody<'a> {
     instances: Vec<InstanceLine<'a>>,
     confirmed: bool,
     evidence: &'static str,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    subscribers: Option<SubscriberLine<'a>>,
     waited_ms: u64,
+}
+
+#[derive(Serialize)]
+struct SubscriberLine<'a> {
+    subscribers: usize,
+    behind: &'a [String],
+    behind_count: usize,
+    members_not_asked: &'a [u8],
+    other_watchers: usize,
 }
 
 #[derive(Serialize)]
@@ -223,7 +241,7 @@ fn tell(done: &Done) -> HttpResponse {
 }
 
 fn drained(drain: &Drain) -> (StatusCode, Vec<u8>) {
-    let Drain { change, is_late, evidence } = drain;
+    let Drain { change, is_late, evidence, subscribers } = drain;
     let (all, left) =
         (change.instances.len(), change.instances.iter().filter(|own| !own.is_written()).count());
     let refusal = is_late.then(|| Refusal {
@@ -235,10 +253,25 @@ fn drained(drain: &Drain) -> (StatusCode, Vec<u8>) {
         instances: InstanceLine::all(change),
         confirmed: evidence.is_confirmation(),
         evidence: evidence.as_str(),
+        subscribers: subscribers.as_ref().map(SubscriberLine::of),
         waited_ms: waited_ms(change),
     };
     let status = if *is_late { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, to_json(&body))
+}
+
+impl<'a> SubscriberLine<'a> {
+    fn of(report: &'a SubscriberReport) -> Self {
+        let SubscriberReport { subscribers, behind, behind_count, members_not_asked, other_watchers } =
+            report;
+        Self {
+            subscribers: *subscribers,
+            behind,
+            behind_count: *behind_count,
+            members_not_asked,
+            other_watchers: *other_watchers,
+        }
+    }
 }
 
 impl<'a> MaintenanceBody<'a> {

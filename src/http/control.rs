@@ -80,7 +80,7 @@ fn with_nobody(command: Command) -> Result<Done, ChangeError> {
         Command::FailBack(_) => Ok(Done::Released(0)),
         Command::Drain { service, wait: _ } => {
             let change = nobody(service)?;
-            Ok(Done::Drained(Drain { change, is_late: false, evidence: Evidence::None }))
+            Ok(Done::Drained(Drain { change, is_late: false, evidence: Evidence::None, subscribers: None }))
         }
         Command::EndDrain(service) => nobody(service).map(Done::DrainEnded),
         Command::Maintain { service, reason: _ } | Command::EndMaintenance(service) => {

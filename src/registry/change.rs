@@ -23,6 +23,23 @@ pub struct Drain {
     pub is_late: bool,
     /// How it is known that their subscribers have applied it.
     pub evidence: Evidence,
+    /// What is known of these subscribers, if they were asked and their members understood.
+    pub subscribers: Option<SubscriberReport>,
+}
+
+/// How far those are who subscribe to services, as all members of the ensemble told last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubscriberReport {
+    /// How many there are.
+    pub subscribers: usize,
+    /// The names of some that are not known to have applied the change, a hundred at most.
+    pub behind: Vec<String>,
+    /// How many there are of these.
+    pub behind_count: usize,
+    /// Members of which nobody could be asked.
+    pub members_not_asked: Vec<u8>,
+    /// Clients that watch the services, and cannot be asked.
+    pub other_watchers: usize,
 }
 
 /// How it is known that all who subscribe to a service have applied a change. Only an answer of theirs, or of the members that
@@ -31,8 +48,11 @@ pub struct Drain {
 pub enum Evidence {
     /// It is not: nobody waited for as long as that takes, or the change is not written yet.
     None,
-    /// The change was committed, and [`Evidence::QUIET_TIME`] has passed since; nobody was asked.
+    /// The change was committed, and [`Evidence::QUIET_TIME`] has passed since; not everybody could be asked.
     QuietTime,
+    /// All members were asked, and all their subscribers have said so. Where other clients watch, too, the quiet time has
+    /// passed for them.
+    Subscribers,
 }
 
 impl Evidence {
@@ -46,6 +66,7 @@ impl Evidence {
     pub const fn is_confirmation(self) -> bool {
         match self {
             Self::None | Self::QuietTime => false,
+            Self::Subscribers => true,
         }
     }
 
@@ -54,6 +75,7 @@ impl Evidence {
         match self {
             Self::None => "none",
             Self::QuietTime => "quiet-time",
+            Self::Subscribers => "subscribers",
         }
     }
 }

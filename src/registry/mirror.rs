@@ -17,6 +17,7 @@ mod audit;
 mod source;
 mod state;
 mod stats;
+mod subscriber;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ use self::audit::{differences, gone};
 pub use self::source::{Adopted, Source, service_name};
 pub use self::state::{MirrorState, ReadOutcome, Walk, WalkedInstances, WalkedService};
 pub use self::stats::MirrorStats;
+use self::subscriber::Subscriber;
 use self::walk::{Scope, pipelined, read_znode, walk_instances, walk_services};
 use super::brake::probe::probe;
 use super::brake::{Brake, BrakePlan, ProbeOutcome, ProbeTarget};
@@ -41,7 +43,7 @@ use super::view::View;
 use crate::client::{Client, ClientError, ClientState, WatchNotice, Watcher};
 use crate::clock;
 use crate::id::Zxid;
-use crate::znode::{AddWatchMode, EventKind, WatchedEvent};
+use crate::znode::{AddWatchMode, EventKind, SubscriberName, WatchedEvent};
 
 /// Publications are at least this far apart: at most 200 a second, each of which may clone the map of services.
 const PUBLISH_GAP: Duration = Duration::from_millis(5);
@@ -83,6 +85,7 @@ pub struct Mirror {
     published_at: Option<Instant>,
     probes: JoinSet<(ProbeTarget, ProbeOutcome)>,
     lookups_aged_at: Instant,
+    subscriber: Subscriber,
 }
 
 impl Mirror {
@@ -93,6 +96,7 @@ impl Mirror {
         let cache = cache.part(known.clone());
         let state = MirrorState::new(known, brake, now);
         Self {
+            subscriber: Subscriber::new(client.clone(), None),
             client,
             cache,
             source,
@@ -124,6 +128,12 @@ impl Mirror {
         Self { stats, ..self }
     }
 
+    /// The same mirror, which says how far it is when a member asks for the subscriber of this name. Nobody else may have it.
+    #[must_use]
+    pub fn with_subscriber_name(self, name: SubscriberName) -> Self {
+        Self { subscriber: Subscriber::new(self.client.clone(), Some(name)), ..self }
+    }
+
     /// What it counts.
     pub fn stats(&self) -> Arc<MirrorStats> {
         self.stats.clone()
@@ -142,8 +152,10 @@ impl Mirror {
         let Some(mut watcher) = self.watch().await else { return };
         let mut connection = self.client.state();
         self.is_connected = true;
+        self.subscriber.subscribe();
         loop {
-            // 1. What was told already.
+            // 1. What was told already; what was asked first, since it is about what was told before.
+            self.subscriber.hear();
             while let Some(notice) = watcher.try_recv() {
                 self.on_notice(&notice);
             }
@@ -187,6 +199,7 @@ impl Mirror {
                     let (target, outcome) = probed.expect("probes do not panic and nobody aborts them");
                     self.state.on_probe(&target.service, &target.id, outcome, clock::now());
                 }
+                () = self.subscriber.stirred() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -385,13 +398,14 @@ impl Mirror {
 
     /// The view is in step, and a proof counts for it, when nothing that was told before is unread. That is looked at
     /// after every publication, since a busy registry may never leave a moment in which nothing is to be read.
-    fn prove(&self, proof: Option<Instant>) {
+    fn prove(&mut self, proof: Option<Instant>) {
         let is_current = self.is_connected && !self.must_walk && self.dirty.is_empty();
         if is_current {
             if let Some(proof) = proof {
                 self.cache.prove_current(proof);
             }
             self.cache.set_synced(true);
+            self.subscriber.confirm();
         }
     }
 }

@@ -45,6 +45,7 @@ use self::look::{create_parents, observe, plan_formats};
 use self::maintenance_keeper::MaintenanceKeeper;
 pub use self::plan::{Observed, Plan, Wanted, plan};
 pub use self::stats::RegistrarStats;
+use super::barrier::BarrierAsker;
 use super::cache::Cache;
 use super::change::{Evidence, Keeping};
 use super::check::runner;
@@ -123,6 +124,7 @@ pub struct Registrar {
     checks: Arc<[Vec<Check>]>,
     board: HealthBoard,
     stats: Arc<RegistrarStats>,
+    asker: BarrierAsker,
 }
 
 impl Registrar {
@@ -143,10 +145,11 @@ impl Registrar {
         let checks = registrations.iter().map(|registration| registration.checks.clone()).collect();
         let entries = entries_of(registrations, &left, maintenance.saved());
         let stats = Arc::new(RegistrarStats::default());
+        let asker = BarrierAsker::new(client.clone(), settings.layout.clone());
         let task =
             RegistrarTask::new(client, cache, settings, entries, orders_end, maintenance, stats.clone());
         let (instances, board) = (task.published.subscribe(), task.board.clone());
-        Ok((Self { orders, instances, checks, board, stats }, task))
+        Ok((Self { orders, instances, checks, board, stats, asker }, task))
     }
 
     /// Where each instance stands, now and from now on.

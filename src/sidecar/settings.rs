@@ -334,7 +334,7 @@ impl SidecarSettings {
 const TTL_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// The host's name, which in Kubernetes is the pod's.
-fn host_name() -> String {
+pub(super) fn host_name() -> String {
     let name = fs_err::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     name.trim().to_owned()
 }

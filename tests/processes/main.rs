@@ -13,6 +13,7 @@ mod bad_questions;
 mod bench;
 mod data_directories;
 mod dev;
+mod drain_barrier;
 mod kazoo;
 mod kill_under_load;
 mod lookups;

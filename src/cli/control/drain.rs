@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::super::failure::Failure;
 use super::super::lookup::{decode, refused};
+use super::super::output::printable;
 use super::super::sidecar_client::SidecarClient;
 use super::{DrainArguments, InstanceLine, check, instances, path, print_answer};
 use crate::config::duration;
@@ -17,7 +18,19 @@ struct DrainBody {
     instances: Vec<InstanceLine>,
     confirmed: bool,
     evidence: String,
+    #[serde(flatten)]
+    subscribers: Option<SubscriberLine>,
     waited_ms: u64,
+}
+
+/// What is known of those who subscribe, when they were asked.
+#[derive(Debug, Deserialize)]
+struct SubscriberLine {
+    subscribers: usize,
+    behind: Vec<String>,
+    behind_count: usize,
+    members_not_asked: Vec<u8>,
+    other_watchers: usize,
 }
 
 /// `DELETE /api/v1/drain`.
@@ -47,23 +60,64 @@ pub(crate) async fn run(arguments: DrainArguments) -> Result<(), Failure> {
         Ok(_) | Err(_) => return Err(refused(&client, &answer)),
     };
     print_answer(&client, &answer, format, || Ok(text(&body, arguments.wait.is_some())))?;
-    if is_late { Err(refused(&client, &answer)) } else { Ok(()) }
+    match who_is_behind(&body) {
+        _ if is_late => Err(refused(&client, &answer)),
+        Some(who) => Err(Failure::failed(who)),
+        None => Ok(()),
+    }
+}
+
+/// Those who subscribe and are not known to have seen it, when somebody waited for them.
+fn who_is_behind(body: &DrainBody) -> Option<String> {
+    let SubscriberLine { subscribers, behind, behind_count, .. } =
+        body.subscribers.as_ref().filter(|line| line.behind_count > 0 && !body.confirmed)?;
+    let named: Vec<_> = behind.iter().map(|name| printable(name)).collect();
+    let more = match behind_count.saturating_sub(behind.len()) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let waited = duration::text(Duration::from_millis(body.waited_ms));
+    Some(format!(
+        "{behind_count} of {subscribers} sidecars are not known to have seen it, after {waited}: {}{more}; they may send to these \
+         instances until they have",
+        named.join(", ")
+    ))
 }
 
 fn text(body: &DrainBody, is_waited_for: bool) -> String {
     let table = instances(&body.instances);
     let waited = duration::text(Duration::from_millis(body.waited_ms));
     let known = match (body.confirmed, body.evidence.as_str(), is_waited_for) {
-        (true, _, _) => format!("all sidecars have seen it, after {waited}"),
+        (true, _, _) => {
+            format!("all sidecars that follow it have seen it, after {waited}{}", of_others(body))
+        }
         (false, "quiet-time", _) => {
+            let asked = match body.subscribers.as_ref().map(|line| &*line.members_not_asked) {
+                None => "none was asked".to_owned(),
+                Some(ids) => format!("the sidecars of {} could not be asked", members(ids)),
+            };
             format!(
-                "all sidecars that the ensemble reaches have had the time to see it, after {waited}; none was asked"
+                "all sidecars that the ensemble reaches have had the time to see it, after {waited}; {asked}"
             )
         }
         (false, _, true) => format!("other sidecars may not have seen it yet, after {waited}"),
         (false, _, false) => return table,
     };
     if body.instances.is_empty() { table } else { format!("{table}\n{known}") }
+}
+
+/// Those of whom nobody knows.
+fn of_others(body: &DrainBody) -> String {
+    match body.subscribers.as_ref().map_or(0, |line| line.other_watchers) {
+        0 => String::new(),
+        1 => "; one client that is no sidecar watches it, too".to_owned(),
+        others => format!("; {others} clients that are no sidecars watch it, too"),
+    }
+}
+
+fn members(ids: &[u8]) -> String {
+    let listed: Vec<_> = ids.iter().map(u8::to_string).collect();
+    format!("{} {}", if ids.len() == 1 { "member" } else { "members" }, listed.join(", "))
 }
 
 #[cfg(test)]
@@ -87,5 +141,35 @@ mod tests {
         );
         assert!(told(web, "quiet-time", true).ends_with("after 1012ms; none was asked"));
         assert_eq!(told("", "none", true), "this sidecar has no instances");
+    }
+
+    #[test]
+    fn whoever_was_asked_is_told_of() {
+        let body = |confirmed: bool,
+                    evidence: &str,
+                    behind: &str,
+                    count: usize,
+                    missing: &str,
+                    others: usize| {
+            let json = format!(
+                r#"{{"instances":[{{"service":"web.default","id":"web-1","status":"draining","reason":null}}],
+                   "confirmed":{confirmed},"evidence":"{evidence}","subscribers":5,"behind":[{behind}],
+                   "behind_count":{count},"members_not_asked":[{missing}],"other_watchers":{others},"waited_ms":12}}"#
+            );
+            serde_json::from_str::<DrainBody>(&json).unwrap()
+        };
+        let all = body(true, "subscribers", "", 0, "", 0);
+        assert!(text(&all, true).ends_with("\nall sidecars that follow it have seen it, after 12ms"));
+        assert_eq!(who_is_behind(&all), None);
+        let watched = body(true, "subscribers", "", 0, "", 2);
+        assert!(text(&watched, true).ends_with("; 2 clients that are no sidecars watch it, too"));
+        let unreached = body(false, "quiet-time", "", 0, "2,3", 0);
+        assert!(text(&unreached, true).ends_with("; the sidecars of members 2, 3 could not be asked"));
+        let late = body(false, "none", "\"a\",\"b\"", 3, "", 0);
+        assert_eq!(
+            who_is_behind(&late).unwrap(),
+            "3 of 5 sidecars are not known to have seen it, after 12ms: a, b and 1 more; they may send to these \
+             instances until they have"
+        );
     }
 }

@@ -118,7 +118,7 @@ async fn a_drain_tells_how_far_it_is_and_how_that_is_known() {
     let drain = |is_late, evidence, registration| {
         let own = OwnInstance { registration, is_draining: true, ..sample::own() };
         let change = Change { instances: vec![own], waited: Duration::from_millis(1_012) };
-        Done::Drained(Drain { change, is_late, evidence })
+        Done::Drained(Drain { change, is_late, evidence, subscribers: None })
     };
     let draining = RegistrationState::Registered(crate::registry::Status::Draining);
     let done = drain(false, Evidence::QuietTime, draining);
@@ -128,6 +128,26 @@ async fn a_drain_tells_how_far_it_is_and_how_that_is_known() {
         body,
         json!({"instances": [{"service": "web.default", "id": "web-1", "status": "draining", "reason": null}],
                "confirmed": false, "evidence": "quiet-time", "waited_ms": 1012})
+    );
+    let mut asked = done.clone();
+    let Done::Drained(drain_asked) = &mut asked else { panic!("a drain") };
+    drain_asked.evidence = Evidence::None;
+    let behind = vec!["b.1".to_owned()];
+    drain_asked.subscribers = Some(SubscriberReport {
+        subscribers: 3,
+        behind,
+        behind_count: 1,
+        members_not_asked: vec![2],
+        other_watchers: 4,
+    });
+    let (status, body) = ask(&always(&asked), &Method::POST, "/api/v1/drain?wait=5s").await;
+    assert_eq!(
+        (status, &body["confirmed"], &body["subscribers"], &body["behind"]),
+        (200, &json!(false), &json!(3), &json!(["b.1"]))
+    );
+    assert_eq!(
+        (&body["behind_count"], &body["members_not_asked"], &body["other_watchers"]),
+        (&json!(1), &json!([2]), &json!(4))
     );
     let pending = RegistrationState::Pending { reason: "no connection to the ensemble".to_owned() };
     let late = drain(true, Evidence::None, pending);

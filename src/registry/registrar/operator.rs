@@ -1,5 +1,6 @@
 //! What an operator may tell own instances, and how long they take over it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -8,7 +9,10 @@ use tokio::time::timeout;
 use super::intent::Wish;
 use super::{Order, Registrar};
 use crate::clock;
-use crate::registry::change::{Change, ChangeError, Drain, Evidence, Keeping, MaintenanceChange};
+use crate::registry::barrier::BarrierAsker;
+use crate::registry::change::{
+    Change, ChangeError, Drain, Evidence, Keeping, MaintenanceChange, SubscriberReport,
+};
 use crate::registry::maintenance::Reason;
 use crate::registry::name::ServiceKey;
 use crate::registry::own::OwnInstance;
@@ -32,10 +36,10 @@ impl Registrar {
     ) -> Result<Drain, ChangeError> {
         let meant = Meant::new(self, service)?;
         let started = clock::now();
-        let (mut keeping, mut evidence) = (None, Evidence::None);
+        let (mut keeping, mut evidence, mut subscribers) = (None, Evidence::None, None);
         let carry_out = async {
             keeping = Some(self.tell(&meant, Wish::Drain).await?);
-            evidence = meant.drained(wait).await?;
+            evidence = meant.drained(wait, &self.asker, &mut subscribers).await?;
             Ok(())
         };
         timeout(wait.unwrap_or(WRITE_WAIT), carry_out).await.unwrap_or(Ok(()))?;
@@ -43,7 +47,7 @@ impl Registrar {
         // Whoever need not leave any more is not late.
         let is_in = |own: &OwnInstance| own.is_draining && !own.is_written();
         let is_late = wait.is_some() && (keeping.is_none() || change.instances.iter().any(is_in));
-        Ok(Drain { change, is_late, evidence })
+        Ok(Drain { change, is_late, evidence, subscribers })
     }
 
     /// Lets the instances of `service`, or all, serve again that were told to leave.
@@ -147,18 +151,26 @@ impl Meant {
         reached.map(drop).map_err(|_| ChangeError::Stopped)
     }
 
-    /// Waits until the tree says that they leave and, if somebody wants to `wait`, until it has said so for the quiet time.
-    async fn drained(&self, wait: Option<Duration>) -> Result<Evidence, ChangeError> {
+    /// Waits until the tree says that they leave and, if somebody wants to `wait`, until all who subscribe have applied it, or
+    /// for the quiet time if that cannot be found out. `report` is what is known of them meanwhile.
+    async fn drained(
+        &self,
+        wait: Option<Duration>,
+        asker: &BarrierAsker,
+        report: &mut Option<SubscriberReport>,
+    ) -> Result<Evidence, ChangeError> {
         let has_ended = |own: &OwnInstance| !own.is_draining;
         loop {
             self.until(|own| own.is_written() || has_ended(own)).await?;
             if wait.is_none() || self.now().iter().any(has_ended) {
                 return Ok(Evidence::None);
             }
+            *report = None;
+            let services: BTreeSet<_> = self.now().into_iter().map(|own| own.service).collect();
             let mut instances = self.instances.clone();
             let is_disturbed = |own: &OwnInstance| !own.is_written() || has_ended(own);
             tokio::select! {
-                () = tokio::time::sleep(Evidence::QUIET_TIME) => return Ok(Evidence::QuietTime),
+                evidence = asker.ask(&services, report) => return Ok(evidence),
                 // The connection was lost, say: what is in the tree then is looked at anew.
                 disturbed = instances.wait_for(|all| self.of(all).any(is_disturbed)) => {
                     disturbed.map_err(|_| ChangeError::Stopped)?;
@@ -175,6 +187,8 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::client::{Client, ClientSettings};
+    use crate::registry::Layout;
     use crate::registry::check::{HealthBoard, HealthState};
     use crate::registry::name::Label;
     use crate::registry::own::RegistrationState;
@@ -275,6 +289,7 @@ mod tests {
                 checks: Arc::new([]),
                 board: HealthBoard::new(0),
                 stats: Arc::new(RegistrarStats::default()),
+                asker: BarrierAsker::new(nowhere(), Layout::default()),
             };
             Self { registrar, orders: orders_end, published }
         }
@@ -301,6 +316,12 @@ mod tests {
         fn change(&self, change: impl Fn(&mut OwnInstance)) {
             self.published.send_modify(|all| all.iter_mut().for_each(change));
         }
+    }
+
+    /// A client without a server, so that nobody can be asked.
+    fn nowhere() -> Client {
+        let request_timeout = Duration::from_millis(10);
+        Client::start(ClientSettings { servers: Vec::new(), request_timeout, ..ClientSettings::default() })
     }
 
     fn written(own: &mut OwnInstance) {
