@@ -185,15 +185,21 @@ impl Subscribers {
 
     /// How all who follow `path` stand, and who is to be asked.
     fn standing(&mut self, zxid: Zxid, path: &ZnodePath, watches: &Watches) -> Standing {
-        let followers = watches.followers(path);
         let mut standing = Standing::default();
-        for (id, subscriber) in self.connected.iter_mut().filter(|(id, _)| followers.contains(id)) {
+        for (id, is_follower) in watches.watchers(path) {
+            let Some(subscriber) = self.connected.get_mut(&id) else {
+                standing.others += 1;
+                continue;
+            };
+            if !is_follower {
+                continue;
+            }
             standing.subscribers += 1;
             if subscriber.confirmed < zxid {
                 standing.behind.add(&subscriber.name);
                 if subscriber.asked < zxid {
                     subscriber.asked = zxid;
-                    standing.to_ask.push((*id, subscriber.name.clone()));
+                    standing.to_ask.push((id, subscriber.name.clone()));
                 }
             }
         }
@@ -202,8 +208,6 @@ impl Subscribers {
         for (name, _) in self.away.iter().filter(|(_, away)| away.confirmed < zxid && away.follows(path)) {
             standing.away.add(name);
         }
-        let is_other = |id: &&ConnectionId| !self.connected.contains_key(id);
-        standing.others = watches.watchers(path).iter().filter(is_other).count();
         standing
     }
 

@@ -180,26 +180,22 @@ impl Watches {
         paths.map(|path| &**path).filter(move |path| self.has(connection, path, WatcherType::Recursive))
     }
 
-    /// Who is told of every change at `path` and below.
-    pub(super) fn followers(&self, path: &ZnodePath) -> BTreeSet<ConnectionId> {
-        let mut followers = BTreeSet::new();
+    /// Who is told of changes at `path`, of whatever kind; and whether of every change there and below.
+    pub(super) fn watchers(&self, path: &ZnodePath) -> Vec<(ConnectionId, bool)> {
+        let at = |path: &str| self.by_path.get(path).into_iter().flatten();
+        let mut found: Vec<_> = at(path.as_str()).map(|(id, kinds)| (*id, kinds.recursive)).collect();
         let mut below = path.as_str();
-        loop {
-            let watchers = self.by_path.get(below).into_iter().flatten();
-            followers.extend(watchers.filter(|(_, kinds)| kinds.recursive).map(|(id, _)| *id));
-            match below.rsplit_once('/') {
-                Some(("", "")) | None => return followers,
-                Some(("", _)) => below = "/",
-                Some((above, _)) => below = above,
-            }
+        while let Some((above, name)) = below.rsplit_once('/')
+            && !name.is_empty()
+        {
+            below = above;
+            let path = if above.is_empty() { "/" } else { above };
+            found.extend(at(path).filter(|(_, kinds)| kinds.recursive).map(|(id, _)| (*id, true)));
         }
-    }
-
-    /// Who is told of changes at `path`, of whatever kind.
-    pub(super) fn watchers(&self, path: &ZnodePath) -> BTreeSet<ConnectionId> {
-        let mut watchers = self.followers(path);
-        watchers.extend(self.by_path.get(path.as_str()).into_iter().flatten().map(|(id, _)| *id));
-        watchers
+        // Of one connection the strongest.
+        found.sort_unstable_by_key(|(id, is_follower)| (*id, !is_follower));
+        found.dedup_by_key(|(id, _)| *id);
+        found
     }
 
     /// How many paths are watched.
@@ -383,6 +379,25 @@ mod tests {
         }
         watches.remove_connection(ALICE);
         assert_eq!((watches.watched_paths(), watches.recursive, watches.by_connection.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn followers_are_told_apart_from_those_who_watch_one_path() {
+        let mut watches = Watches::default();
+        let carol = ConnectionId(3);
+        watches.add(ALICE, "/a", WatchKind::Recursive).unwrap();
+        watches.add(ALICE, "/a/b", WatchKind::Data).unwrap();
+        watches.add(BOB, "/a/b", WatchKind::Child).unwrap();
+        watches.add(carol, "/a", WatchKind::Persistent).unwrap();
+        assert_eq!(watches.watchers(&path("/a/b")), [(ALICE, true), (BOB, false)]);
+        assert_eq!(watches.watchers(&path("/a")), [(ALICE, true), (carol, false)]);
+        assert_eq!(watches.watchers(&path("/")), []);
+        assert_eq!(watches.watchers(&path("/ab")), []);
+        watches.add(BOB, "/", WatchKind::Recursive).unwrap();
+        for below in ["/", "/ab", "/x/y"] {
+            assert_eq!(watches.watchers(&path(below)), [(BOB, true)], "{below}");
+        }
+        assert_eq!(watches.followed_by(ALICE).collect::<Vec<_>>(), ["/a"]);
     }
 
     #[test]

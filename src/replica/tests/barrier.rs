@@ -151,6 +151,33 @@ fn names_are_bounded_and_counted() {
     assert_eq!((told.behind.split(',').count(), told.behind_count, told.subscribers), (100, 150, 150));
 }
 
+/// What a barrier costs a member, but for its sockets.
+#[test]
+fn ten_thousand_subscribers_are_asked_once_and_answer_once() {
+    const COUNT: u64 = 10_000;
+    let mut bench = bench_with_service();
+    for id in 100..100 + COUNT {
+        subscribe(&mut bench, id, &format!("s{id}"));
+    }
+    let zxid = change(&mut bench);
+    bench.sent.clear();
+    let started = crate::clock::now();
+    assert_eq!(ask(&mut bench, 9, zxid).behind_count, COUNT);
+    let asking = started.elapsed();
+    let events = bench.sent.iter().filter(|(_, message)| matches!(message, Message::Event(_))).count();
+    assert_eq!(u64::try_from(events).unwrap(), COUNT);
+    bench.sent.clear();
+    let started = crate::clock::now();
+    for id in 100..100 + COUNT {
+        assert!(say(&mut bench, id, &format!("s{id}"), zxid));
+    }
+    let confirming = started.elapsed();
+    let started = crate::clock::now();
+    let told = ask(&mut bench, 9, zxid);
+    println!("asked in {asking:?}, confirmed in {confirming:?}, all known in {:?}", started.elapsed());
+    assert_eq!((told.subscribers, told.behind_count), (COUNT, 0));
+}
+
 #[test]
 fn a_member_that_may_have_had_clients_does_not_know_who_is_away_at_first() {
     let mut bench = bench_with_service();
