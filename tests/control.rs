@@ -322,6 +322,51 @@ fn sidecar_of(servers: &[SocketAddr], services: &str, state_dir: Option<&Path>) 
     Running { dns, http, task: tokio::spawn(sidecar.run(stop.clone())), stop }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_else_changes_a_confirmed_drain_shows_everywhere_at_once() {
+    const ROUNDS: usize = 25;
+    let world = Three::start().await;
+    let servers: Vec<_> = world.client_addrs.to_vec();
+    let app = listen().await;
+    let a = sidecar_of(&servers, &format!("[{}]", service("web", "a", &app)), None);
+    let busy: Vec<_> = (0..20).map(|number| service("busy", &format!("b-{number}"), &app)).collect();
+    let noise = sidecar_of(&servers, &format!("[{}]", busy.join(", ")), None);
+    let readers: Vec<_> = servers.iter().map(|server| sidecar_of(&[*server], "[]", None)).collect();
+    for reader in &readers {
+        reader.shows("web", json!({"a": "up"})).await;
+    }
+    let over = CancellationToken::new();
+    let change = async {
+        while !over.is_cancelled() {
+            noise.ask("PUT", "/api/v1/maintenance").await;
+            noise.ask("DELETE", "/api/v1/maintenance").await;
+        }
+    };
+    let drain = async {
+        let mut slowest = 0;
+        for round in 0..ROUNDS {
+            let (_, drained) = a.ask("POST", "/api/v1/drain?wait=30s").await;
+            for reader in &readers {
+                assert_eq!(
+                    reader.statuses("web").await,
+                    json!({"a": "draining"}),
+                    "round {round}: {drained}"
+                );
+            }
+            assert_eq!(
+                (&drained["confirmed"], &drained["subscribers"]),
+                (&json!(true), &json!(5)),
+                "{drained}"
+            );
+            slowest = slowest.max(drained["waited_ms"].as_u64().unwrap());
+            a.ask("DELETE", "/api/v1/drain").await;
+        }
+        over.cancel();
+        println!("the slowest of {ROUNDS} drains was confirmed after {slowest} ms");
+    };
+    tokio::join!(change, drain);
+}
+
 /// An ensemble of three.
 struct Three {
     members: Members,

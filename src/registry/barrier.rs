@@ -200,7 +200,7 @@ impl Member {
     async fn ask_on(&self, answers: &mpsc::Sender<(usize, Answer)>) {
         let mut pause = POLL_MIN;
         loop {
-            let answer = self.ask().await;
+            let answer = self.ask(pause >= POLL_MAX).await;
             if answers.send((self.index, answer)).await.is_err() {
                 return;
             }
@@ -209,7 +209,8 @@ impl Member {
         }
     }
 
-    async fn ask(&self) -> Answer {
+    /// Who has been behind `for_long` may be there by a connection that is dead, and alive elsewhere.
+    async fn ask(&self, for_long: bool) -> Answer {
         let mut standings = Vec::with_capacity(self.questions.len());
         for question in &*self.questions {
             let path = BarrierPath::Barrier(question.zxid, question.path.clone()).to_string();
@@ -222,6 +223,9 @@ impl Member {
                 return Answer::NotUnderstood;
             };
             self.look_elsewhere(question.zxid, &standing.away).await;
+            if for_long {
+                self.look_elsewhere(question.zxid, &standing.behind).await;
+            }
             standings.push(standing);
         }
         MemberStanding::merged(standings).map_or(Answer::NotUnderstood, Answer::Told)
@@ -230,17 +234,15 @@ impl Member {
     /// Who is missed here may have said to another member how far it is.
     async fn look_elsewhere(&self, zxid: Zxid, names: &[String]) {
         for name in names.iter().filter_map(|name| SubscriberName::parse(name)) {
-            let (standing, elsewhere) = (
-                BarrierPath::Standing(name.clone(), zxid).to_string(),
-                BarrierPath::Elsewhere(name, zxid).to_string(),
-            );
+            let standing = BarrierPath::Standing(name.clone(), zxid).to_string();
             let is_another = |(index, client): &(usize, &Client)| {
                 *index != self.index && client.state().borrow().session().is_some()
             };
             for (_, other) in self.clients.iter().enumerate().filter(is_another) {
-                if let Ok(Some(_)) = other.exists(&*standing).await {
+                if let Ok(Some(stat)) = other.exists(&*standing).await {
+                    let elsewhere = BarrierPath::Elsewhere(name, zxid, stat.ephemeral_owner).to_string();
                     // What does not arrive is carried the next time.
-                    let _outcome = self.client().exists(&*elsewhere).await;
+                    let _outcome = self.client().exists(elsewhere).await;
                     break;
                 }
             }

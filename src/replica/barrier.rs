@@ -7,6 +7,8 @@
 //! asker       getData barriers/ZXID/PATH ──► nobody: all have
 //! ```
 //!
+//! A connection that is dead and has not been told from a living one is behind, too, until its session has said so elsewhere.
+//!
 //! Nothing is kept of a barrier: what is known is how far each subscriber has come, and that answers every question. Those who
 //! subscribe later are asked with the next question.
 //!
@@ -22,9 +24,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
+use super::connection::Connection;
 use super::watch::{WatcherType, Watches};
 use super::{ConnectionId, LocalSessionMode, Replica};
-use crate::id::Zxid;
+use crate::id::{SessionId, Zxid};
 use crate::wire::{Request, Response};
 use crate::znode::{
     AddWatchMode, BarrierPath, EventKind, OpError, Stat, SubscriberName, WatchedEvent, ZnodePath,
@@ -57,6 +60,7 @@ pub(super) struct Subscribers {
 #[derive(Debug)]
 struct Subscriber {
     name: SubscriberName,
+    session: SessionId,
     /// Up to where it was asked.
     asked: Zxid,
     /// Up to where it has said that it is.
@@ -121,11 +125,11 @@ impl Subscribers {
         self.complete_at.get_or_insert(self.started_at + wait);
     }
 
-    fn opt_in(&mut self, id: ConnectionId, name: SubscriberName) {
+    fn opt_in(&mut self, id: ConnectionId, session: SessionId, name: SubscriberName) {
         self.remove(id);
         self.away.remove(&name);
         self.by_name.insert((name.clone(), id));
-        self.connected.insert(id, Subscriber { name, asked: Zxid::ZERO, confirmed: Zxid::ZERO });
+        self.connected.insert(id, Subscriber { name, session, asked: Zxid::ZERO, confirmed: Zxid::ZERO });
     }
 
     /// Its client has ended the session, and answers nobody any more.
@@ -142,6 +146,10 @@ impl Subscribers {
     /// A connection is gone; its watches are still there.
     pub(super) fn on_gone(&mut self, id: ConnectionId, watches: &Watches) {
         let Some(Subscriber { name, confirmed, .. }) = self.remove(id) else { return };
+        if self.of_name(&name).next().is_some() {
+            // It is back already.
+            return;
+        }
         if self.away.len() >= AWAY_MAX {
             let now = self.now;
             self.away.retain(|_, away| away.forget_at > now);
@@ -165,22 +173,35 @@ impl Subscribers {
         }
     }
 
-    /// It has said so to another member.
-    fn confirm_elsewhere(&mut self, name: &SubscriberName, zxid: Zxid) {
+    /// It has said so to another member, in this session: one process does not connect twice.
+    fn confirm_elsewhere(&mut self, name: &SubscriberName, zxid: Zxid, session: SessionId) {
         if let Some(away) = self.away.get_mut(name) {
             away.confirmed = away.confirmed.max(zxid);
         }
+        let of_name: Vec<_> = self.of_name(name).map(|(id, _)| id).collect();
+        for id in of_name {
+            if let Some(subscriber) = self.connected.get_mut(&id).filter(|one| one.session == session) {
+                subscriber.confirmed = subscriber.confirmed.max(zxid);
+            }
+        }
     }
 
-    /// Whether a subscriber of this name has said so here, and none of this name has not.
-    fn has_confirmed(&self, name: &SubscriberName, zxid: Zxid) -> bool {
-        let of_name = (name.clone(), ConnectionId(0))..=(name.clone(), ConnectionId(u64::MAX));
-        let mut connected =
-            self.by_name.range(of_name).filter_map(|(_, id)| self.connected.get(id)).peekable();
-        match connected.peek() {
-            Some(_) => connected.all(|subscriber| subscriber.confirmed >= zxid),
-            None => self.away.get(name).is_some_and(|away| away.confirmed >= zxid),
+    /// The session in which a subscriber of this name, which is connected, has said so; none if another of this name has not.
+    fn has_confirmed(&self, name: &SubscriberName, zxid: Zxid) -> Option<SessionId> {
+        let mut last = None;
+        for (_, subscriber) in self.of_name(name) {
+            if subscriber.confirmed < zxid {
+                return None;
+            }
+            last = Some(subscriber.session);
         }
+        last
+    }
+
+    /// The connections of this name, in their order.
+    fn of_name(&self, name: &SubscriberName) -> impl Iterator<Item = (ConnectionId, &Subscriber)> {
+        let all = (name.clone(), ConnectionId(0))..=(name.clone(), ConnectionId(u64::MAX));
+        self.by_name.range(all).filter_map(|(_, id)| Some((*id, self.connected.get(id)?)))
     }
 
     /// How all who follow `path` stand, and who is to be asked.
@@ -245,15 +266,15 @@ impl Replica {
         }
         let (path, is_exists) = (BarrierPath::parse(path)?, matches!(request, Request::Exists { .. }));
         let has_applied = |zxid| self.is_serving() && zxid <= self.tree.last_zxid();
-        let yes = Ok(Response::Stat(Stat::default()));
+        let stat_of = |ephemeral_owner| Response::Stat(Stat { ephemeral_owner, ..Stat::default() });
         match path {
             BarrierPath::Standing(name, zxid) if is_exists && has_applied(zxid) => {
                 self.subscribers.confirm(id, &name, zxid);
-                Some(if self.subscribers.has_confirmed(&name, zxid) { yes } else { Err(OpError::NoNode) })
+                Some(self.subscribers.has_confirmed(&name, zxid).map(stat_of).ok_or(OpError::NoNode))
             }
-            BarrierPath::Elsewhere(name, zxid) if is_exists && has_applied(zxid) => {
-                self.subscribers.confirm_elsewhere(&name, zxid);
-                Some(yes)
+            BarrierPath::Elsewhere(name, zxid, session) if is_exists && has_applied(zxid) => {
+                self.subscribers.confirm_elsewhere(&name, zxid, session);
+                Some(Ok(stat_of(SessionId::NONE)))
             }
             BarrierPath::Barrier(zxid, path) if !is_exists => {
                 let standing = has_applied(zxid).then(|| self.ask_subscribers(zxid, &path));
@@ -330,7 +351,8 @@ impl Replica {
             | Request::CloseSession => None,
         };
         if let Some(name) = added.and_then(named) {
-            self.subscribers.opt_in(id, name);
+            let session = self.connections.get(&id).and_then(Connection::session);
+            self.subscribers.opt_in(id, session.unwrap_or_default(), name);
         }
         if let Request::RemoveWatches { path, .. } = request
             && named(path).is_some()

@@ -4,17 +4,17 @@
 //! | Path below `/zookeeper/rollcall` | Request | Meaning |
 //! | --- | --- | --- |
 //! | `subscribers/NAME` | a persistent watch | this connection follows changes, and says so when it is asked |
-//! | `subscribers/NAME/ZXID` | `exists` | from NAME's own connection: it has applied all up to ZXID. From another: has it? |
-//! | `subscribers/NAME/ZXID/elsewhere` | `exists` | NAME has said so to another member |
+//! | `subscribers/NAME/ZXID` | `exists` | from NAME's own connection: it has applied all up to ZXID. From another: has it, and is it connected? The stat names its session as the owner |
+//! | `subscribers/NAME/ZXID/elsewhere/SESSION` | `exists` | in this session NAME has said so to another member |
 //! | `barriers/ZXID/PATH…` | `getData` | who follows PATH, and has applied all up to ZXID? Whoever has not is asked |
 //!
 //! A subscriber is asked by an event on its own path, "data changed", that carries ZXID. It comes behind the events of all
-//! changes up to there. ZXIDs are 16 hexadecimal digits.
+//! changes up to there. ZXIDs and SESSIONs are 16 hexadecimal digits.
 
 use std::fmt;
 
 use super::ZnodePath;
-use crate::id::Zxid;
+use crate::id::{SessionId, Zxid};
 
 /// Everything below belongs to the members; nobody creates znodes there.
 pub const MEMBERS_OWN_PATH: &str = "/zookeeper/rollcall";
@@ -26,8 +26,8 @@ pub enum BarrierPath {
     Subscriber(SubscriberName),
     /// That a subscriber has applied all up to there.
     Standing(SubscriberName, Zxid),
-    /// That it has said so elsewhere.
-    Elsewhere(SubscriberName, Zxid),
+    /// That it has said so elsewhere, in this session.
+    Elsewhere(SubscriberName, Zxid, SessionId),
     /// Whether all who follow what stands at this path have.
     Barrier(Zxid, ZnodePath),
 }
@@ -72,11 +72,14 @@ impl BarrierPath {
         }
         let mut parts = rest.strip_prefix("/subscribers/")?.split('/');
         let name = SubscriberName::parse(parts.next()?)?;
-        match (parts.next(), parts.next(), parts.next()) {
-            (None, _, _) => Some(Self::Subscriber(name)),
-            (Some(zxid), None, _) => Some(Self::Standing(name, parse_zxid(zxid)?)),
-            (Some(zxid), Some("elsewhere"), None) => Some(Self::Elsewhere(name, parse_zxid(zxid)?)),
-            (Some(_), Some(_), _) => None,
+        let parts: Vec<_> = parts.take(PARTS_MAX).collect();
+        match *parts {
+            [] => Some(Self::Subscriber(name)),
+            [zxid] => Some(Self::Standing(name, parse_zxid(zxid)?)),
+            [zxid, "elsewhere", session] => {
+                Some(Self::Elsewhere(name, parse_zxid(zxid)?, SessionId(parse_hex(session)?)))
+            }
+            [_, _, ..] => None,
         }
     }
 }
@@ -88,8 +91,12 @@ impl fmt::Display for BarrierPath {
             Self::Standing(name, zxid) => {
                 write!(f, "{MEMBERS_OWN_PATH}/subscribers/{name}/{:016x}", zxid.raw())
             }
-            Self::Elsewhere(name, zxid) => {
-                write!(f, "{MEMBERS_OWN_PATH}/subscribers/{name}/{:016x}/elsewhere", zxid.raw())
+            Self::Elsewhere(name, zxid, SessionId(session)) => {
+                write!(
+                    f,
+                    "{MEMBERS_OWN_PATH}/subscribers/{name}/{:016x}/elsewhere/{session:016x}",
+                    zxid.raw()
+                )
             }
             Self::Barrier(zxid, path) => {
                 let path = if path.is_root() { "/" } else { path.as_str() };
@@ -104,10 +111,18 @@ pub fn is_members_own(path: &str) -> bool {
     path.strip_prefix(MEMBERS_OWN_PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// One more than any path has behind a name.
+const PARTS_MAX: usize = 4;
+
+/// No zxid that was ever given to a txn is negative.
 fn parse_zxid(text: &str) -> Option<Zxid> {
+    parse_hex(text).filter(|raw| *raw >= 0).map(Zxid::from_raw)
+}
+
+fn parse_hex(text: &str) -> Option<i64> {
     let is_hex = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let raw = i64::from_str_radix(text, 16).ok().filter(|_| is_hex)?;
-    Some(Zxid::from_raw(raw))
+    let raw = u64::from_str_radix(text, 16).ok().filter(|_| is_hex)?;
+    Some(i64::from_be_bytes(raw.to_be_bytes()))
 }
 
 #[cfg(test)]
@@ -121,7 +136,10 @@ mod tests {
         for (path, text) in [
             (BarrierPath::Subscriber(name.clone()), "subscribers/web-1.3f"),
             (BarrierPath::Standing(name.clone(), zxid), "subscribers/web-1.3f/0000000500000003"),
-            (BarrierPath::Elsewhere(name, zxid), "subscribers/web-1.3f/0000000500000003/elsewhere"),
+            (
+                BarrierPath::Elsewhere(name, zxid, SessionId(-2)),
+                "subscribers/web-1.3f/0000000500000003/elsewhere/fffffffffffffffe",
+            ),
             (barrier("/a/b"), "barriers/0000000500000003/a/b"),
             (barrier("/"), "barriers/0000000500000003/"),
         ] {
@@ -145,7 +163,9 @@ mod tests {
             "/zookeeper/rollcall/subscribers/a/+000000500000003",
             "/zookeeper/rollcall/subscribers/a/8000000000000000",
             "/zookeeper/rollcall/subscribers/a/0000000500000003/x",
+            "/zookeeper/rollcall/subscribers/a/0000000500000003/elsewhere",
             "/zookeeper/rollcall/subscribers/a/0000000500000003/elsewhere/x",
+            "/zookeeper/rollcall/subscribers/a/0000000500000003/elsewhere/0000000000000001/x",
             "/zookeeper/rollcall/barriers/0000000500000003",
             "/zookeeper/rollcall/barriers/0000000500000003/a//b",
             "/zookeeper/rollcalls/subscribers/a",

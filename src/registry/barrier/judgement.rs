@@ -33,7 +33,7 @@ pub(super) struct MemberStanding {
     /// Whether it knows everybody who may have lost a connection to it.
     complete: bool,
     subscribers: usize,
-    behind: Vec<String>,
+    pub(super) behind: Vec<String>,
     behind_count: usize,
     /// Those of its subscribers that are not connected, and are behind as far as it knows.
     pub(super) away: Vec<String>,

@@ -85,11 +85,12 @@ fn who_lost_its_connection_is_missed_until_it_is_back_and_has_said_so() {
     assert_eq!((told.behind_count, told.away_count), (1, 0));
     assert_eq!(bench.events(2), [(EventKind::DataChanged, subscriber("one"))]);
     assert!(say(&mut bench, 2, "one", zxid));
+    assert!(say(&mut bench, 9, "one", zxid), "others are told, too");
     // What it has said stays said.
     bench.handle(Input::Disconnected(ConnectionId(2)));
     let told = ask(&mut bench, 9, zxid);
     assert_eq!((told.behind_count, told.away_count), (0, 0));
-    assert!(say(&mut bench, 9, "one", zxid), "others are told, too");
+    assert!(!say(&mut bench, 9, "one", zxid), "it is not here to speak for itself");
     let later = change(&mut bench);
     assert_eq!(ask(&mut bench, 9, later).away_count, 1);
 }
@@ -101,12 +102,33 @@ fn the_word_of_another_member_is_taken_for_who_is_away() {
     let zxid = change(&mut bench);
     bench.handle(Input::Disconnected(ConnectionId(1)));
     assert!(!say(&mut bench, 9, "one", zxid));
-    assert!(exists_at(&mut bench, 9, &format!("{}/elsewhere", standing("one", zxid))));
+    assert!(exists_at(&mut bench, 9, &elsewhere("one", zxid, SessionId(7))));
     assert_eq!(ask(&mut bench, 9, zxid).away_count, 0);
-    // Not for who is connected here.
-    subscribe(&mut bench, 2, "one");
-    assert!(exists_at(&mut bench, 9, &format!("{}/elsewhere", standing("one", zxid))));
+    // For who is connected here, only if it is the session that has gone elsewhere.
+    let session = subscribe(&mut bench, 2, "one");
+    assert!(exists_at(&mut bench, 9, &elsewhere("one", zxid, SessionId(7))));
     assert_eq!(ask(&mut bench, 9, zxid).behind_count, 1);
+    assert!(exists_at(&mut bench, 9, &elsewhere("one", zxid, session)));
+    assert_eq!(ask(&mut bench, 9, zxid).behind_count, 0);
+}
+
+#[test]
+fn a_connection_that_was_dead_for_long_does_not_outlive_the_one_after_it() {
+    let mut bench = bench_with_service();
+    subscribe(&mut bench, 1, "one");
+    subscribe(&mut bench, 2, "one");
+    let zxid = change(&mut bench);
+    assert!(!say(&mut bench, 2, "one", zxid), "the other has not");
+    assert_eq!(ask(&mut bench, 9, zxid).behind_count, 1);
+    bench.handle(Input::Disconnected(ConnectionId(1)));
+    let told = ask(&mut bench, 9, zxid);
+    assert_eq!((told.subscribers, told.behind_count, told.away_count), (1, 0, 0));
+    let path = standing("one", zxid);
+    let session = match bench.ask(9, &exists(&path, false)) {
+        Ok(Response::Stat(stat)) => stat.ephemeral_owner,
+        other => panic!("{other:?}"),
+    };
+    assert!(bench.replica.tree().sessions().contains(session));
 }
 
 #[test]
@@ -299,4 +321,8 @@ fn subscriber(name: &str) -> String {
 
 fn standing(name: &str, zxid: Zxid) -> String {
     format!("{}/{:016x}", subscriber(name), zxid.raw())
+}
+
+fn elsewhere(name: &str, zxid: Zxid, SessionId(session): SessionId) -> String {
+    format!("{}/elsewhere/{session:016x}", standing(name, zxid))
 }
