@@ -26,6 +26,7 @@ use rollcall::ensemble::{
 use rollcall::id::ServerId;
 use rollcall::sidecar::{Listeners, Sidecar, SidecarError, SidecarSettings};
 use rollcall::telemetry::Metrics;
+use rollcall::zab::ServerState;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_that_was_waited_for_shows_in_all_answers_and_is_undone() {
@@ -226,11 +227,13 @@ async fn an_ensemble_that_hangs_holds_up_no_answer() {
 async fn a_drain_asks_the_subscribers_of_all_members_and_names_who_is_behind() {
     let mut world = Three::start().await;
     let servers: Vec<_> = world.client_addrs.to_vec();
-    let gate = Gate::start(servers[1]).await;
+    // The first sidecar may be anywhere.
+    let leader = world.leader();
+    let gate = Gate::start(servers[(leader + 1) % 3]).await;
     let app = listen().await;
     let a = sidecar_of(&servers, &format!("[{}]", service("web", "a", &app)), None);
     let b = sidecar_of(&[gate.address], "[]", None);
-    let c = sidecar_of(&servers[2..], "[]", None);
+    let c = sidecar_of(&servers[leader..=leader], "[]", None);
     for sidecar in [&a, &b, &c] {
         sidecar.shows("web", json!({"a": "up"})).await;
     }
@@ -262,16 +265,16 @@ async fn a_drain_asks_the_subscribers_of_all_members_and_names_who_is_behind() {
     assert_eq!(b.statuses("web").await, json!({"a": "draining"}));
     assert_eq!(drained["confirmed"], true, "{drained}");
 
-    // A member is away, and nobody knows who is there; then it is back, and so is its sidecar.
+    // The leader is away, the others have elected, and nobody knows who is at it; then it is back, and so is its sidecar.
     a.ask("DELETE", "/api/v1/drain").await;
-    world.stop(2).await;
+    world.stop(leader).await;
     let (_, drained) = a.ask("POST", "/api/v1/drain?wait=30s").await;
     assert_eq!(
         (&drained["confirmed"], &drained["evidence"], &drained["members_not_asked"]),
-        (&json!(false), &json!("quiet-time"), &json!([3])),
+        (&json!(false), &json!("quiet-time"), &json!([leader + 1])),
         "{drained}"
     );
-    world.run(2).await;
+    world.run(leader).await;
     let (_, drained) = a.ask("POST", "/api/v1/drain?wait=60s").await;
     assert_eq!(c.statuses("web").await, json!({"a": "draining"}));
     assert_eq!((&drained["confirmed"], &drained["subscribers"]), (&json!(true), &json!(3)), "{drained}");
@@ -367,6 +370,21 @@ async fn whatever_else_changes_a_confirmed_drain_shows_everywhere_at_once() {
     tokio::join!(change, drain);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sidecar_that_was_asked_while_a_read_is_under_way_answers_after_it() {
+    const HOLD: Duration = Duration::from_millis(300);
+    let world = World::start().await;
+    let app = listen().await;
+    let a = world.sidecar(&format!("[{}]", service("web", "a", &app)), None);
+    a.own_where("web", "it is up", |own| own["status"] == "up").await;
+    let b = world.sidecar_at(question_before_read(world.address, HOLD).await, "[]", None);
+    b.shows("web", json!({"a": "up"})).await;
+    let (_, drained) = a.ask("POST", "/api/v1/drain?wait=30s").await;
+    assert_eq!(b.statuses("web").await, json!({"a": "draining"}));
+    assert_eq!((&drained["confirmed"], &drained["subscribers"]), (&json!(true), &json!(2)), "{drained}");
+    assert!(u128::from(drained["waited_ms"].as_u64().unwrap()) >= HOLD.as_millis(), "{drained}");
+}
+
 /// An ensemble of three.
 struct Three {
     members: Members,
@@ -426,6 +444,13 @@ impl Three {
     async fn serves(&self, index: usize) {
         let mut serving = self.running[index].as_ref().expect("it runs").serving();
         soon("the member serves", serving.wait_for(|is_serving| *is_serving)).await.expect("it runs");
+    }
+
+    fn leader(&self) -> usize {
+        let leads = |member: &Option<Member>| {
+            member.as_ref().is_some_and(|member| member.stats().state() == ServerState::Leading)
+        };
+        self.running.iter().position(leads).expect("one leads")
     }
 
     async fn run(&mut self, index: usize) {
@@ -556,6 +581,40 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut gate: watch::
             return;
         }
     }
+}
+
+/// A way to a server on which the event of a change of `web` and the question whether it was applied come together, and what comes
+/// behind them, answers to reads, so much later.
+async fn question_before_read(server: SocketAddr, hold: Duration) -> SocketAddr {
+    let listener = listen().await;
+    let address = listener.local_addr().expect("it is bound");
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let Ok(far) = TcpStream::connect(server).await else { continue };
+            let ((mut from_near, mut to_near), (mut from_far, mut to_far)) =
+                (near.into_split(), far.into_split());
+            tokio::spawn(async move { drop(tokio::io::copy(&mut from_near, &mut to_far).await) });
+            tokio::spawn(async move {
+                let (mut held, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
+                while let Ok(count @ 1..) = from_far.read(&mut buffer).await {
+                    held.extend_from_slice(&buffer[..count]);
+                    let text = String::from_utf8_lossy(&held);
+                    let is_asked = text.contains("/zookeeper/rollcall/subscribers/");
+                    if text.contains("/rollcall/services/default/web") && !is_asked {
+                        continue;
+                    }
+                    if to_near.write_all(&held).await.is_err() {
+                        return;
+                    }
+                    held.clear();
+                    if is_asked {
+                        tokio::time::sleep(hold).await;
+                    }
+                }
+            });
+        }
+    });
+    address
 }
 
 fn service(name: &str, id: &str, app: &TcpListener) -> String {

@@ -71,26 +71,26 @@ pub(super) enum Judgement {
     IsOpen,
     /// Those who were asked have, but not all members were asked.
     IsIncomplete,
-    /// There is nobody who can be asked.
+    /// Nobody who can be asked is behind, and the others are members that do not know barriers.
     CannotBeAsked,
 }
 
 /// What the newest answers come to, and what is known of the subscribers if any member told.
 pub(super) fn judge(answers: &[Answer]) -> (Judgement, Option<SubscriberReport>) {
     let mut told = BTreeMap::new();
-    let (mut are_strange, mut are_pending) = (false, false);
+    let (mut strange, mut are_pending) = (0, false);
     for answer in answers {
         match answer {
             Answer::None => are_pending = true,
             Answer::Silence => {}
-            Answer::NotUnderstood => are_strange = true,
+            Answer::NotUnderstood => strange += 1,
             // One member may have several addresses.
             Answer::Told(standing) => drop(told.insert(standing.server, standing)),
         }
     }
     if told.is_empty() {
         // Where one does not know barriers, none of those that are silent will tell more.
-        let is_hopeless = are_strange && !are_pending;
+        let is_hopeless = strange > 0 && !are_pending;
         return (if is_hopeless { Judgement::CannotBeAsked } else { Judgement::IsOpen }, None);
     }
     let members: BTreeSet<u8> = told.values().flat_map(|standing| &standing.members).copied().collect();
@@ -105,6 +105,9 @@ pub(super) fn judge(answers: &[Answer]) -> (Judgement, Option<SubscriberReport>)
         Judgement::IsOpen
     } else if report.members_not_asked.is_empty() {
         Judgement::Applied
+    } else if report.members_not_asked.len() <= strange {
+        // They are there, and will not tell more.
+        Judgement::CannotBeAsked
     } else {
         Judgement::IsIncomplete
     };
@@ -133,9 +136,13 @@ mod tests {
 
     #[test]
     fn members_that_others_name_and_nobody_reached_leave_it_incomplete() {
-        for missing in [Answer::None, Answer::Silence, Answer::NotUnderstood] {
+        for (missing, expected) in [
+            (Answer::None, Judgement::IsIncomplete),
+            (Answer::Silence, Judgement::IsIncomplete),
+            (Answer::NotUnderstood, Judgement::CannotBeAsked),
+        ] {
             let (judgement, report) = judge(&[told(1, ""), missing, told(3, ""), told(3, "")]);
-            assert_eq!(judgement, Judgement::IsIncomplete);
+            assert_eq!(judgement, expected);
             let report = report.unwrap();
             assert_eq!((report.members_not_asked, report.subscribers), (vec![2], 4));
         }
