@@ -97,6 +97,37 @@ async fn a_failing_check_that_is_not_critical_lowers_the_weight_and_nothing_else
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_that_checks_report_lowers_the_weight_in_others_views() {
+    let world = World::start();
+    let says = Arc::new(std::sync::Mutex::new("40%\n"));
+    let agent = listen().await;
+    let port = address_of(&agent).port();
+    let answers = says.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = agent.accept().await {
+            let said = *answers.lock().expect("nobody panics with it");
+            let _cut_off = tokio::io::AsyncWriteExt::write_all(&mut stream, said.as_bytes()).await;
+        }
+    });
+    let text = format!(
+        "{{name: web, id: a, address: 127.0.0.1, port: {port}, weight: 200, load_weight_min: 30,
+           checks: [{{kind: agent, interval: 100ms}}]}}"
+    );
+    let _a = world.sidecar("a", vec![registration(&text)]);
+    let reader = world.sidecar("reader", vec![]);
+    let weighs = |is_so: fn(u16) -> bool| {
+        move |web: &[Arc<Instance>]| web.iter().any(|web| web.record.is_up() && is_so(web.record.weight))
+    };
+    reader.shows("it begins as busy as it says", weighs(|weight| weight == 80)).await;
+    *says.lock().expect("nobody panics with it") = "0%\n";
+    reader.shows("it follows, not all at once", weighs(|weight| weight < 80 && weight > 30)).await;
+    *says.lock().expect("nobody panics with it") = "100%\n";
+    reader.shows("and back", weighs(|weight| weight > 80)).await;
+    *says.lock().expect("nobody panics with it") = "drain\n";
+    reader.shows("it fails", |web| statuses(web) == [("a", Status::Failing)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_of_the_server_leaves_no_gap_in_the_view() {
     let mut world = World::start();
     let app = listen().await;

@@ -49,6 +49,7 @@ pub(crate) fn status() -> SidecarStatus {
         changed_at_ms: 5,
         passes: 3,
         failures: 0,
+        share_percent: 100,
         last_failure: Some(last_failure),
     };
     let check = OwnCheck { name: label("tcp"), kind: CheckKind::Tcp, is_critical: true, standing };

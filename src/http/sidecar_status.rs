@@ -11,11 +11,11 @@
 //!    "health":"failing","degraded":false,"held":false,"draining":false,
 //!    "maintenance":{"reason":"new disk","since_ms":1764115200000},
 //!    "checks":[{"name":"tcp","kind":"tcp","critical":true,"state":"failing","passes":0,"failures":7,
-//!               "changed_at_ms":1764115200000,
+//!               "share_percent":100,"changed_at_ms":1764115200000,
 //!               "last_failure":{"text":"cannot connect to 10.0.0.1:80: …","at_ms":1764115200000}}]}]}
 //! ```
 //!
-//! `status` and `reason` are those of [`super::command`]; `conflict` names owner and session of whoever has the id. What the
+//! `share_percent` is how much of its weight the application can take, as far as the check tells. `status` and `reason` are those of [`super::command`]; `conflict` names owner and session of whoever has the id. What the
 //! record would say by the checks alone is `health`. Nothing that a check sends is shown, such as its headers.
 
 use std::fmt;
@@ -176,6 +176,7 @@ struct CheckBody<'a> {
     state: &'static str,
     passes: u32,
     failures: u32,
+    share_percent: u8,
     changed_at_ms: i64,
     last_failure: Option<FailureBody<'a>>,
 }
@@ -221,6 +222,7 @@ impl<'a> CheckBody<'a> {
             state: standing.state.as_str(),
             passes: standing.passes,
             failures: standing.failures,
+            share_percent: standing.share_percent,
             changed_at_ms: standing.changed_at_ms,
             last_failure: failure.map(|failure| FailureBody { text: &failure.text, at_ms: failure.at_ms }),
         }
@@ -259,7 +261,7 @@ mod tests {
             json!([{"service": "web.default", "id": "web-1", "status": "up", "reason": null, "conflict": null,
                     "health": "passing", "degraded": false, "held": false, "draining": false, "maintenance": null,
                     "checks": [{"name": "tcp", "kind": "tcp", "critical": true, "state": "passing", "passes": 3,
-                                "failures": 0, "changed_at_ms": 5,
+                                "failures": 0, "share_percent": 100, "changed_at_ms": 5,
                                 "last_failure": {"text": "no answer within 5 ms", "at_ms": 4}}]}])
         );
     }

@@ -11,6 +11,7 @@
 //!
 //! **Bounds.** Whatever the other end sends, no more than a named number of bytes of it is kept.
 
+mod agent;
 mod board;
 mod exchange;
 mod exec;
@@ -18,6 +19,7 @@ mod failure;
 mod grpc;
 mod health;
 mod http;
+mod load;
 pub mod runner;
 mod settings;
 mod target;
@@ -30,6 +32,7 @@ pub use failure::CheckFailure;
 pub use grpc::{GrpcError, GrpcTarget};
 pub use health::{Health, HealthState, InstanceHealth};
 pub use http::{HttpTarget, StatusRange, TlsTarget};
+pub use load::Pass;
 pub use settings::{CheckKind, CheckSettings, resolve_checks};
 pub use target::{Asking, Check, CheckSource, CheckTarget};
 pub(super) use tcp::is_own_shortage;

@@ -311,9 +311,14 @@ impl RegistrarTask {
         let mut failures = 0;
         loop {
             // 1. What the checks say, and who serves.
-            let states: Vec<_> = health.borrow_and_update().iter().map(|standing| standing.state).collect();
+            let standings = health.borrow_and_update().clone();
+            let states: Vec<_> = standings.iter().map(|standing| standing.state).collect();
+            let shares: Vec<_> = standings.iter().map(|standing| standing.share_percent).collect();
             let now = clock::now();
-            self.entries.iter_mut().for_each(|entry| entry.on_health(&states, self.phase, now));
+            for entry in &mut self.entries {
+                entry.on_health(&states, self.phase, now);
+                entry.on_shares(&shares);
+            }
             let held_for = self.hold_off(now);
             self.save(true).await;
             self.save_maintenance().await;

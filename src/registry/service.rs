@@ -47,6 +47,10 @@ pub struct OwnService {
     /// Its share of traffic while a check that is not critical fails; at most the weight. Default: 1, or 0 if the weight is 0.
     #[serde(default)]
     pub degraded_weight: Option<u16>,
+    /// The least that a load which a check reports leaves of the weight; at most the weight. Default: a tenth of it, and at least 1 if it is.
+    /// Danger: 0 makes an instance that says it is full one that is used only when nothing else is there.
+    #[serde(default)]
+    pub load_weight_min: Option<u16>,
     /// Its tier, lower is preferred: 0 for primaries, more for standbys. Default: 0.
     #[serde(default)]
     pub priority: Option<u16>,
@@ -114,6 +118,8 @@ pub struct Registration {
     pub weight: u16,
     /// Its share while a check that is not critical fails; at most `weight`.
     pub degraded_weight: u16,
+    /// The least share that a load leaves it; at most `weight`.
+    pub load_weight_min: u16,
     /// Its tier.
     pub priority: u16,
     /// Its failure domain.
@@ -175,7 +181,7 @@ impl OwnService {
         let addresses = self.resolve_addresses(path, defaults, mistakes);
         let ports = self.resolve_ports(path, mistakes);
         let id = self.resolve_id(path, defaults, ports.first(), mistakes);
-        let (weight, degraded_weight) = self.resolve_weights(path, mistakes);
+        let (weight, degraded_weight, load_weight_min) = self.resolve_weights(path, mistakes);
         let tags = self.resolve_tags(path, mistakes);
         for (key, text) in [("zone", &self.zone), ("node", &self.node)] {
             if text.as_deref() == Some("") {
@@ -207,6 +213,7 @@ impl OwnService {
             ports,
             weight,
             degraded_weight,
+            load_weight_min,
             priority: self.priority.unwrap_or(0),
             zone: self.zone.clone().or_else(|| defaults.zone.clone()),
             node: self.node.clone().or_else(|| defaults.node.clone()),
@@ -351,17 +358,23 @@ impl OwnService {
         resolve_label(&format!("{path}.id"), id, mistakes)
     }
 
-    fn resolve_weights(&self, path: &str, mistakes: &mut Vec<Mistake>) -> (u16, u16) {
+    fn resolve_weights(&self, path: &str, mistakes: &mut Vec<Mistake>) -> (u16, u16, u16) {
         let weight = self.weight.unwrap_or(1);
         let degraded = self.degraded_weight.unwrap_or(weight.min(1));
-        if degraded > weight {
-            mistakes.push(Mistake::new(
-                format!("{path}.degraded_weight"),
-                format!("the degraded weight, {degraded}, is more than the weight, {weight}"),
-                "make it at most the weight",
-            ));
+        let load_min = self.load_weight_min.unwrap_or((weight / 10).max(weight.min(1)));
+        for (key, what, lower) in [
+            ("degraded_weight", "the degraded weight", degraded),
+            ("load_weight_min", "the least weight under load", load_min),
+        ] {
+            if lower > weight {
+                mistakes.push(Mistake::new(
+                    format!("{path}.{key}"),
+                    format!("{what}, {lower}, is more than the weight, {weight}"),
+                    "make it at most the weight",
+                ));
+            }
         }
-        (weight, degraded)
+        (weight, degraded, load_min)
     }
 
     fn resolve_tags(&self, path: &str, mistakes: &mut Vec<Mistake>) -> Vec<Label> {
@@ -428,6 +441,12 @@ impl Registration {
             registered_at_ms,
             other: serde_json::Map::new(),
         }
+    }
+
+    /// Its weight while the application can take so much of it.
+    pub fn weight_at(&self, share_percent: u8) -> u16 {
+        let scaled = (u32::from(self.weight) * u32::from(share_percent.min(100)) + 50) / 100;
+        u16::try_from(scaled).unwrap_or(self.weight).max(self.load_weight_min)
     }
 
     /// Bytes of its longest record.

@@ -24,6 +24,8 @@ pub struct CheckStanding {
     pub passes: u32,
     /// Failures in a row up to now.
     pub failures: u32,
+    /// How much of the weight the application can take, in percent, as far as this check tells.
+    pub share_percent: u8,
     /// The last time that it failed or could not be made.
     pub last_failure: Option<LastFailure>,
 }
@@ -45,12 +47,13 @@ impl HealthBoard {
             changed_at_ms: crate::clock::unix_ms(),
             passes: 0,
             failures: 0,
+            share_percent: 100,
             last_failure: None,
         };
         Self { standings: Arc::new(watch::Sender::new(vec![standing; checks])) }
     }
 
-    /// The standings now and from now on, in the order of the checks. Only changes of state wake who waits.
+    /// The standings now and from now on, in the order of the checks. Only changes of state and share wake who waits.
     pub fn subscribe(&self) -> watch::Receiver<Vec<CheckStanding>> {
         self.standings.subscribe()
     }
@@ -80,6 +83,14 @@ impl HealthBoard {
                 (standing.state, standing.changed_at_ms) = (health.state(), now_ms);
             }
             has_changed
+        });
+    }
+
+    /// Notes how much of the weight the application can take.
+    pub(super) fn on_share(&self, index: usize, share_percent: u8) {
+        self.standings.send_if_modified(|standings| {
+            let before = std::mem::replace(&mut standings[index].share_percent, share_percent);
+            before != share_percent
         });
     }
 

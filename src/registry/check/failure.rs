@@ -63,6 +63,14 @@ pub enum CheckFailure {
         /// What became of it.
         error: ExecError,
     },
+    /// The agent does not say that the server is to be used.
+    #[error("{server} says {said:?}")]
+    Agent {
+        /// Who.
+        server: SocketAddr,
+        /// Its words.
+        said: String,
+    },
     /// The application does not report that it is well.
     #[error(transparent)]
     Ttl(#[from] TtlFailure),

@@ -9,13 +9,14 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{self, HeaderMap};
+use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::exchange::driven;
 use super::failure::CheckFailure;
+use super::load::{Pass, share_of_load};
 use super::tcp;
 use crate::tls::{TlsClient, Trust};
 
@@ -38,6 +39,8 @@ pub struct HttpTarget {
     pub status: StatusRange,
     /// What the first [`BODY_BYTES_MAX`] bytes of the body must contain.
     pub body: Option<String>,
+    /// The header of the response that says how busy the application is.
+    pub load_header: Option<HeaderName>,
 }
 
 /// How the server proves who it is.
@@ -74,7 +77,7 @@ impl StatusRange {
 }
 
 /// Asks once; `tls` is there when the target has it. The connection is closed when this returns or is dropped.
-pub(super) async fn ask(target: &HttpTarget, tls: Option<&TlsClient>) -> Result<(), CheckFailure> {
+pub(super) async fn ask(target: &HttpTarget, tls: Option<&TlsClient>) -> Result<Pass, CheckFailure> {
     let server = target.server;
     let stream = tcp::connect(server).await?;
     let (Some(tls), Some(expected)) = (tls, &target.tls) else {
@@ -90,7 +93,7 @@ pub(super) async fn ask(target: &HttpTarget, tls: Option<&TlsClient>) -> Result<
 async fn ask_on<S: AsyncRead + AsyncWrite + Unpin>(
     target: &HttpTarget,
     stream: S,
-) -> Result<(), CheckFailure> {
+) -> Result<Pass, CheckFailure> {
     let http = |source| CheckFailure::Http { server: target.server, source };
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(HEAD_BYTES_MAX)
@@ -118,13 +121,15 @@ fn request(target: &HttpTarget) -> Request<Empty<Bytes>> {
     request
 }
 
-async fn judge(target: &HttpTarget, response: Response<Incoming>) -> Result<(), CheckFailure> {
+async fn judge(target: &HttpTarget, response: Response<Incoming>) -> Result<Pass, CheckFailure> {
     let server = target.server;
     let status = response.status().as_u16();
     if !target.status.contains(status) {
         return Err(CheckFailure::Status { server, status });
     }
-    let Some(wanted) = &target.body else { return Ok(()) };
+    let load = target.load_header.as_ref().and_then(|name| response.headers().get(name));
+    let pass = Pass { share: load.and_then(|load| load.to_str().ok()).and_then(share_of_load) };
+    let Some(wanted) = &target.body else { return Ok(pass) };
     let mut body = response.into_body();
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -135,7 +140,7 @@ async fn judge(target: &HttpTarget, response: Response<Incoming>) -> Result<(), 
         let room = BODY_BYTES_MAX - read.len();
         read.extend_from_slice(&data[..data.len().min(room)]);
         if contains(&read[from..], wanted.as_bytes()) {
-            return Ok(());
+            return Ok(pass);
         }
         if read.len() == BODY_BYTES_MAX {
             break;

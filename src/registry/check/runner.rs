@@ -8,16 +8,18 @@ use super::board::HealthBoard;
 use super::exec::KilledGroups;
 use super::failure::CheckFailure;
 use super::health::Health;
+use super::load::{Damping, Pass};
 use super::target::{Asking, Check, CheckSource, CheckTarget};
 use super::ttl::TtlClock;
-use super::{exec, grpc, http, tcp};
+use super::{agent, exec, grpc, http, tcp};
 use crate::registry::report::{CheckKey, ReportReceiver, TtlReports};
 use crate::tls::TlsClient;
 
 /// Runs `check`, the one at `index` of `board`, until nobody reads the board any more, and publishes each change of
 /// state there. Reports to it are taken from `reports` by its `key`.
 pub async fn run(check: Check, key: CheckKey, board: HealthBoard, index: usize, reports: TtlReports) {
-    let counted = Counted { health: Health::new(check.rise, check.fall), board, index };
+    let health = Health::new(check.rise, check.fall);
+    let counted = Counted { health, damping: Damping::default(), board, index };
     let start = crate::clock::now() + check.start_delay;
     match check.source {
         CheckSource::Asked(asking) => ask_again_and_again(asking, counted, start).await,
@@ -50,7 +52,10 @@ async fn await_reports(mut clock: TtlClock, mut counted: Counted, mut reports: R
             changed = reports.changed() => {
                 let report = reports.borrow_and_update().clone();
                 match (changed, report) {
-                    (Ok(()), Some(report)) => counted.on_result(&clock.on_report(&report).map_err(CheckFailure::from)),
+                    (Ok(()), Some(report)) => {
+                        let result = clock.on_report(&report).map(|()| Pass::default());
+                        counted.on_result(&result.map_err(CheckFailure::from));
+                    }
                     (Ok(()), None) => {}
                     // Another run of the same check has taken the place.
                     (Err(_), _) => return,
@@ -69,14 +74,19 @@ async fn await_reports(mut clock: TtlClock, mut counted: Counted, mut reports: R
 /// Counts the results of one check, and publishes what they change.
 struct Counted {
     health: Health,
+    damping: Damping,
     board: HealthBoard,
     index: usize,
 }
 
 impl Counted {
-    fn on_result(&mut self, result: &Result<(), CheckFailure>) {
+    fn on_result(&mut self, result: &Result<Pass, CheckFailure>) {
         let change = match result {
-            Ok(()) => self.health.on_result(true),
+            Ok(pass) => {
+                let share_percent = self.damping.on_pass(*pass, crate::clock::now());
+                self.board.on_share(self.index, share_percent);
+                self.health.on_result(true)
+            }
             // An instance must not leave because its sidecar is short of files.
             Err(failure @ CheckFailure::NotAsked { .. }) => {
                 warn!(%failure, "check not made; the last state stays");
@@ -89,7 +99,7 @@ impl Counted {
         };
         match (change, result) {
             (None, _) => {}
-            (Some(state), Ok(())) => info!(?state, "check rose"),
+            (Some(state), Ok(_pass)) => info!(?state, "check rose"),
             (Some(state), Err(failure)) => info!(?state, %failure, "check fell"),
         }
         self.board.on_result(self.index, &self.health, result.as_ref().err(), crate::clock::unix_ms());
@@ -111,7 +121,10 @@ impl Asker {
     pub fn new(target: CheckTarget) -> Self {
         let tls = match &target {
             CheckTarget::Http(target) => target.tls.as_ref().map(|tls| TlsClient::new(tls.trust.clone())),
-            CheckTarget::Grpc(_) | CheckTarget::Exec(_) | CheckTarget::Tcp { .. } => None,
+            CheckTarget::Grpc(_)
+            | CheckTarget::Exec(_)
+            | CheckTarget::Tcp { .. }
+            | CheckTarget::Agent { .. } => None,
         };
         Self { target, tls, killed: KilledGroups::default() }
     }
@@ -121,18 +134,20 @@ impl Asker {
     /// # Errors
     ///
     /// When the answer is not as expected, or there is none within `timeout`.
-    pub async fn ask_within(&mut self, timeout: Duration) -> Result<(), CheckFailure> {
+    pub async fn ask_within(&mut self, timeout: Duration) -> Result<Pass, CheckFailure> {
         tokio::time::timeout(timeout, self.ask(timeout))
             .await
             .unwrap_or(Err(CheckFailure::Timeout { timeout }))
     }
 
-    async fn ask(&mut self, timeout: Duration) -> Result<(), CheckFailure> {
+    async fn ask(&mut self, timeout: Duration) -> Result<Pass, CheckFailure> {
+        let passed = |()| Pass::default();
         match &self.target {
-            CheckTarget::Tcp { server } => tcp::connect(*server).await.map(drop),
+            CheckTarget::Tcp { server } => tcp::connect(*server).await.map(|_connection| Pass::default()),
+            CheckTarget::Agent { server } => agent::ask(*server).await,
             CheckTarget::Http(target) => http::ask(target, self.tls.as_ref()).await,
-            CheckTarget::Grpc(target) => grpc::ask(target, timeout).await,
-            CheckTarget::Exec(target) => exec::ask(target, &mut self.killed).await,
+            CheckTarget::Grpc(target) => grpc::ask(target, timeout).await.map(passed),
+            CheckTarget::Exec(target) => exec::ask(target, &mut self.killed).await.map(passed),
         }
     }
 }

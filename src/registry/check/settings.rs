@@ -60,6 +60,10 @@ pub struct CheckSettings {
     /// to escape. Default: none, and the body is not read.
     #[serde(default)]
     pub body: Option<Scalar>,
+    /// `http`, `https`: the response's header that says how busy the application is, from 0 to 1 or in percent; its weight is
+    /// lowered by that. Default: none.
+    #[serde(default)]
+    pub load_header: Option<String>,
     /// `grpc`: the gRPC service whose health is asked for, at most 255 bytes. Default: empty, the server as a whole.
     #[serde(default)]
     pub service: Option<String>,
@@ -118,6 +122,8 @@ pub enum CheckKind {
     Https,
     /// A TCP connection is accepted.
     Tcp,
+    /// A TCP connection is accepted, and what is sent on it says how the application is, as HAProxy's `agent-check` has it.
+    Agent,
     /// The health service of gRPC says SERVING, over HTTP/2 without TLS.
     Grpc,
     /// A program exits with status 0.
@@ -133,6 +139,7 @@ impl CheckKind {
             Self::Http => "http",
             Self::Https => "https",
             Self::Tcp => "tcp",
+            Self::Agent => "agent",
             Self::Grpc => "grpc",
             Self::Exec => "exec",
             Self::Ttl => "ttl",
@@ -155,6 +162,7 @@ impl CheckSettings {
             headers: BTreeMap::new(),
             status: None,
             body: None,
+            load_header: None,
             service: None,
             command: None,
             env: BTreeMap::new(),
@@ -185,7 +193,12 @@ impl CheckSettings {
         let name = self.resolve_name(path, mistakes);
         let source = match self.kind {
             CheckKind::Ttl => self.resolve_ttl(path, mistakes).map(|ttl| CheckSource::Reported { ttl }),
-            CheckKind::Http | CheckKind::Https | CheckKind::Tcp | CheckKind::Grpc | CheckKind::Exec => {
+            CheckKind::Http
+            | CheckKind::Https
+            | CheckKind::Tcp
+            | CheckKind::Agent
+            | CheckKind::Grpc
+            | CheckKind::Exec => {
                 let target = self.resolve_target(path, address, port, mistakes);
                 let times = self.resolve_times(path, mistakes);
                 target.zip(times).map(|(target, times)| CheckSource::Asked(times.of(target)))
@@ -194,9 +207,12 @@ impl CheckSettings {
         let start_delay = self.resolve_start_delay(path, mistakes);
         let (default_rise, default_fall) = match self.kind {
             CheckKind::Ttl => (1, 1),
-            CheckKind::Http | CheckKind::Https | CheckKind::Tcp | CheckKind::Grpc | CheckKind::Exec => {
-                (Check::RISE, Check::FALL)
-            }
+            CheckKind::Http
+            | CheckKind::Https
+            | CheckKind::Tcp
+            | CheckKind::Agent
+            | CheckKind::Grpc
+            | CheckKind::Exec => (Check::RISE, Check::FALL),
         };
         let rise = resolve_count(&format!("{path}.rise"), self.rise, default_rise, mistakes);
         let fall = resolve_count(&format!("{path}.fall"), self.fall, default_fall, mistakes);
@@ -227,6 +243,7 @@ impl CheckSettings {
             }
             CheckKind::Exec => self.resolve_exec(path, mistakes).map(CheckTarget::Exec),
             CheckKind::Tcp => server(mistakes).map(|server| CheckTarget::Tcp { server }),
+            CheckKind::Agent => server(mistakes).map(|server| CheckTarget::Agent { server }),
             CheckKind::Ttl => None,
         }
     }

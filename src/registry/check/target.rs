@@ -60,6 +60,11 @@ pub enum CheckTarget {
     Grpc(GrpcTarget),
     /// Start a program.
     Exec(ExecTarget),
+    /// Connect, and read what an agent says of the application.
+    Agent {
+        /// Where to connect.
+        server: SocketAddr,
+    },
     /// Connect.
     Tcp {
         /// Where to connect.
@@ -78,6 +83,7 @@ impl Check {
                 CheckTarget::Grpc(_) => CheckKind::Grpc,
                 CheckTarget::Exec(_) => CheckKind::Exec,
                 CheckTarget::Tcp { .. } => CheckKind::Tcp,
+                CheckTarget::Agent { .. } => CheckKind::Agent,
             },
         }
     }

@@ -37,6 +37,8 @@ pub(super) struct Entry {
     pub(super) state: RegistrationState,
     pub(super) failback: Failback,
     pub(super) is_held: bool,
+    /// How much of its weight it can take, in percent.
+    share_percent: u8,
     /// What is known of it in other formats.
     pub(super) foreign: Foreign,
     /// What an operator wants of it.
@@ -119,6 +121,7 @@ impl Entry {
             state: RegistrationState::Absent,
             failback,
             is_held: false,
+            share_percent: 100,
             foreign: Foreign::default(),
             told: Told::default(),
             is_carried_out: true,
@@ -154,6 +157,11 @@ impl Entry {
         self.is_excused = phase > Phase::Serving || self.told.is_out() || (self.is_excused && !is_passing);
         let is_missed = self.registered_at_ms.is_some() && !self.is_excused;
         self.failback.on_health(self.health.state, is_missed, now);
+    }
+
+    /// Takes how much of the weight the application can take, as far as each check tells: the least counts.
+    pub(super) fn on_shares(&mut self, shares: &[u8]) {
+        self.share_percent = shares[self.checks.clone()].iter().copied().min().unwrap_or(100);
     }
 
     fn intent(&self, phase: Phase) -> Intent {
@@ -194,8 +202,10 @@ impl Entry {
             Intent::Removed => Wanted::Removed { owner: owner.to_owned() },
             Intent::Undecided => Wanted::Undecided,
             Intent::IfRegistered(status) => Wanted::IfRegistered(record(status)),
-            Intent::Registered(Status::Up) if self.health.is_degraded => {
-                Wanted::Registered(Record { weight: self.registration.degraded_weight, ..record(Status::Up) })
+            Intent::Registered(Status::Up) => {
+                let most = if self.health.is_degraded { self.registration.degraded_weight } else { u16::MAX };
+                let weight = self.registration.weight_at(self.share_percent).min(most);
+                Wanted::Registered(Record { weight, ..record(Status::Up) })
             }
             Intent::Registered(status) => Wanted::Registered(record(status)),
         }

@@ -70,6 +70,7 @@ impl Site {
             ports: vec![Port { name: label("default"), port: PORT, protocol: Protocol::Tcp }],
             weight: 1,
             degraded_weight: 1,
+            load_weight_min: 1,
             priority: 0,
             zone: None,
             node: None,

@@ -55,6 +55,17 @@ async fn method_and_headers_are_sent_as_they_are_set() {
 }
 
 #[tokio::test]
+async fn a_load_is_read_from_the_header_that_is_set() {
+    for (header, share) in
+        [("X-Load: 75%", Some(0.25)), ("x-load: 0.5", Some(0.5)), ("X-Load: much", None), ("Y: 1", None)]
+    {
+        let (target, _request) = serve(format!("HTTP/1.1 200 OK\r\n{header}\r\n\r\n").into_bytes()).await;
+        let target = HttpTarget { load_header: Some("x-load".parse().unwrap()), ..target };
+        assert_eq!(asked(target).await.unwrap().share, share, "{header}");
+    }
+}
+
+#[tokio::test]
 async fn a_redirect_is_an_answer_and_not_followed() {
     let response = b"HTTP/1.1 301 Moved\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n";
     let (target, _request) = serve(response.to_vec()).await;
@@ -104,7 +115,7 @@ async fn https_believes_whom_it_is_told_to() {
         let expects = Some(TlsTarget { trust: trust.clone(), server_name: server_name.to_owned() });
         let result = asked(HttpTarget { tls: expects, ..target }).await;
         match (&result, expected) {
-            (Ok(()), Ok(())) => {}
+            (Ok(_pass), Ok(())) => {}
             (Err(failure @ CheckFailure::Tls { .. }), Err(text)) if failure.to_string().contains(text) => {}
             (result, expected) => panic!("{trust:?} {server_name}: {result:?}, not {expected:?}"),
         }
@@ -131,7 +142,7 @@ fn status_codes_are_one_or_a_range() {
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
-async fn asked(target: HttpTarget) -> Result<(), CheckFailure> {
+async fn asked(target: HttpTarget) -> Result<Pass, CheckFailure> {
     Asker::new(CheckTarget::Http(Box::new(target))).ask_within(Duration::from_secs(10)).await
 }
 
@@ -146,6 +157,7 @@ pub(in crate::registry::check) fn sample(server: SocketAddr) -> HttpTarget {
         headers: HeaderMap::new(),
         status: StatusRange::DEFAULT,
         body: None,
+        load_header: None,
     }
 }
 

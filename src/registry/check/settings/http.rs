@@ -47,6 +47,7 @@ impl CheckSettings {
         let status = self.resolve_status(path, mistakes);
         self.refuse_body(path, method.as_ref(), mistakes);
         let tls = self.resolve_tls(path, server, mistakes);
+        let load_header = self.resolve_load_header(path, mistakes);
         let server = server?;
         Some(HttpTarget {
             server,
@@ -57,7 +58,21 @@ impl CheckSettings {
             headers,
             status: status?,
             body: self.body.as_ref().map(|body| body.0.clone()),
+            load_header,
         })
+    }
+
+    fn resolve_load_header(&self, path: &str, mistakes: &mut Vec<Mistake>) -> Option<HeaderName> {
+        let text = self.load_header.as_deref()?;
+        let name = HeaderName::from_bytes(text.as_bytes()).ok();
+        if name.is_none() {
+            mistakes.push(Mistake::new(
+                format!("{path}.load_header"),
+                format!("{text:?} is not the name of a header"),
+                "write one such as X-Load",
+            ));
+        }
+        name
     }
 
     fn resolve_method(&self, path: &str, mistakes: &mut Vec<Mistake>) -> Option<Method> {

@@ -1,16 +1,16 @@
 //! Which kind of check has which keys.
 
-use super::CheckKind::{self, Exec, Grpc, Http, Https, Tcp, Ttl};
+use super::CheckKind::{self, Agent, Exec, Grpc, Http, Https, Tcp, Ttl};
 use super::CheckSettings;
 use crate::config::Mistake;
 
-const WITH_SERVER: &[CheckKind] = &[Http, Https, Tcp, Grpc];
-const ASKED: &[CheckKind] = &[Http, Https, Tcp, Grpc, Exec];
+const WITH_SERVER: &[CheckKind] = &[Http, Https, Tcp, Agent, Grpc];
+const ASKED: &[CheckKind] = &[Http, Https, Tcp, Agent, Grpc, Exec];
 const WITH_HTTP: &[CheckKind] = &[Http, Https];
 
 impl CheckSettings {
     /// The keys that not every kind has: whether they are given, and which kinds have them.
-    fn keys(&self) -> [(&'static str, bool, &'static [CheckKind]); 18] {
+    fn keys(&self) -> [(&'static str, bool, &'static [CheckKind]); 19] {
         [
             ("port", self.port.is_some(), WITH_SERVER),
             ("address", self.address.is_some(), WITH_SERVER),
@@ -20,6 +20,7 @@ impl CheckSettings {
             ("headers", !self.headers.is_empty(), WITH_HTTP),
             ("status", self.status.is_some(), WITH_HTTP),
             ("body", self.body.is_some(), WITH_HTTP),
+            ("load_header", self.load_header.is_some(), WITH_HTTP),
             ("service", self.service.is_some(), &[Grpc]),
             ("command", self.command.is_some(), &[Exec]),
             ("env", !self.env.is_empty(), &[Exec]),

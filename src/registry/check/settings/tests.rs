@@ -22,6 +22,7 @@ fn defaults_are_those_that_are_documented() {
         headers: HeaderMap::new(),
         status: StatusRange::DEFAULT,
         body: None,
+        load_header: None,
     };
     let asking = Asking {
         target: CheckTarget::Http(Box::new(target)),
