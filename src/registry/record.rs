@@ -192,6 +192,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn numbers_of_later_versions_survive_to_the_last_digit() {
+        for number in ["0.1", "9.999999999999992e19", "4.444444444444445e42", "18446744073709551615"] {
+            let text = format!(
+                r#"{{"v":2,"addresses":["10.0.0.1"],"ports":[{{"name":"http","port":80}}],"status":"up","later":{number}}}"#
+            );
+            let record = Record::decode(text.as_bytes()).unwrap();
+            assert_eq!(Record::decode(&record.encode().unwrap()).unwrap(), record, "{number}");
+        }
+        // More digits than are kept: what is read is what is written, and read again.
+        let long = "4".repeat(43);
+        let text = format!(
+            r#"{{"v":2,"addresses":["10.0.0.1"],"ports":[{{"name":"http","port":80}}],"status":"up","later":{long}}}"#
+        );
+        let record = Record::decode(text.as_bytes()).unwrap();
+        assert_eq!(Record::decode(&record.encode().unwrap()).unwrap(), record);
+    }
+
+    #[test]
     fn unknown_keys_and_statuses_survive_and_are_not_offered() {
         let text = br#"{"v":2,"addresses":["10.0.0.1"],"ports":[{"name":"http","port":80}],"status":"dancing","color":"red"}"#;
         let record = Record::decode(text).unwrap();
