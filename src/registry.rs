@@ -47,7 +47,7 @@ pub use record::{Port, Protocol, Record, RecordError, Status};
 pub use registrar::{Registrar, RegistrarSettings};
 pub use report::{CheckKey, ReportReceiver, TtlReport, TtlReports, UnknownCheck, Verdict};
 pub use saved_view::{SavedView, SavedViewError};
-pub use service::{OwnService, PortSettings, Registration, ServiceDefaults, resolve_services};
+pub use service::{OwnService, PortSettings, Registration, ServiceDefaults, reserved, resolve_services};
 pub use tally::Tally;
 pub use view::{FailbackMode, Instance, LAST_RESORT, LookupMark, Service, ServiceSettings, Standing, View};
 pub use view_keeper::{ViewKeeper, ViewKeeperStats};

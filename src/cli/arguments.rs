@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::bench::BenchArguments;
-use super::control::{DrainArguments, FailbackArguments, MaintenanceArguments, StatusArguments};
+use super::control::{DrainArguments, MaintenanceArguments, OwnArguments, StatusArguments};
 use super::manual::{CompletionsArguments, ManArguments};
 use super::name::{NameArgument, ServiceArgument};
 use super::output::Format;
@@ -56,7 +56,7 @@ pub(super) enum Command {
     /// Let instances of this sidecar that were away take their tier again from the standbys
     ///
     /// For services whose settings say `"failback": "manual"`, or to end the wait of others. Instances that still fail are not let off.
-    Failback(FailbackArguments),
+    Failback(OwnArguments),
     /// Take this sidecar's instances out of all answers, before they are stopped
     ///
     /// They stay out until --undo or the end of the sidecar, which they leave with in order. Connections that they have are their own

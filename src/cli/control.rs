@@ -9,7 +9,7 @@ mod status;
 use hyper::StatusCode;
 use serde::Deserialize;
 
-pub(super) use self::arguments::{DrainArguments, FailbackArguments, MaintenanceArguments, StatusArguments};
+pub(super) use self::arguments::{DrainArguments, MaintenanceArguments, OwnArguments, StatusArguments};
 pub(super) use self::drain::run as drain;
 pub(super) use self::failback::run as failback;
 pub(super) use self::maintenance::run as maintenance;

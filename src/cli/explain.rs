@@ -9,8 +9,7 @@ use super::arguments::ExplainArguments;
 use super::failure::Failure;
 use super::lookup::{decode, freshness, never_heard_of, print_json, refused};
 use super::output::{Format, print, printable, table};
-use super::rehearse::percent_encoded;
-use super::sidecar_client::SidecarClient;
+use super::sidecar_client::{SidecarClient, percent_encoded};
 use crate::config::timestamp;
 use crate::registry::LAST_RESORT;
 

@@ -9,7 +9,7 @@ use super::arguments::RehearseArguments;
 use super::failure::Failure;
 use super::lookup::{decode, freshness, print_json, refused};
 use super::output::{Format, print, printable, table};
-use super::sidecar_client::SidecarClient;
+use super::sidecar_client::{SidecarClient, percent_encoded};
 use crate::registry::LAST_RESORT;
 
 /// `GET /api/v1/rehearse`.
@@ -129,18 +129,6 @@ impl AnswerBody {
     }
 }
 
-/// All but unreserved characters (RFC 3986 section 2.3) as `%XX`.
-pub(super) fn percent_encoded(text: &str) -> String {
-    let encode = |byte: u8| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            char::from(byte).to_string()
-        } else {
-            format!("%{byte:02X}")
-        }
-    };
-    text.bytes().map(encode).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,10 +152,5 @@ mod tests {
         assert!(lines[3].ends_with("1          b 50 %"), "{told}");
         assert!(lines[4].contains("last resort"), "{told}");
         assert!(lines[5].starts_with("without zone=a: 1 services are not touched"), "{told}");
-    }
-
-    #[test]
-    fn what_a_query_may_not_hold_is_encoded() {
-        assert_eq!(percent_encoded("zone=a b/+%"), "zone%3Da%20b%2F%2B%25");
     }
 }

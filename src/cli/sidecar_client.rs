@@ -168,9 +168,26 @@ impl Answer {
     }
 }
 
+/// All but unreserved characters (RFC 3986 section 2.3) as `%XX`.
+pub(super) fn percent_encoded(text: &str) -> String {
+    let encode = |byte: u8| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            char::from(byte).to_string()
+        } else {
+            format!("%{byte:02X}")
+        }
+    };
+    text.bytes().map(encode).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_query_may_not_hold_is_encoded() {
+        assert_eq!(percent_encoded("zone=a b/+%"), "zone%3Da%20b%2F%2B%25");
+    }
 
     #[tokio::test]
     async fn a_refused_connection_says_what_to_try() {

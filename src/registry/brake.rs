@@ -152,11 +152,6 @@ impl Brake {
         }
     }
 
-    /// Obeys other settings from now on. Who is held already stays until it is decided.
-    pub fn set_plan(&mut self, plan: BrakePlan) {
-        self.plan = plan;
-    }
-
     /// Times that the registry was not believed.
     pub const fn engagements(&self) -> u64 {
         self.engagements

@@ -247,14 +247,7 @@ impl OwnService {
         let namespace = self.namespace.as_deref().unwrap_or(ServiceKey::NAMESPACE_DEFAULT);
         let namespace = resolve_label(&format!("{path}.namespace"), namespace, mistakes);
         for (key, label) in [("name", &name), ("namespace", &namespace)] {
-            let Some(label) = label else { continue };
-            if ServiceKey::RESERVED.contains(&label.as_str()) {
-                mistakes.push(Mistake::new(
-                    format!("{path}.{key}"),
-                    format!("{label} has a meaning of its own in DNS names"),
-                    format!("use a name other than {}", ServiceKey::RESERVED.join(", ")),
-                ));
-            }
+            mistakes.extend(label.as_ref().and_then(|label| reserved(&format!("{path}.{key}"), label)));
         }
         Some(ServiceKey { namespace: namespace?, name: name? })
     }
@@ -475,6 +468,17 @@ fn default_id(host_name: &str, port: u16) -> Label {
     let host = host[..host.len().min(room)].trim_end_matches('-');
     let id = if host.is_empty() { port } else { format!("{host}-{port}") };
     Label::parse(&id).expect("made of letters, digits and inner hyphens, with room for all")
+}
+
+/// The mistake, at `path`, of calling a namespace or service by a name that has a meaning of its own.
+pub fn reserved(path: &str, label: &Label) -> Option<Mistake> {
+    ServiceKey::RESERVED.contains(&label.as_str()).then(|| {
+        Mistake::new(
+            path,
+            format!("{label} has a meaning of its own in DNS names"),
+            format!("use a name other than {}", ServiceKey::RESERVED.join(", ")),
+        )
+    })
 }
 
 fn resolve_label(path: &str, text: &str, mistakes: &mut Vec<Mistake>) -> Option<Label> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::subscription::{AdoptSettings, SubscribeSettings, plan_sources};
+use super::subscription::{AdoptSettings, SubscribeSettings, plan_label, plan_sources};
 use crate::client::{ClientSettings, is_host_and_port};
 use crate::config::{Mistake, Scalar, duration, socket_addr};
 use crate::dns::{Ttls, Zone};
@@ -212,18 +212,8 @@ impl SidecarSettings {
 
     fn plan_namespace(&self, mistakes: &mut Vec<Mistake>) -> Label {
         let default = Label::parse(ServiceKey::NAMESPACE_DEFAULT).expect("a label");
-        let Some(text) = &self.namespace else { return default };
-        let mistake = match Label::parse(text) {
-            Ok(label) if !ServiceKey::RESERVED.contains(&label.as_str()) => return label,
-            Ok(label) => Mistake::new(
-                "namespace",
-                format!("{label} has a meaning of its own in DNS names"),
-                format!("use a name other than {}", ServiceKey::RESERVED.join(", ")),
-            ),
-            Err(error) => Mistake::new("namespace", error.to_string(), ""),
-        };
-        mistakes.push(mistake);
-        default
+        let named = self.namespace.as_ref().and_then(|text| plan_label("namespace", text, mistakes));
+        named.unwrap_or(default)
     }
 
     fn plan_client(&self, mistakes: &mut Vec<Mistake>) -> Option<ClientSettings> {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::config::Mistake;
 use crate::registry::formats::Format;
 use crate::registry::mirror::service_name;
-use crate::registry::{Adopted, Label, Layout, ServiceKey, Source};
+use crate::registry::{Adopted, Label, Layout, Source, reserved};
 use crate::znode::ZnodePath;
 
 /// What of the registry is followed.
@@ -194,18 +194,16 @@ fn is_within(one: &str, other: &str) -> bool {
     holds(one, other) || holds(other, one)
 }
 
-fn plan_label(path: &str, text: &str, mistakes: &mut Vec<Mistake>) -> Option<Label> {
-    let mistake = match Label::parse(text) {
-        Ok(label) if !ServiceKey::RESERVED.contains(&label.as_str()) => return Some(label),
-        Ok(label) => Mistake::new(
-            path,
-            format!("{label} has a meaning of its own in DNS names"),
-            format!("use a name other than {}", ServiceKey::RESERVED.join(", ")),
-        ),
-        Err(error) => Mistake::new(path, error.to_string(), ""),
-    };
-    mistakes.push(mistake);
-    None
+/// The namespace or service that `text` names, or a mistake at `path`.
+pub(super) fn plan_label(path: &str, text: &str, mistakes: &mut Vec<Mistake>) -> Option<Label> {
+    let label = Label::parse(text).map_err(|error| Mistake::new(path, error.to_string(), ""));
+    match label.map(|label| reserved(path, &label).map_or(Ok(label), Err)) {
+        Ok(Ok(label)) => Some(label),
+        Ok(Err(mistake)) | Err(mistake) => {
+            mistakes.push(mistake);
+            None
+        }
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::config::duration;
 use crate::registry::Reason;
 
 #[derive(Debug, Args)]
-pub(crate) struct FailbackArguments {
+pub(crate) struct OwnArguments {
     /// `web`, `web.shop` or `web.shop.rollcall.internal`; without a namespace it is `default` [default: all services]
     pub(super) name: Option<NameArgument>,
     #[command(flatten)]
@@ -54,7 +54,7 @@ pub(super) enum MaintenanceAction {
     /// Take instances out until `off`, also over restarts of a sidecar that has a `state_dir`
     On {
         #[command(flatten)]
-        whose: MaintenanceOf,
+        whose: OwnArguments,
         /// Why, for whoever asks `show` or `rollcall status`
         #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = Reason::parse)]
         reason: Reason,
@@ -62,23 +62,13 @@ pub(super) enum MaintenanceAction {
     /// Offer instances again as their checks say
     Off {
         #[command(flatten)]
-        whose: MaintenanceOf,
+        whose: OwnArguments,
     },
     /// List the instances in maintenance
     Show {
         #[command(flatten)]
-        whose: MaintenanceOf,
+        whose: OwnArguments,
     },
-}
-
-#[derive(Debug, Args)]
-pub(super) struct MaintenanceOf {
-    /// `web`, `web.shop` or `web.shop.rollcall.internal`; without a namespace it is `default` [default: all services]
-    pub(super) name: Option<NameArgument>,
-    #[command(flatten)]
-    pub(super) sidecar: SidecarAddress,
-    #[command(flatten)]
-    pub(super) output: OutputArguments,
 }
 
 #[derive(Debug, Args)]

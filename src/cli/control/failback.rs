@@ -9,7 +9,7 @@ use super::super::failure::Failure;
 use super::super::lookup::decode;
 use super::super::output::{Format, print};
 use super::super::sidecar_client::SidecarClient;
-use super::{FailbackArguments, check, path};
+use super::{OwnArguments, check, path};
 
 /// `POST /api/v1/failback`.
 #[derive(Debug, Deserialize)]
@@ -18,7 +18,7 @@ struct FailbackBody {
 }
 
 /// Lets the sidecar's own instances take their tier again.
-pub(crate) async fn run(arguments: FailbackArguments) -> Result<(), Failure> {
+pub(crate) async fn run(arguments: OwnArguments) -> Result<(), Failure> {
     let client = SidecarClient::new(&arguments.sidecar.http_addr)?;
     let path = path("failback", arguments.name.as_ref());
     let answer = client.tell(Method::POST, &path, Duration::ZERO).await?;

@@ -1,6 +1,5 @@
 //! `rollcall maintenance`.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use hyper::Method;
@@ -9,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::super::failure::Failure;
 use super::super::lookup::decode;
 use super::super::output::{Format, note, print, printable, table};
-use super::super::sidecar_client::SidecarClient;
-use super::arguments::{MaintenanceAction, MaintenanceOf};
+use super::super::sidecar_client::{SidecarClient, percent_encoded};
+use super::arguments::{MaintenanceAction, OwnArguments};
 use super::{InstanceLine, MaintenanceArguments, check, instances, path, print_answer};
 use crate::config::timestamp;
 use crate::registry::Reason;
@@ -53,7 +52,7 @@ pub(crate) async fn run(arguments: MaintenanceArguments) -> Result<(), Failure> 
     }
 }
 
-async fn change(whose: &MaintenanceOf, method: Method, query: &str) -> Result<(), Failure> {
+async fn change(whose: &OwnArguments, method: Method, query: &str) -> Result<(), Failure> {
     let client = SidecarClient::new(&whose.sidecar.http_addr)?;
     let path = format!("{}{query}", path("maintenance", whose.name.as_ref()));
     let answer = client.tell(method, &path, Duration::ZERO).await?;
@@ -67,7 +66,7 @@ async fn change(whose: &MaintenanceOf, method: Method, query: &str) -> Result<()
     Ok(())
 }
 
-async fn show(whose: &MaintenanceOf) -> Result<(), Failure> {
+async fn show(whose: &OwnArguments) -> Result<(), Failure> {
     let client = SidecarClient::new(&whose.sidecar.http_addr)?;
     let answer = client.get("/api/v1/status", None, Duration::ZERO).await?;
     check(&client, &answer)?;
@@ -96,17 +95,9 @@ fn maintenances(meant: &[&InMaintenance]) -> String {
     table(&["INSTANCE", "STATUS", "SINCE", "REASON"], rows.collect())
 }
 
-/// A reason as the query of a path (RFC 3986 section 2.3).
+/// A reason as the query of a path.
 fn query(reason: &Reason) -> String {
-    let mut query = "?reason=".to_owned();
-    for byte in reason.as_str().bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            query.push(char::from(byte));
-        } else {
-            write!(query, "%{byte:02X}").expect("a text takes any text");
-        }
-    }
-    query
+    format!("?reason={}", percent_encoded(reason.as_str()))
 }
 
 #[cfg(test)]
