@@ -15,6 +15,7 @@
 mod document;
 pub mod duration;
 mod environment;
+mod file_watch;
 mod message;
 mod mistake;
 mod scalar;
@@ -28,6 +29,7 @@ use fs_err as fs;
 use serde::de::DeserializeOwned;
 
 pub use environment::Environment;
+pub use file_watch::{FileWatch, Nudge};
 pub use mistake::{LocatedMistake, Mistake, Position};
 pub use scalar::{Scalar, socket_addr};
 
@@ -70,8 +72,21 @@ pub fn load<T: DeserializeOwned, R>(
     environment: &Environment,
     decide: impl FnOnce(T) -> Result<R, Vec<Mistake>>,
 ) -> Result<R, ConfigError> {
-    let text = read(file)?;
-    parse(&text, environment, decide)
+    load_text(file, &read(file)?, environment, decide)
+}
+
+/// As [`load`], when the `text` of the file was read already.
+///
+/// # Errors
+///
+/// With every mistake in it.
+pub fn load_text<T: DeserializeOwned, R>(
+    file: &Path,
+    text: &str,
+    environment: &Environment,
+    decide: impl FnOnce(T) -> Result<R, Vec<Mistake>>,
+) -> Result<R, ConfigError> {
+    parse(text, environment, decide)
         .map_err(|mistakes| ConfigError::Mistakes { file: file.display().to_string(), mistakes })
 }
 

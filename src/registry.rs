@@ -29,6 +29,7 @@ mod state_file;
 mod tally;
 mod view;
 mod view_keeper;
+mod view_settings;
 mod zones;
 
 pub use brake::{BrakePlan, BrakeSettings};
@@ -51,4 +52,5 @@ pub use service::{OwnService, PortSettings, Registration, ServiceDefaults, reser
 pub use tally::Tally;
 pub use view::{FailbackMode, Instance, LAST_RESORT, LookupMark, Service, ServiceSettings, Standing, View};
 pub use view_keeper::{ViewKeeper, ViewKeeperStats};
+pub use view_settings::{LiveViewSettings, ViewSettings};
 pub use zones::{Home, ZonePlan};

@@ -14,8 +14,10 @@
 //! - Leaving: own instances are drained while DNS and HTTP still answer; then the listeners stop, and last the session is
 //!   closed.
 
+mod difference;
 mod listeners;
 mod metrics;
+mod reload;
 mod settings;
 mod status;
 mod subscription;
@@ -32,16 +34,18 @@ use tracing::{info, warn};
 
 pub(crate) use listeners::reason;
 pub use listeners::{BindError, Listener, Listeners};
+pub use reload::{Reading, SettingsFile};
 pub use settings::{DnsSettings, EnsembleSettings, HttpSettings, SidecarPlan, SidecarSettings};
 pub use subscription::{AdoptSettings, SubscribeMode, SubscribeSettings};
 
+use self::reload::{LiveParts, Reloader};
 use crate::client::Client;
 use crate::clock;
 use crate::dns::{self, Handler};
 use crate::http::{self, Command, Control, Done, ListenerSettings, Router};
 use crate::registry::{
-    Cache, ChangeError, Layout, Mirror, MirrorStats, Registrar, RegistrarSettings, SavedView, TtlReports,
-    ViewKeeper, owner_id,
+    Cache, ChangeError, Layout, LiveViewSettings, Mirror, MirrorStats, Registrar, RegistrarSettings,
+    SavedView, TtlReports, ViewKeeper, ViewSettings, owner_id,
 };
 use crate::telemetry::{Metrics, MetricsError};
 use crate::znode::SubscriberName;
@@ -83,15 +87,15 @@ pub struct Sidecar {
     dns_addr: SocketAddr,
     http_addr: SocketAddr,
     client: Client,
-    /// `None` when there is nothing to register.
-    registrar: Option<Registrar>,
+    registrar: Registrar,
     parts: JoinSet<&'static str>,
     /// Ends DNS, HTTP and the mirror.
     serving: CancellationToken,
 }
 
 impl Sidecar {
-    /// Starts all parts, whose counts are added to `metrics`. The ensemble need not be there.
+    /// Starts all parts, whose counts are added to `metrics`. The ensemble need not be there. What `file` says from now on is
+    /// taken over, as far as it can be without a restart.
     ///
     /// # Errors
     ///
@@ -102,36 +106,40 @@ impl Sidecar {
     /// Outside a tokio runtime.
     pub fn start(
         plan: SidecarPlan,
+        file: Option<SettingsFile>,
         listeners: Listeners,
         metrics: Arc<Metrics>,
     ) -> Result<Self, SidecarError> {
         let owner = owner_id(plan.state_dir.as_deref()).map_err(SidecarError::Owner)?;
         let dns_addr = listeners.dns_addr().map_err(SidecarError::Listener)?;
         let http_addr = listeners.http_addr().map_err(SidecarError::Listener)?;
-        let cache = Arc::new(load_view(plan.state_dir.as_deref(), &plan.layout).at_home(plan.home));
+        let started = plan.clone();
+        let cache = Arc::new(load_view(plan.state_dir.as_deref(), &plan.layout).at_home(plan.home.clone()));
+        let view = ViewSettings { brake: plan.brake, home: plan.home };
+        let (view, view_settings) = LiveViewSettings::new(view);
         let serving = CancellationToken::new();
         let mut parts = JoinSet::new();
 
         let client = Client::start(plan.client);
         let subscriber = subscriber_name(&settings::host_name(), &owner);
 
+        let handler = Arc::new(Handler::new(cache.clone(), plan.zone, plan.ttls, metrics.clone()));
+
         // 1. Ourselves, who can be told something.
-        let (mut registrar, ttl_reports) = (None, TtlReports::default());
-        if !plan.registrations.is_empty() {
-            let settings = RegistrarSettings {
-                state_dir: plan.state_dir.clone(),
-                ttl_reports: ttl_reports.clone(),
-                ..RegistrarSettings::new(plan.layout.clone(), owner)
-            };
-            let (handle, task) = Registrar::new(client.clone(), cache.clone(), settings, plan.registrations)
-                .map_err(SidecarError::State)?;
-            metrics::observe_registrar(&metrics, &handle.stats())?;
-            spawn(&mut parts, "registrar", task.run());
-            registrar = Some(handle);
-        }
+        let ttl_reports = TtlReports::default();
+        let settings = RegistrarSettings {
+            state_dir: plan.state_dir.clone(),
+            ttl_reports: ttl_reports.clone(),
+            ..RegistrarSettings::new(plan.layout.clone(), owner)
+        };
+        let (registrar, task) = Registrar::new(client.clone(), cache.clone(), settings, plan.registrations)
+            .map_err(SidecarError::State)?;
+        metrics::observe_registrar(&metrics, &registrar.stats())?;
+        spawn(&mut parts, "registrar", task.run());
+        let live = LiveParts { registrar: registrar.clone(), dns: handler.clone(), view };
+        let reloader = file.map(|file| Reloader::new(file, started, live));
 
         // 2. Answers, from what is known so far.
-        let handler = Arc::new(Handler::new(cache.clone(), plan.zone, plan.ttls, metrics.clone()));
         spawn(
             &mut parts,
             "DNS listener (UDP)",
@@ -140,11 +148,15 @@ impl Sidecar {
         let tcp = dns::tcp::run(listeners.tcp, handler, dns::tcp::TcpSettings::default(), serving.clone());
         spawn(&mut parts, "DNS listener (TCP)", tcp);
         let keeper = plan.state_dir.map(|folder| ViewKeeper::new(cache.clone(), folder, plan.layout.clone()));
-        let status =
-            status::source_of(client.clone(), registrar.clone(), keeper.as_ref().map(ViewKeeper::stats));
+        let status = status::source_of(
+            client.clone(),
+            registrar.clone(),
+            keeper.as_ref().map(ViewKeeper::stats),
+            reloader.as_ref().map(Reloader::stats),
+        );
         let router = Router::new(cache.clone(), metrics.clone(), serving.clone());
         let router = router.with_control(control_of(registrar.clone())).with_reports(ttl_reports);
-        let router = router.with_brake(plan.brake.clone());
+        let router = router.with_view_settings(view_settings.clone());
         let answer = router.with_status(status).into_answer();
         let settings = ListenerSettings::default();
         let http = http::serve(listeners.http, answer, settings, metrics.clone(), serving.clone());
@@ -155,7 +167,7 @@ impl Sidecar {
         metrics::observe(&metrics, &cache, &client, &stats)?;
         // All of them before any runs: nothing is known as a whole before each of them has told its part.
         let mirror = |source| {
-            Mirror::new(client.clone(), &cache, source, plan.brake.clone()).with_stats(stats.clone())
+            Mirror::new(client.clone(), &cache, source, view_settings.clone()).with_stats(stats.clone())
         };
         let mut mirrors: Vec<_> = plan.sources.into_iter().map(mirror).collect();
         // A session speaks for one view, so that where several make one nobody can say that all of it stands.
@@ -168,6 +180,10 @@ impl Sidecar {
         if let Some(keeper) = keeper {
             metrics::observe_keeper(&metrics, &keeper.stats())?;
             spawn(&mut parts, "view keeper", keeper.run(serving.clone()));
+        }
+        if let Some(reloader) = reloader {
+            metrics::observe_reloader(&metrics, &reloader.stats())?;
+            spawn(&mut parts, "watch on the settings file", reloader.run(serving.clone()));
         }
         info!(dns = %dns_addr, http = %http_addr, "sidecar started");
         Ok(Self { dns_addr, http_addr, client, registrar, parts, serving })
@@ -202,9 +218,7 @@ impl Sidecar {
 
     async fn leave(mut self) {
         // 1. Own instances say that they leave, and lookups still see it.
-        if let Some(registrar) = self.registrar.take()
-            && let Err(error) = registrar.drain(DRAIN_TIMEOUT).await
-        {
+        if let Err(error) = self.registrar.drain(DRAIN_TIMEOUT).await {
             warn!(%error, "left without draining");
         }
         // 2. No more answers.
@@ -221,9 +235,8 @@ impl Sidecar {
     }
 }
 
-/// How the registrar, if there is one, is told something over HTTP.
-fn control_of(registrar: Option<Registrar>) -> Control {
-    let Some(registrar) = registrar else { return Control::default() };
+/// How the registrar is told something over HTTP.
+fn control_of(registrar: Registrar) -> Control {
     Control::new(move |command| {
         let registrar = registrar.clone();
         Box::pin(async move {

@@ -13,7 +13,7 @@ mod logging;
 mod metrics;
 mod process;
 
-pub use logging::{LogFormat, LogSettings, LoggingError, init_logging};
+pub use logging::{LogFormat, LogHandle, LogSettings, LoggingError, init_logging};
 pub use metrics::{Count, DnsKind, DnsRcode, HttpRoute, Metrics, MetricsError};
 pub(crate) use process::ProcessUsage;
 
@@ -69,6 +69,21 @@ pub const VIEW_SAVES: Metric =
 /// Failed saves of the view.
 pub const VIEW_SAVE_FAILURES: Metric =
     metric("rollcall_registry_view_save_failures_total", "Times that the view could not be saved.");
+/// Reloads of the settings.
+pub const SETTINGS_RELOADS: Metric = metric(
+    "rollcall_settings_reloads_total",
+    "Times that a change of the settings file took effect while the process ran.",
+);
+/// Whether the settings file is unusable.
+pub const SETTINGS_REJECTED: Metric = metric(
+    "rollcall_settings_rejected",
+    "1 while the settings file has mistakes or cannot be read, so that what it said before stays in effect, else 0.",
+);
+/// Whether settings wait for a restart.
+pub const SETTINGS_RESTART_NEEDED: Metric = metric(
+    "rollcall_settings_restart_needed",
+    "1 while the settings file has settings that take effect at the next start, else 0.",
+);
 /// Writes of own registrations.
 pub const REGISTRY_WRITES: Metric =
     metric("rollcall_registry_writes_total", "Writes that keep own instances registered.");

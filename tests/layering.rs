@@ -81,6 +81,7 @@ const LOOKUPS_AND_REPORTS: &[&str] = &[
     "registry::record",
     "registry::instance",
     "registry::view",
+    "registry::view_settings",
     "registry::cache",
     "registry::select",
     "registry::explain",

@@ -6,6 +6,8 @@ mod adopted;
 mod apache;
 #[path = "registry/formats.rs"]
 mod formats;
+#[path = "registry/replaced.rs"]
+mod replaced;
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -23,19 +23,30 @@ use super::failure::{Failure, chain};
 use super::file_limit;
 use super::name::ServiceArgument;
 use super::output::print;
-use crate::config::{Environment, Scalar, load};
+use crate::config::{Environment, FileWatch, LocatedMistake, Scalar, load_text, parse, read};
 use crate::ensemble::{Member, MemberSettings, observe_member};
 use crate::registry::check::{CheckKind, CheckSettings};
 use crate::registry::{OwnService, Registration, ServiceDefaults, ServiceKey, resolve_services};
-use crate::sidecar::{Listener, Listeners, Sidecar, reason};
+use crate::sidecar::{Listener, Listeners, Reading, SettingsFile, Sidecar, SidecarPlan, reason};
 use crate::telemetry::{Metrics, init_logging};
 use crate::{http, shutdown};
 
 /// Runs until a signal comes or a part fails.
 pub(super) async fn run(arguments: DevArguments) -> Result<(), Failure> {
     // 1. Settings.
-    let mut plan = plan(&arguments)?;
-    init_logging(&plan.sidecar.log).map_err(|error| Failure::usage(error.to_string()))?;
+    let environment = Environment::of_process();
+    let text = arguments.config.as_deref().map(read).transpose()?;
+    let mut plan = match (&arguments.config, &text) {
+        (Some(file), Some(text)) => load_text(file, text, &environment, DevSettings::plan)?,
+        (_, None) | (None, _) => DevSettings::default().plan().map_err(|mistakes| {
+            let texts: Vec<_> = mistakes.iter().map(|mistake| mistake.message.clone()).collect();
+            Failure::failed(texts.join("; "))
+        })?,
+    };
+    let added = arguments.services.iter().map(registration).collect::<Result<Vec<_>, _>>()?;
+    arguments.go_before(&mut plan);
+    add_services(&mut plan, &added).map_err(Failure::usage)?;
+    let log = init_logging(&plan.sidecar.log).map_err(|error| Failure::usage(error.to_string()))?;
     file_limit::raise();
     let stop = shutdown::on_signals().map_err(|error| Failure::failed(error.to_string()))?;
 
@@ -51,6 +62,7 @@ pub(super) async fn run(arguments: DevArguments) -> Result<(), Failure> {
     let http_addr = listeners.http_addr().map_err(|error| Failure::failed(error.to_string()))?;
 
     // 3. The member.
+    let started = plan.clone();
     let data = DataFolder::open(plan.data_dir.take()).map_err(|error| {
         Failure::failed(format!("{error}; name a folder that can be written with --data-dir"))
     })?;
@@ -60,13 +72,24 @@ pub(super) async fn run(arguments: DevArguments) -> Result<(), Failure> {
         .map_err(|error| Failure::failed(chain(&error)))?;
 
     // 4. The sidecar.
-    plan.sidecar.client.servers = vec![member.client_addr().to_string()];
-    plan.sidecar.registrations.extend(own_registration(http_addr, &plan.sidecar.registrations));
+    let client_addr = member.client_addr();
+    meet_member(&mut plan.sidecar, client_addr, http_addr);
     let zone = plan.sidecar.zone.apex().to_string();
     let metrics = Arc::new(Metrics::new());
     observe_member(&metrics, &member.stats()).map_err(|error| Failure::failed(chain(&error)))?;
-    let sidecar =
-        Sidecar::start(plan.sidecar, listeners, metrics).map_err(|error| Failure::failed(chain(&error)))?;
+    let watch = arguments.config.as_deref().zip(text).map(|(file, text)| FileWatch::start(file, &text));
+    let settings = watch.map(|watch| {
+        SettingsFile::new(watch, log, move |text| {
+            let mut plan = parse(text, &environment, DevSettings::plan)?;
+            arguments.go_before(&mut plan);
+            add_services(&mut plan, &added).map_err(|text| vec![LocatedMistake::of_file(text)])?;
+            let restart = plan.members_difference(&started);
+            meet_member(&mut plan.sidecar, client_addr, http_addr);
+            Ok(Reading { plan: plan.sidecar, restart })
+        })
+    });
+    let sidecar = Sidecar::start(plan.sidecar, settings, listeners, metrics)
+        .map_err(|error| Failure::failed(chain(&error)))?;
     let banner = Banner {
         program: program(),
         client: member.client_addr(),
@@ -95,33 +118,38 @@ fn program() -> String {
     std::env::args().next().unwrap_or_else(|| "rollcall".to_owned())
 }
 
-fn plan(arguments: &DevArguments) -> Result<DevPlan, Failure> {
-    let mut plan = match &arguments.config {
-        Some(file) => load(file, &Environment::of_process(), DevSettings::plan)?,
-        None => DevSettings::default().plan().map_err(|mistakes| {
-            let texts: Vec<_> = mistakes.iter().map(|mistake| mistake.message.clone()).collect();
-            Failure::failed(texts.join("; "))
-        })?,
-    };
-    plan.client_addr = with_port(plan.client_addr, arguments.client_port);
-    plan.sidecar.dns_addr = with_port(plan.sidecar.dns_addr, arguments.dns_port);
-    plan.sidecar.http_addr = with_port(plan.sidecar.http_addr, arguments.http_port);
-    if arguments.data_dir.is_some() {
-        plan.data_dir.clone_from(&arguments.data_dir);
-        // Who may replace our records after a restart is kept with the data.
-        plan.sidecar.state_dir.clone_from(&arguments.data_dir);
-    }
-    for argument in &arguments.services {
-        let added = registration(argument)?;
-        let is_same = |other: &&Registration| other.service == added.service && other.id == added.id;
-        if plan.sidecar.registrations.iter().find(is_same).is_some() {
-            let text =
-                format!("--service {}={}: registered already; leave one out", added.service, argument.addr);
-            return Err(Failure::usage(text));
+impl DevArguments {
+    /// Has the arguments go before what the file says.
+    fn go_before(&self, plan: &mut DevPlan) {
+        plan.client_addr = with_port(plan.client_addr, self.client_port);
+        plan.sidecar.dns_addr = with_port(plan.sidecar.dns_addr, self.dns_port);
+        plan.sidecar.http_addr = with_port(plan.sidecar.http_addr, self.http_port);
+        if self.data_dir.is_some() {
+            plan.data_dir.clone_from(&self.data_dir);
+            // Who may replace our records after a restart is kept with the data.
+            plan.sidecar.state_dir.clone_from(&self.data_dir);
         }
-        plan.sidecar.registrations.push(added);
     }
-    Ok(plan)
+}
+
+/// Adds what `--service` asks for, unless it is there.
+fn add_services(plan: &mut DevPlan, added: &[Registration]) -> Result<(), String> {
+    for registration in added {
+        let is_same =
+            |other: &&Registration| other.service == registration.service && other.id == registration.id;
+        if plan.sidecar.registrations.iter().find(is_same).is_some() {
+            let Registration { service, id, .. } = registration;
+            return Err(format!("--service {service}: {id} is registered already; leave one out"));
+        }
+        plan.sidecar.registrations.push(registration.clone());
+    }
+    Ok(())
+}
+
+/// What follows from the ports: the member, and the sidecar's own registration.
+fn meet_member(plan: &mut SidecarPlan, client_addr: SocketAddr, http_addr: SocketAddr) {
+    plan.client.servers = vec![client_addr.to_string()];
+    plan.registrations.extend(own_registration(http_addr, &plan.registrations));
 }
 
 /// The instance that `--service` asks for.

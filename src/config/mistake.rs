@@ -58,6 +58,13 @@ pub struct LocatedMistake {
     pub mistake: Mistake,
 }
 
+impl LocatedMistake {
+    /// One that concerns the file as a whole.
+    pub fn of_file(message: impl Into<String>) -> Self {
+        Self { position: Position { line: 1, column: 1 }, mistake: Mistake::new("", message, "") }
+    }
+}
+
 impl fmt::Display for LocatedMistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { position, mistake } = self;

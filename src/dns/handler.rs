@@ -16,6 +16,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use hickory_proto::ProtoError;
 use hickory_proto::op::{Edns, Header, HeaderCounts, MessageType, Metadata, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::opt::EdnsOption;
@@ -35,9 +36,15 @@ use crate::telemetry::{DnsKind, DnsRcode, Metrics};
 #[derive(Debug)]
 pub struct Handler {
     cache: Arc<Cache>,
+    served: ArcSwap<Served>,
+    metrics: Arc<Metrics>,
+}
+
+/// What is answered for, and how long answers may be kept.
+#[derive(Debug)]
+struct Served {
     zone: Zone,
     ttls: Ttls,
-    metrics: Arc<Metrics>,
 }
 
 /// What carried a packet, which decides how long its answer may be.
@@ -68,12 +75,12 @@ const HEADER_OCTETS: usize = 12;
 impl Handler {
     /// A handler for one zone.
     pub fn new(cache: Arc<Cache>, zone: Zone, ttls: Ttls, metrics: Arc<Metrics>) -> Self {
-        Self { cache, zone, ttls, metrics }
+        Self { cache, served: ArcSwap::from_pointee(Served { zone, ttls }), metrics }
     }
 
-    /// The zone that is answered for.
-    pub fn zone(&self) -> &Zone {
-        &self.zone
+    /// Answers for this zone from now on, in answers that may be kept for so long.
+    pub fn serve(&self, zone: Zone, ttls: Ttls) {
+        self.served.store(Arc::new(Served { zone, ttls }));
     }
 
     /// Where its queries are counted.
@@ -143,7 +150,8 @@ impl Handler {
     fn look_up(&self, query: &Query) -> Answer {
         let view = self.cache.load();
         let freshness = if self.cache.is_stale() { Freshness::Stale } else { Freshness::Current };
-        let knowledge = Knowledge { view: &view, freshness, zone: &self.zone, ttls: self.ttls };
+        let served = self.served.load();
+        let knowledge = Knowledge { view: &view, freshness, zone: &served.zone, ttls: served.ttls };
         knowledge.answer(query.name(), query.query_type(), &mut fastrand::Rng::new())
     }
 }

@@ -20,7 +20,7 @@ use hickory_proto::rr::Name;
 use crate::registry::{Label, Protocol, ServiceKey};
 
 /// The zone that is answered for.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Zone {
     name: Name,
     own_namespace: Label,

@@ -42,7 +42,7 @@ use super::sidecar_status::{self, StatusSource};
 use crate::clock;
 use crate::config::timestamp;
 use crate::registry::rehearse::{self, Loss};
-use crate::registry::{BrakePlan, Cache, NoHistory, Past, Service, ServiceKey, TtlReports};
+use crate::registry::{BrakePlan, Cache, LiveViewSettings, NoHistory, Past, Service, ServiceKey, TtlReports};
 use crate::telemetry::{
     HttpRoute, Metrics, MetricsError, VIEW_AGE, VIEW_INSTANCES, VIEW_SERVICES, VIEW_STALE,
 };
@@ -56,14 +56,15 @@ pub struct Router {
     shutdown: CancellationToken,
     reports: TtlReports,
     status: Option<StatusSource>,
-    brake: BrakePlan,
+    view_settings: LiveViewSettings,
 }
 
 impl Router {
     /// A router that answers from `cache` until `shutdown`, which also ends its long polls.
     pub fn new(cache: Arc<Cache>, metrics: Arc<Metrics>, shutdown: CancellationToken) -> Self {
         let (control, reports) = (Control::default(), TtlReports::default());
-        Self { cache, metrics, control, shutdown, reports, status: None, brake: BrakePlan::default() }
+        let view_settings = LiveViewSettings::from(BrakePlan::default());
+        Self { cache, metrics, control, shutdown, reports, status: None, view_settings }
     }
 
     /// The same, and what it is told is carried out by `control`.
@@ -81,9 +82,9 @@ impl Router {
         Self { status: Some(status), ..self }
     }
 
-    /// The same router, which rehearses losses with this brake. Default: the brake's own.
-    pub fn with_brake(self, brake: BrakePlan) -> Self {
-        Self { brake, ..self }
+    /// The same router, which rehearses losses with the brake of these settings. Default: the brake's own.
+    pub fn with_view_settings(self, view_settings: LiveViewSettings) -> Self {
+        Self { view_settings, ..self }
     }
 
     /// The router as [`super::serve`] takes it.
@@ -255,7 +256,7 @@ impl Router {
         if !view.is_loaded {
             return nothing_learnt();
         }
-        let played = rehearse::rehearse(&view, &self.brake, losses, clock::now());
+        let played = rehearse::rehearse(&view, &self.view_settings.get().brake, losses, clock::now());
         json(StatusCode::OK, rehearsal::rehearsal(&played, losses, self.freshness()))
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::sidecar_status::{ConnectionState, ConnectionStatus, SidecarStatus};
+use super::sidecar_status::{ConnectionState, ConnectionStatus, SettingsStatus, SidecarStatus};
 use crate::id::{Epoch, SessionId, Zxid};
 use crate::registry::check::{CheckKind, CheckStanding, HealthState, LastFailure};
 use crate::registry::{
@@ -64,6 +64,12 @@ pub(crate) fn status() -> SidecarStatus {
             last_failure: None,
         },
         saved_at_ms: Some(9),
+        settings: Some(SettingsStatus {
+            file: "sidecar.yaml".to_owned(),
+            loaded_at_ms: 8,
+            rejected: Some("1:1: colour: unknown key".to_owned()),
+            restart_needed: vec!["root".to_owned()],
+        }),
         instances: vec![OwnStatus { instance: own(), checks: vec![check] }],
     }
 }

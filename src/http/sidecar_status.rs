@@ -7,6 +7,8 @@
 //!  "connection":{"state":"connected","server":"127.0.0.1:2181","session":"0x1","session_timeout_ms":10000,
 //!                "proof_age_ms":12,"last_failure":null},
 //!  "view":{"zxid":"0x1","age_ms":12,"stale":false,"services":1,"instances":2,"saved_at_ms":null},
+//!  "settings":{"file":"/etc/rollcall/sidecar.yaml","loaded_at_ms":1764115200000,"rejected":null,
+//!              "restart_needed":["http.address"]},
 //!  "instances":[{"service":"web.default","id":"web-1","status":"maintenance","reason":null,"conflict":null,
 //!    "health":"failing","degraded":false,"held":false,"draining":false,
 //!    "maintenance":{"reason":"new disk","since_ms":1764115200000},
@@ -38,8 +40,23 @@ pub struct SidecarStatus {
     pub connection: ConnectionStatus,
     /// When the view was saved last by this process, in ms since 1970.
     pub saved_at_ms: Option<i64>,
+    /// Its settings file, if it has one.
+    pub settings: Option<SettingsStatus>,
     /// Its own instances.
     pub instances: Vec<OwnStatus>,
+}
+
+/// How it stands with a settings file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SettingsStatus {
+    /// Its name, as it was given.
+    pub file: String,
+    /// When it was taken over last, in ms since 1970.
+    pub loaded_at_ms: i64,
+    /// Why what it says now is not, one mistake a line.
+    pub rejected: Option<String>,
+    /// Its keys that have a value which takes effect at the next start.
+    pub restart_needed: Vec<String>,
 }
 
 /// How a sidecar stands with the ensemble.
@@ -96,7 +113,7 @@ impl fmt::Debug for StatusSource {
 
 /// The whole status.
 pub(super) fn status(status: &SidecarStatus, view: &View, freshness: Freshness) -> Vec<u8> {
-    let SidecarStatus { uptime, connection, saved_at_ms, instances } = status;
+    let SidecarStatus { uptime, connection, saved_at_ms, settings, instances } = status;
     to_json(&StatusBody {
         version: env!("CARGO_PKG_VERSION"),
         uptime_ms: ms(*uptime),
@@ -116,6 +133,7 @@ pub(super) fn status(status: &SidecarStatus, view: &View, freshness: Freshness) 
             instances: view.services.values().map(|service| service.instances.len()).sum(),
             saved_at_ms: *saved_at_ms,
         },
+        settings: settings.as_ref(),
         instances: instances.iter().map(InstanceBody::of).collect(),
     })
 }
@@ -126,6 +144,7 @@ struct StatusBody<'a> {
     uptime_ms: u64,
     connection: ConnectionBody<'a>,
     view: ViewBody,
+    settings: Option<&'a SettingsStatus>,
     instances: Vec<InstanceBody<'a>>,
 }
 
@@ -255,6 +274,11 @@ mod tests {
             body["view"],
             json!({"zxid": "0x100000007", "age_ms": 12, "stale": false, "services": 2, "instances": 3,
                    "saved_at_ms": 9})
+        );
+        assert_eq!(
+            body["settings"],
+            json!({"file": "sidecar.yaml", "loaded_at_ms": 8, "rejected": "1:1: colour: unknown key",
+                   "restart_needed": ["root"]})
         );
         assert_eq!(
             body["instances"],

@@ -109,6 +109,8 @@ pub enum Release {
     Believed,
     /// It was held for as long as anything is.
     HoldMax,
+    /// There is no brake any more.
+    SwitchedOff,
 }
 
 /// Who is to be probed.
@@ -150,6 +152,12 @@ impl Brake {
             engagements: 0,
             probes: 0,
         }
+    }
+
+    /// Goes on by another plan, which is asked about what is held already at the next [`Brake::poll`].
+    pub fn set_plan(&mut self, plan: BrakePlan) {
+        self.plan = plan;
+        self.has_new_losses = true;
     }
 
     /// Times that the registry was not believed.
@@ -420,6 +428,7 @@ impl Held {
 
     fn overdue(&self, plan: &BrakePlan, now: Instant) -> Option<Release> {
         match self.silent_since {
+            _ if !plan.is_enabled => Some(Release::SwitchedOff),
             _ if now >= self.vanished_at + plan.hold_max => Some(Release::HoldMax),
             _ if !self.is_suspect => (now >= self.vanished_at + plan.window).then_some(Release::Believed),
             Some(since) => (now >= since + SILENT_HOLD).then_some(Release::Silent),

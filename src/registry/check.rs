@@ -26,7 +26,7 @@ mod target;
 mod tcp;
 mod ttl;
 
-pub use board::{CheckStanding, HealthBoard, LastFailure};
+pub use board::{CheckSlot, CheckStanding, HealthBoard, LastFailure, Standings};
 pub use exec::{ExecError, ExecTarget};
 pub use failure::CheckFailure;
 pub use grpc::{GrpcError, GrpcTarget};

@@ -36,10 +36,11 @@ pub use self::stats::MirrorStats;
 use self::subscriber::Subscriber;
 use self::walk::{Scope, pipelined, read_znode, walk_instances, walk_services};
 use super::brake::probe::probe;
-use super::brake::{Brake, BrakePlan, ProbeOutcome, ProbeTarget};
+use super::brake::{Brake, ProbeOutcome, ProbeTarget};
 use super::cache::{Cache, CachePart};
 use super::layout::Place;
 use super::view::View;
+use super::view_settings::LiveViewSettings;
 use crate::client::{Client, ClientError, ClientState, WatchNotice, Watcher};
 use crate::clock;
 use crate::id::Zxid;
@@ -68,6 +69,7 @@ pub struct Mirror {
     client: Client,
     cache: CachePart,
     source: Source,
+    settings: LiveViewSettings,
     stats: Arc<MirrorStats>,
     /// What of `stats` is ours.
     told: [u64; 4],
@@ -90,8 +92,14 @@ pub struct Mirror {
 
 impl Mirror {
     /// A mirror of what `source` shows, which goes on from what `cache` has of it.
-    pub fn new(client: Client, cache: &Arc<Cache>, source: Source, brake: BrakePlan) -> Self {
-        let (brake, now) = (Brake::new(brake, fastrand::u64(..)), clock::now());
+    pub fn new(
+        client: Client,
+        cache: &Arc<Cache>,
+        source: Source,
+        settings: impl Into<LiveViewSettings>,
+    ) -> Self {
+        let settings = settings.into();
+        let (brake, now) = (Brake::new(settings.get().brake, fastrand::u64(..)), clock::now());
         let known = source.part_of(&cache.load());
         let cache = cache.part(known.clone());
         let state = MirrorState::new(known, brake, now);
@@ -100,6 +108,7 @@ impl Mirror {
             client,
             cache,
             source,
+            settings,
             stats: Arc::default(),
             told: [0; 4],
             state,
@@ -200,6 +209,10 @@ impl Mirror {
                     self.state.on_probe(&target.service, &target.id, outcome, clock::now());
                 }
                 () = self.subscriber.stirred() => {}
+                settings = self.settings.changed() => {
+                    self.state.on_settings(settings, clock::now());
+                    self.publish();
+                }
                 () = tokio::time::sleep(pause) => {}
             }
         }

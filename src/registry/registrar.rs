@@ -18,6 +18,7 @@
 //!   between two instances, and goes before what the checks say: see `intent`.
 //! - An answer that was lost is no special case: what was written is read the next time.
 
+mod check_tasks;
 mod entry;
 mod foreign;
 mod intent;
@@ -25,6 +26,7 @@ mod look;
 mod maintenance_keeper;
 mod operator;
 mod plan;
+mod replace;
 mod stats;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,9 +37,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use self::check_tasks::CheckTasks;
 use self::entry::{Entry, Outcome, ReconcileError, entries_of, settled};
 use self::foreign::{Foreign, OwnSessions, in_one_multi};
 use self::intent::Wish;
@@ -48,17 +50,16 @@ pub use self::stats::RegistrarStats;
 use super::barrier::BarrierAsker;
 use super::cache::Cache;
 use super::change::{Evidence, Keeping};
-use super::check::runner;
-use super::check::{Check, HealthBoard};
+use super::check::{CheckKind, CheckSlot, HealthBoard};
 use super::failback::Lead;
 use super::hold_file::HoldFile;
 use super::layout::Layout;
 use super::maintenance::MaintenanceFile;
-use super::name::ServiceKey;
+use super::name::{Label, ServiceKey};
 pub use super::own::{OwnCheck, OwnInstance, OwnStatus, RegistrationState};
 use super::owner::random_id;
 use super::record::Record;
-use super::report::{CheckKey, TtlReports};
+use super::report::TtlReports;
 use super::service::Registration;
 use crate::client::Client;
 use crate::clock;
@@ -120,8 +121,7 @@ pub enum DrainError {
 pub struct Registrar {
     orders: mpsc::Sender<Order>,
     instances: watch::Receiver<Vec<OwnInstance>>,
-    /// Of each instance.
-    checks: Arc<[Vec<Check>]>,
+    checks: watch::Receiver<CheckNames>,
     board: HealthBoard,
     stats: Arc<RegistrarStats>,
     asker: BarrierAsker,
@@ -142,13 +142,13 @@ impl Registrar {
         let (orders, orders_end) = mpsc::channel(ORDERS_MAX);
         let left = settings.state_dir.as_deref().map(HoldFile::load).transpose()?.unwrap_or_default();
         let maintenance = MaintenanceKeeper::load(settings.state_dir.clone());
-        let checks = registrations.iter().map(|registration| registration.checks.clone()).collect();
-        let entries = entries_of(registrations, &left, maintenance.saved());
-        let stats = Arc::new(RegistrarStats::default());
+        let board = HealthBoard::default();
+        let entries = entries_of(registrations, &board, &left, maintenance.saved());
+        let checks = CheckTasks::new(board.clone(), settings.ttl_reports.clone());
         let asker = BarrierAsker::new(client.clone(), settings.layout.clone());
-        let task =
-            RegistrarTask::new(client, cache, settings, entries, orders_end, maintenance, stats.clone());
-        let (instances, board) = (task.published.subscribe(), task.board.clone());
+        let task = RegistrarTask::new(client, cache, settings, entries, checks, orders_end, maintenance);
+        let (instances, checks) = (task.published.subscribe(), task.check_names.subscribe());
+        let stats = task.stats.clone();
         Ok((Self { orders, instances, checks, board, stats, asker }, task))
     }
 
@@ -160,18 +160,17 @@ impl Registrar {
     /// Where each instance stands, with its checks.
     pub fn status(&self) -> Vec<OwnStatus> {
         let instances = self.instances.borrow().clone();
-        let mut standings = self.board.standings().into_iter();
-        let own_check = |(check, standing): (&Check, _)| OwnCheck {
-            name: check.name.clone(),
-            kind: check.kind(),
-            is_critical: check.is_critical,
-            standing,
+        let (names, standings) = (self.checks.borrow().clone(), self.board.standings());
+        let own_check = |check: &CheckName| {
+            let CheckName { slot, name, kind, is_critical } = check.clone();
+            Some(OwnCheck { name, kind, is_critical, standing: standings.get(&slot)?.clone() })
         };
-        let status = |(instance, checks): (OwnInstance, &Vec<Check>)| OwnStatus {
+        let checks = |own: &OwnInstance| names.get(&(own.service.clone(), own.id.clone()));
+        let status = |instance: OwnInstance| OwnStatus {
+            checks: checks(&instance).into_iter().flatten().filter_map(own_check).collect(),
             instance,
-            checks: checks.iter().zip(standings.by_ref()).map(own_check).collect(),
         };
-        instances.into_iter().zip(self.checks.iter()).map(status).collect()
+        instances.into_iter().map(status).collect()
     }
 
     /// What it counts.
@@ -194,6 +193,16 @@ impl Registrar {
             self.order(Phase::Removed).await.map(|_| ())
         };
         tokio::time::timeout(within, leave).await.unwrap_or(Err(DrainError::Deadline { within }))
+    }
+
+    /// Wants these instances from now on: those that are new are checked and registered, those that are not among them any more
+    /// leave, and what is changed about the others is written. Returns before that is done.
+    ///
+    /// # Errors
+    ///
+    /// When the registrar has stopped.
+    pub async fn replace(&self, registrations: Vec<Registration>) -> Result<(), DrainError> {
+        self.ask(|done| Order::Replace { registrations, done }).await
     }
 
     /// Lets the instances of `service`, or all, take their tier again; returns how many of them were held off.
@@ -227,6 +236,10 @@ enum Order {
         service: Option<ServiceKey>,
         done: oneshot::Sender<usize>,
     },
+    Replace {
+        registrations: Vec<Registration>,
+        done: oneshot::Sender<()>,
+    },
     /// To the instances of one service, or all.
     Tell {
         service: Option<ServiceKey>,
@@ -243,6 +256,18 @@ enum Phase {
     Removed,
 }
 
+/// The checks of each instance, in the order of the settings.
+type CheckNames = BTreeMap<(ServiceKey, Label), Vec<CheckName>>;
+
+/// What there is to say of a check beside where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct CheckName {
+    slot: CheckSlot,
+    name: Label,
+    kind: CheckKind,
+    is_critical: bool,
+}
+
 /// The registrar's task, with the tasks of all checks.
 #[derive(Debug)]
 pub struct RegistrarTask {
@@ -251,12 +276,12 @@ pub struct RegistrarTask {
     settings: RegistrarSettings,
     incarnation: String,
     entries: Vec<Entry>,
-    board: HealthBoard,
-    checks: JoinSet<()>,
+    checks: CheckTasks,
     phase: Phase,
     orders: mpsc::Receiver<Order>,
     waiting: Vec<oneshot::Sender<usize>>,
     published: watch::Sender<Vec<OwnInstance>>,
+    check_names: watch::Sender<CheckNames>,
     stats: Arc<RegistrarStats>,
     /// What the file says.
     saved: Option<HoldFile>,
@@ -269,25 +294,25 @@ impl RegistrarTask {
         cache: Arc<Cache>,
         settings: RegistrarSettings,
         entries: Vec<Entry>,
+        checks: CheckTasks,
         orders: mpsc::Receiver<Order>,
         maintenance: MaintenanceKeeper,
-        stats: Arc<RegistrarStats>,
     ) -> Self {
-        let checks = entries.last().map_or(0, |entry| entry.checks.end);
         let published = watch::Sender::new(entries.iter().map(Entry::publication).collect());
+        let check_names = watch::Sender::new(entries.iter().map(Entry::check_names).collect());
         Self {
             client,
             cache,
             settings,
             incarnation: random_id(),
             entries,
-            board: HealthBoard::new(checks),
-            checks: JoinSet::new(),
+            checks,
             phase: Phase::Serving,
             orders,
             waiting: Vec::new(),
             published,
-            stats,
+            check_names,
+            stats: Arc::default(),
             saved: None,
             maintenance,
         }
@@ -301,23 +326,23 @@ impl RegistrarTask {
     }
 
     async fn keep_registered(&mut self) {
-        let mut health = self.board.subscribe();
+        let mut health = self.checks.board().subscribe();
         let mut connection = self.client.state();
         let mut views = self.cache.subscribe();
         // Apart from the rest, so that an order can come while instances are looked at.
         let (_, nothing) = mpsc::channel(1);
         let mut orders = std::mem::replace(&mut self.orders, nothing);
-        self.start_checks();
+        for entry in &self.entries {
+            self.checks.start(&entry.registration, &entry.checks);
+        }
         let mut failures = 0;
         loop {
             // 1. What the checks say, and who serves.
             let standings = health.borrow_and_update().clone();
-            let states: Vec<_> = standings.iter().map(|standing| standing.state).collect();
-            let shares: Vec<_> = standings.iter().map(|standing| standing.share_percent).collect();
             let now = clock::now();
+            self.take_leave(now);
             for entry in &mut self.entries {
-                entry.on_health(&states, self.phase, now);
-                entry.on_shares(&shares);
+                entry.on_standings(&standings, self.phase, now);
             }
             let held_for = self.hold_off(now);
             self.save(true).await;
@@ -356,7 +381,8 @@ impl RegistrarTask {
                 Some(_) if !is_settled => retry_pause(failures),
                 Some(_) | None => self.settings.repair_interval,
             };
-            let pause = held_for.map_or(pause, |held_for| pause.min(held_for));
+            let decides_in = [held_for, self.leaves_in(clock::now())].into_iter().flatten();
+            let pause = decides_in.fold(pause, Duration::min);
             let is_disputed = self.entries.iter().any(|entry| !entry.foreign.conflicts.is_empty());
             let pause = if is_disputed { pause.min(RETRY_MAX) } else { pause };
             let (cache, held) = (self.cache.clone(), self.held());
@@ -369,19 +395,6 @@ impl RegistrarTask {
                     None => return,
                 },
                 () = tokio::time::sleep(pause) => {}
-            }
-        }
-    }
-
-    fn start_checks(&mut self) {
-        for entry in &self.entries {
-            for (index, check) in entry.checks.clone().zip(&entry.registration.checks) {
-                let (service, id) = (&entry.registration.service, &entry.registration.id);
-                let span = tracing::info_span!("check", %service, %id, check = %check.name);
-                let key = CheckKey { service: service.clone(), id: id.clone(), check: check.name.clone() };
-                let (board, reports) = (self.board.clone(), self.settings.ttl_reports.clone());
-                let check = runner::run(check.clone(), key, board, index, reports);
-                self.checks.spawn(tracing::Instrument::instrument(check, span));
             }
         }
     }
@@ -400,6 +413,10 @@ impl RegistrarTask {
                 let released = meant.map(|entry| usize::from(entry.failback.release())).sum();
                 // Written by the next round.
                 let _nobody_waits = done.send(released);
+            }
+            Order::Replace { registrations, done } => {
+                self.replace(registrations);
+                let _nobody_waits = done.send(());
             }
             Order::Tell { service, wish, done } => {
                 let now_ms = clock::unix_ms();
@@ -499,7 +516,9 @@ impl RegistrarTask {
             }
             let sessions = OwnSessions::of(&observed, &self.settings.owner, session);
             let (client, record) = (&self.client, outcome.record());
-            let formats = plan_formats(client, &entry.registration, record, foreign, sessions).await?;
+            let formats =
+                plan_formats(client, &entry.registration, &entry.former_formats, record, foreign, sessions)
+                    .await?;
             let ops = in_one_multi(&path, &observed, ops, &formats);
             if ops.is_empty() {
                 foreign.on_written(formats, &[]);
@@ -549,6 +568,13 @@ impl RegistrarTask {
 
     fn publish(&self) {
         let instances: Vec<_> = self.entries.iter().map(Entry::publication).collect();
+        let check_names = self.entries.iter().map(Entry::check_names).collect();
+        // First, so that whoever sees an instance finds its checks.
+        self.check_names.send_if_modified(|published| {
+            let has_changed = *published != check_names;
+            *published = check_names;
+            has_changed
+        });
         self.published.send_if_modified(|published| {
             let has_changed = *published != instances;
             *published = instances;

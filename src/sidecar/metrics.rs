@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use super::reload::ReloadStats;
 use crate::client::Client;
 use crate::registry::registrar::RegistrarStats;
 use crate::registry::{Cache, MirrorStats, ViewKeeperStats};
 use crate::telemetry::{self, Count, Metrics, MetricsError};
 use crate::{client::ClientStats, http};
 
-/// Everything but the registrar, which not every sidecar has.
+/// Everything but the registrar, and what not every sidecar has.
 pub(super) fn observe(
     metrics: &Metrics,
     cache: &Arc<Cache>,
@@ -62,6 +63,16 @@ pub(super) fn observe_registrar(
         (telemetry::REGISTRY_WRITE_FAILURES, RegistrarStats::failures),
     ];
     metrics.sample_counts(registrar, &counts)
+}
+
+/// The settings file, which not every sidecar has.
+pub(super) fn observe_reloader(metrics: &Metrics, reloader: &Arc<ReloadStats>) -> Result<(), MetricsError> {
+    let counts: [Count<ReloadStats>; 3] = [
+        (telemetry::SETTINGS_RELOADS, ReloadStats::reloads),
+        (telemetry::SETTINGS_REJECTED, ReloadStats::rejected),
+        (telemetry::SETTINGS_RESTART_NEEDED, ReloadStats::restart_needed),
+    ];
+    metrics.sample_counts(reloader, &counts)
 }
 
 /// The saved view, which a sidecar without a state directory does not have.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::reload::ReloadStats;
 use crate::client::{Client, ClientState};
 use crate::clock;
 use crate::http::{ConnectionState, ConnectionStatus, SidecarStatus, StatusSource};
@@ -10,15 +11,17 @@ use crate::registry::{Registrar, ViewKeeperStats};
 /// Whoever asks these parts.
 pub(super) fn source_of(
     client: Client,
-    registrar: Option<Registrar>,
+    registrar: Registrar,
     keeper: Option<Arc<ViewKeeperStats>>,
+    settings: Option<Arc<ReloadStats>>,
 ) -> StatusSource {
     let started = clock::now();
     StatusSource::new(move || SidecarStatus {
         uptime: clock::now().saturating_duration_since(started),
         connection: connection_of(&client),
         saved_at_ms: keeper.as_ref().and_then(|keeper| keeper.saved_at_ms()),
-        instances: registrar.as_ref().map(Registrar::status).unwrap_or_default(),
+        settings: settings.as_ref().map(|settings| settings.status()),
+        instances: registrar.status(),
     })
 }
 

@@ -2,7 +2,10 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::reload::{self, Handle};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, fmt};
 
 /// Settings of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
@@ -61,31 +64,54 @@ pub enum LoggingError {
 /// The environment variable that goes before the settings' filter.
 const FILTER_VARIABLE: &str = "ROLLCALL_LOG";
 
+/// The log that was started, whose filter can be changed.
+#[derive(Clone, Debug)]
+pub struct LogHandle(Handle<EnvFilter, Registry>);
+
+impl LogHandle {
+    /// Goes on with the filter of these settings, unless the environment has one. The format stays.
+    ///
+    /// # Errors
+    ///
+    /// When the filter is malformed.
+    pub fn refilter(&self, settings: &LogSettings) -> Result<(), LoggingError> {
+        let filter = filter_of(settings)?;
+        // The subscriber lives as long as the process.
+        self.0.reload(filter).map_err(|_| LoggingError::Started)
+    }
+}
+
 /// Starts logging to stderr for the whole process.
 ///
 /// # Errors
 ///
 /// When the filter is malformed, or logging was started before.
-pub fn init_logging(settings: &LogSettings) -> Result<(), LoggingError> {
-    let from_environment = std::env::var(FILTER_VARIABLE).ok().filter(|text| !text.is_empty());
-    let filter = match from_environment {
-        Some(text) => filter(Some(&text)).map_err(|error| LoggingError::Variable(Box::new(error)))?,
-        None => filter(settings.filter.as_deref())?,
-    };
+pub fn init_logging(settings: &LogSettings) -> Result<LogHandle, LoggingError> {
+    let (filter, handle) = reload::Layer::new(filter_of(settings)?);
     let is_terminal = io::stderr().is_terminal();
     let is_text = match settings.format {
         LogFormat::Auto => is_terminal,
         LogFormat::Text => true,
         LogFormat::Json => false,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    let started = if is_text {
+    let lines = fmt::layer().with_writer(io::stderr);
+    let lines = if is_text {
         // Asking for colors would go over NO_COLOR (no-color.org), which tracing heeds by itself.
-        if is_terminal { builder.try_init() } else { builder.with_ansi(false).try_init() }
+        if is_terminal { lines.boxed() } else { lines.with_ansi(false).boxed() }
     } else {
-        builder.json().flatten_event(true).try_init()
+        lines.json().flatten_event(true).boxed()
     };
-    started.map_err(|_| LoggingError::Started)
+    let log = tracing_subscriber::registry().with(filter).with(lines);
+    log.try_init().map(|()| LogHandle(handle)).map_err(|_| LoggingError::Started)
+}
+
+/// The environment's filter, or else that of the settings.
+fn filter_of(settings: &LogSettings) -> Result<EnvFilter, LoggingError> {
+    let from_environment = std::env::var(FILTER_VARIABLE).ok().filter(|text| !text.is_empty());
+    match from_environment {
+        Some(text) => filter(Some(&text)).map_err(|error| LoggingError::Variable(Box::new(error))),
+        None => filter(settings.filter.as_deref()),
+    }
 }
 
 /// Libraries that would log every query keep to warnings unless they are named.

@@ -20,4 +20,5 @@ mod lookups;
 mod mass_expiry;
 mod member_outage;
 mod rust_client;
+mod settings;
 mod swarm;

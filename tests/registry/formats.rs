@@ -275,15 +275,15 @@ async fn carry_to_first_multi(near: &mut OwnedReadHalf, far: &mut OwnedWriteHalf
 }
 
 #[derive(Clone, Debug, PartialEq)]
-struct Found {
-    format: Format,
+pub(super) struct Found {
+    pub(super) format: Format,
     path: String,
     data: Bytes,
     stat: Stat,
 }
 
 /// Every instance in every format.
-async fn all(client: &Client) -> Vec<Found> {
+pub(super) async fn all(client: &Client) -> Vec<Found> {
     let mut all = Vec::new();
     let parents =
         [(Format::Curator, "/services/web"), (Format::Serverset, SERVERSET), (Format::Nerve, NERVE)];
@@ -320,7 +320,7 @@ async fn stat(client: &Client, path: &str) -> Stat {
     stat
 }
 
-fn web_in_formats(id: &str, server: SocketAddr) -> Registration {
+pub(super) fn web_in_formats(id: &str, server: SocketAddr) -> Registration {
     registration(&format!(
         "{{name: web, id: {id}, address: {}, port: {}, checks: [{{kind: tcp, interval: 100ms}}], formats: [
             {{format: curator}}, {{format: serverset, root: {SERVERSET}}}, {{format: nerve, root: {NERVE}}}]}}",

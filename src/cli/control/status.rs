@@ -18,6 +18,7 @@ struct StatusBody {
     uptime_ms: u64,
     connection: ConnectionBody,
     view: ViewBody,
+    settings: Option<SettingsBody>,
     instances: Vec<InstanceBody>,
 }
 
@@ -38,6 +39,14 @@ struct ViewBody {
     services: u64,
     instances: u64,
     saved_at_ms: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct SettingsBody {
+    file: String,
+    loaded_at_ms: i64,
+    rejected: Option<String>,
+    restart_needed: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -95,7 +104,7 @@ fn text(body: &StatusBody) -> String {
 }
 
 fn facts(body: &StatusBody) -> String {
-    let StatusBody { version, uptime_ms, connection, view, .. } = body;
+    let StatusBody { version, uptime_ms, connection, view, settings, .. } = body;
     let up = rough(*uptime_ms);
     let saved = view.saved_at_ms.map_or_else(|| "never".to_owned(), timestamp::text);
     let fresh = freshness(view.age_ms, view.stale);
@@ -108,8 +117,24 @@ fn facts(body: &StatusBody) -> String {
         ),
         ("saved", saved),
     ];
+    let settings = settings.iter().map(|settings| ("settings", settings.text()));
+    let rows = rows.into_iter().chain(settings);
     let row = |(name, fact): (&str, String)| vec![name.to_owned(), printable(&fact)];
-    table(&["WHAT", "HOW IT IS"], rows.into_iter().map(row).collect())
+    table(&["WHAT", "HOW IT IS"], rows.map(row).collect())
+}
+
+impl SettingsBody {
+    fn text(&self) -> String {
+        let Self { file, loaded_at_ms, rejected, restart_needed } = self;
+        let mut text = format!("{file}, read {}", timestamp::text(*loaded_at_ms));
+        if let Some(first) = rejected.as_ref().and_then(|mistakes| mistakes.lines().next()) {
+            text.push_str(&format!("; not what it says now: {first}"));
+        }
+        if !restart_needed.is_empty() {
+            text.push_str(&format!("; at the next start: {}", restart_needed.join(", ")));
+        }
+        text
+    }
 }
 
 impl ConnectionBody {

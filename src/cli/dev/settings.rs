@@ -81,6 +81,18 @@ pub(crate) struct DevPlan {
     pub(crate) data_dir: Option<PathBuf>,
 }
 
+impl DevPlan {
+    /// What differs from `other` beside the sidecar, by its keys: all of it needs another start.
+    pub(crate) fn members_difference(&self, other: &Self) -> Vec<&'static str> {
+        let keys = [
+            ("ensemble.client_port", self.client_addr != other.client_addr),
+            ("ensemble", self.member != other.member),
+            ("data_dir", self.data_dir != other.data_dir),
+        ];
+        keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+}
+
 /// What is logged by default: what becomes of the instances, and what goes wrong. The banner says the rest.
 const LOG_FILTER: &str =
     "warn,rollcall::registry::check=info,rollcall::registry::registrar=info,rollcall::shutdown=info";

@@ -9,6 +9,7 @@ use crate::id::{SessionId, Zxid};
 use crate::registry::layout::Place;
 use crate::registry::mirror::{MirrorState, ReadOutcome, Walk};
 use crate::registry::select::select;
+use crate::registry::{Home, ViewSettings};
 use crate::znode::Stat;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -321,6 +322,12 @@ impl World {
         self.publish();
     }
 
+    fn set_brake(&mut self, brake: BrakePlan) {
+        let settings = ViewSettings { brake, home: Home::default() };
+        self.state.on_settings(settings, self.now);
+        self.publish();
+    }
+
     fn pass(&mut self, time: Duration) {
         self.now += time;
         self.publish();
@@ -390,6 +397,23 @@ fn record(address: &str, status: &str, owner: &str) -> String {
     format!(
         r#"{{"v":1,"addresses":["{address}"],"ports":[{{"name":"http","port":80}}],"status":"{status}","owner":"{owner}"}}"#
     )
+}
+
+#[test]
+fn other_settings_concern_what_is_held_already() {
+    let mut world = World::of(&[("web", 10)]);
+    (0..4).for_each(|lost| world.lose("web", lost));
+    assert_eq!((world.engagements(), world.standing("web", 0)), (1, Some(Standing::Suspect)));
+
+    let mut world = World::of(&[("web", 10)]);
+    (0..3).for_each(|lost| world.lose("web", lost));
+    assert_eq!(world.standing("web", 0), Some(Standing::Limbo));
+    world.set_brake(BrakePlan { share_percent: 20, ..BrakePlan::default() });
+    assert_eq!(world.standing("web", 0), Some(Standing::Suspect), "three of ten are too many now");
+    assert_eq!(world.offered("web").len(), 10);
+    world.set_brake(BrakePlan { is_enabled: false, ..BrakePlan::default() });
+    assert_eq!(world.offered("web").len(), 7, "nobody holds them any more");
+    assert!(world.state.brake().held() == 0);
 }
 
 #[test]

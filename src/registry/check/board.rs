@@ -1,6 +1,8 @@
 //! Where all checks stand.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
@@ -8,10 +10,18 @@ use super::failure::CheckFailure;
 use super::health::{Health, HealthState};
 
 /// Where several checks are published together.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct HealthBoard {
-    standings: Arc<watch::Sender<Vec<CheckStanding>>>,
+    standings: Arc<watch::Sender<Standings>>,
+    slots: Arc<AtomicU64>,
 }
+
+/// Where each check stands.
+pub type Standings = BTreeMap<CheckSlot, CheckStanding>;
+
+/// The place of one check on its board. No other check ever gets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CheckSlot(u64);
 
 /// Where one check stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +50,8 @@ pub struct LastFailure {
 }
 
 impl HealthBoard {
-    /// A board of `checks` that have no result yet.
-    pub fn new(checks: usize) -> Self {
+    /// A place for one more check, which has no result yet.
+    pub fn add(&self) -> CheckSlot {
         let standing = CheckStanding {
             state: HealthState::Initial,
             changed_at_ms: crate::clock::unix_ms(),
@@ -50,30 +60,42 @@ impl HealthBoard {
             share_percent: 100,
             last_failure: None,
         };
-        Self { standings: Arc::new(watch::Sender::new(vec![standing; checks])) }
+        let slot = CheckSlot(self.slots.fetch_add(1, Ordering::Relaxed));
+        self.standings.send_modify(|standings| drop(standings.insert(slot, standing)));
+        slot
     }
 
-    /// The standings now and from now on, in the order of the checks. Only changes of state and share wake who waits.
-    pub fn subscribe(&self) -> watch::Receiver<Vec<CheckStanding>> {
+    /// Forgets a check; what it still has to say is not heard.
+    pub fn remove(&self, slot: CheckSlot) {
+        self.standings.send_modify(|standings| drop(standings.remove(&slot)));
+    }
+
+    /// The standings now and from now on. Only changes of state and share, and of the checks themselves, wake who waits.
+    pub fn subscribe(&self) -> watch::Receiver<Standings> {
         self.standings.subscribe()
     }
 
     /// The standings now.
-    pub fn standings(&self) -> Vec<CheckStanding> {
+    pub fn standings(&self) -> Standings {
         self.standings.borrow().clone()
     }
 
-    /// Notes where the check at `index` stands after a result, and the `failure` if it was one.
+    /// What the results of a check amount to; nothing, when it is forgotten.
+    pub fn state(&self, slot: CheckSlot) -> HealthState {
+        self.standings.borrow().get(&slot).map_or(HealthState::Initial, |standing| standing.state)
+    }
+
+    /// Notes where a check stands after a result, and the `failure` if it was one.
     pub(super) fn on_result(
         &self,
-        index: usize,
+        slot: CheckSlot,
         health: &Health,
         failure: Option<&CheckFailure>,
         now_ms: i64,
     ) {
         let last_failure = failure.map(|failure| LastFailure::new(&failure.to_string(), now_ms));
         self.standings.send_if_modified(|standings| {
-            let standing = &mut standings[index];
+            let Some(standing) = standings.get_mut(&slot) else { return false };
             (standing.passes, standing.failures) = health.in_a_row();
             if last_failure.is_some() {
                 standing.last_failure = last_failure;
@@ -87,10 +109,10 @@ impl HealthBoard {
     }
 
     /// Notes how much of the weight the application can take.
-    pub(super) fn on_share(&self, index: usize, share_percent: u8) {
+    pub(super) fn on_share(&self, slot: CheckSlot, share_percent: u8) {
         self.standings.send_if_modified(|standings| {
-            let before = std::mem::replace(&mut standings[index].share_percent, share_percent);
-            before != share_percent
+            let Some(standing) = standings.get_mut(&slot) else { return false };
+            std::mem::replace(&mut standing.share_percent, share_percent) != share_percent
         });
     }
 
@@ -121,26 +143,39 @@ mod tests {
 
     #[test]
     fn every_result_is_noted_and_only_changes_wake() {
-        let board = HealthBoard::new(2);
+        let board = HealthBoard::default();
+        let (other, slot) = (board.add(), board.add());
         let mut reader = board.subscribe();
         let mut health = Health::new(2, 2);
         let failure = CheckFailure::Timeout { timeout: std::time::Duration::from_millis(5) };
         let mut note = |passed, now_ms| {
             health.on_result(passed);
-            board.on_result(1, &health, (!passed).then_some(&failure), now_ms);
+            board.on_result(slot, &health, (!passed).then_some(&failure), now_ms);
             let has_changed = reader.has_changed().unwrap();
-            let standing = reader.borrow_and_update()[1].clone();
+            let standing = reader.borrow_and_update()[&slot].clone();
             (has_changed, standing.state, standing.passes, standing.failures, standing.changed_at_ms)
         };
-        let begun = board.standings()[1].changed_at_ms;
+        let begun = board.standings()[&slot].changed_at_ms;
         assert_eq!(note(true, 1), (false, HealthState::Initial, 1, 0, begun));
         assert_eq!(note(true, 2), (true, HealthState::Passing, 2, 0, 2));
         assert_eq!(note(false, 3), (false, HealthState::Passing, 0, 1, 2));
         assert_eq!(note(false, 4), (true, HealthState::Failing, 0, 2, 4));
         assert_eq!(note(true, 5), (false, HealthState::Failing, 1, 0, 4));
         let last = LastFailure { text: "no answer within 5 ms".to_owned(), at_ms: 4 };
-        assert_eq!(board.standings()[1].last_failure, Some(last), "a pass does not wipe it out");
-        assert_eq!(board.standings()[0].last_failure, None);
+        assert_eq!(board.standings()[&slot].last_failure, Some(last), "a pass does not wipe it out");
+        assert_eq!(board.standings()[&other].last_failure, None);
+    }
+
+    #[test]
+    fn a_check_that_is_forgotten_says_nothing_and_nobody_gets_its_place() {
+        let board = HealthBoard::default();
+        let (gone, stays) = (board.add(), board.add());
+        board.remove(gone);
+        board.on_share(gone, 5);
+        board.on_result(gone, &Health::new(1, 1), None, 1);
+        assert_eq!(board.standings().into_keys().collect::<Vec<_>>(), [stays]);
+        assert_eq!(board.state(gone), HealthState::Initial);
+        assert!(![gone, stays].contains(&board.add()));
     }
 
     #[test]

@@ -45,6 +45,11 @@ impl Health {
         }
     }
 
+    /// Goes on from what other settings of the check came to, and counts anew.
+    pub fn resumed(rise: u32, fall: u32, state: HealthState) -> Self {
+        Self { state, ..Self::new(rise, fall) }
+    }
+
     /// Takes a result; returns the new state if it changed.
     pub fn on_result(&mut self, passed: bool) -> Option<HealthState> {
         self.streak = if passed == self.last_passed { self.streak.saturating_add(1) } else { 1 };

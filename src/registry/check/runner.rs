@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
-use super::board::HealthBoard;
+use super::board::{CheckSlot, HealthBoard};
 use super::exec::KilledGroups;
 use super::failure::CheckFailure;
-use super::health::Health;
+use super::health::{Health, HealthState};
 use super::load::{Damping, Pass};
 use super::target::{Asking, Check, CheckSource, CheckTarget};
 use super::ttl::TtlClock;
@@ -15,12 +15,14 @@ use super::{agent, exec, grpc, http, tcp};
 use crate::registry::report::{CheckKey, ReportReceiver, TtlReports};
 use crate::tls::TlsClient;
 
-/// Runs `check`, the one at `index` of `board`, until nobody reads the board any more, and publishes each change of
-/// state there. Reports to it are taken from `reports` by its `key`.
-pub async fn run(check: Check, key: CheckKey, board: HealthBoard, index: usize, reports: TtlReports) {
-    let health = Health::new(check.rise, check.fall);
-    let counted = Counted { health, damping: Damping::default(), board, index };
-    let start = crate::clock::now() + check.start_delay;
+/// Runs `check` until nobody reads the board any more, and publishes each change of state at `slot` of it. What stands there
+/// is gone on from, without a delay at the start. Reports to it are taken from `reports` by its `key`.
+pub async fn run(check: Check, key: CheckKey, board: HealthBoard, slot: CheckSlot, reports: TtlReports) {
+    let state = board.state(slot);
+    let health = Health::resumed(check.rise, check.fall, state);
+    let counted = Counted { health, damping: Damping::default(), board, slot };
+    let delay = if state == HealthState::Initial { check.start_delay } else { Duration::ZERO };
+    let start = crate::clock::now() + delay;
     match check.source {
         CheckSource::Asked(asking) => ask_again_and_again(asking, counted, start).await,
         CheckSource::Reported { ttl } => {
@@ -76,7 +78,7 @@ struct Counted {
     health: Health,
     damping: Damping,
     board: HealthBoard,
-    index: usize,
+    slot: CheckSlot,
 }
 
 impl Counted {
@@ -84,7 +86,7 @@ impl Counted {
         let change = match result {
             Ok(pass) => {
                 let share_percent = self.damping.on_pass(*pass, crate::clock::now());
-                self.board.on_share(self.index, share_percent);
+                self.board.on_share(self.slot, share_percent);
                 self.health.on_result(true)
             }
             // An instance must not leave because its sidecar is short of files.
@@ -102,7 +104,7 @@ impl Counted {
             (Some(state), Ok(_pass)) => info!(?state, "check rose"),
             (Some(state), Err(failure)) => info!(?state, %failure, "check fell"),
         }
-        self.board.on_result(self.index, &self.health, result.as_ref().err(), crate::clock::unix_ms());
+        self.board.on_result(self.slot, &self.health, result.as_ref().err(), crate::clock::unix_ms());
     }
 }
 

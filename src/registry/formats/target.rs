@@ -94,6 +94,11 @@ impl FormatTarget {
         ForeignZnode { parent: self.parent(), name, mode, data }
     }
 
+    /// The path of the instance `id`; of a sequential one without the number.
+    pub fn path(&self, id: &Label) -> String {
+        format!("{}/{}", self.parent(), self.name(id).0)
+    }
+
     /// The path below which its instances stand side by side.
     pub fn parent(&self) -> String {
         match &self.kind {

@@ -16,6 +16,7 @@ use crate::registry::layout::Place;
 use crate::registry::name::{Label, ServiceKey};
 use crate::registry::record::Record;
 use crate::registry::view::{Instance, Service, ServiceSettings, Standing, View};
+use crate::registry::view_settings::ViewSettings;
 use crate::znode::{OpError, Stat};
 
 /// What reading one znode came to.
@@ -124,6 +125,16 @@ impl MirrorState {
     /// What is held, and counts of that.
     pub const fn brake(&self) -> &Brake {
         &self.brake
+    }
+
+    /// Takes other settings, of which some concern what is held already.
+    pub fn on_settings(&mut self, settings: ViewSettings, now: Instant) {
+        self.brake.set_plan(settings.brake);
+        for decision in self.brake.poll(&self.view, now) {
+            self.on_decision(&decision);
+        }
+        self.view.settle(settings.home);
+        self.has_changed = true;
     }
 
     /// Who is to be probed now.

@@ -1,23 +1,25 @@
 //! One own instance, from what its checks say to what is to be written of it.
 
-use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
-use super::Phase;
 use super::foreign::{Foreign, ForeignConflict};
 use super::intent::{Intent, Told, Wish};
 use super::plan::{Observed, Wanted};
+use super::replace::Leaving;
 use super::stats::RegistrarStats;
+use super::{CheckName, Phase};
 use crate::client::ClientError;
 use crate::clock;
 use crate::id::SessionId;
-use crate::registry::check::{HealthState, InstanceHealth};
+use crate::registry::check::{Check, CheckSlot, HealthBoard, HealthState, InstanceHealth, Standings};
 use crate::registry::failback::{Failback, HELD_PRIORITY, Lead};
+use crate::registry::formats::FormatTarget;
 use crate::registry::hold_file::HoldFile;
 use crate::registry::maintenance::MaintenanceFile;
+use crate::registry::name::{Label, ServiceKey};
 use crate::registry::own::{OwnInstance, RegistrationState};
 use crate::registry::record::{Record, RecordError, Status};
 use crate::registry::service::Registration;
@@ -28,7 +30,7 @@ use crate::registry::view::{ServiceSettings, View};
 pub(super) struct Entry {
     pub(super) registration: Registration,
     /// Where its checks are on the board.
-    pub(super) checks: Range<usize>,
+    pub(super) checks: Vec<CheckSlot>,
     pub(super) health: InstanceHealth,
     /// When it was first to be registered; `None` before that.
     pub(super) registered_at_ms: Option<i64>,
@@ -39,20 +41,25 @@ pub(super) struct Entry {
     pub(super) is_held: bool,
     /// How much of its weight it can take, in percent.
     share_percent: u8,
-    /// What is known of it in other formats.
+    /// What is known of it in other formats, in the order of those that it is to be written in and those it is not any more.
     pub(super) foreign: Foreign,
+    /// In which it may stand and is not to.
+    pub(super) former_formats: Vec<FormatTarget>,
     /// What an operator wants of it.
     pub(super) told: Told,
+    /// How far it is with leaving, if it is not wanted any more.
+    pub(super) leaving: Option<Leaving>,
     /// Whether the tree was brought to that.
-    is_carried_out: bool,
+    pub(super) is_carried_out: bool,
     /// Whether somebody has taken it out, and it has not passed since: its failures are nobody's fault.
     is_excused: bool,
 }
 
-/// The instances, with their checks one after the other; `left` says which were away when the process before ended, and
+/// The instances, whose checks have their places on `board`; `left` says which were away when the process before ended, and
 /// `maintenance` which an operator had taken out.
 pub(super) fn entries_of(
     registrations: Vec<Registration>,
+    board: &HealthBoard,
     left: &HoldFile,
     maintenance: &MaintenanceFile,
 ) -> Vec<Entry> {
@@ -60,10 +67,7 @@ pub(super) fn entries_of(
     for name in maintenance.instances.keys().filter(|name| !is_own(name)) {
         info!(name, "no instance any more; its maintenance is forgotten");
     }
-    let mut checks = 0;
     let entry = |registration: Registration| {
-        let first = checks;
-        checks += registration.checks.len();
         let name = registration.name();
         let maintenance = maintenance.instances.get(&name).cloned();
         // Whoever was in maintenance when the sidecar was killed was not offered, and is no worse off for it.
@@ -73,7 +77,7 @@ pub(super) fn entries_of(
             info!(%service, %id, reason = %maintenance.reason, "still in maintenance");
         }
         let told = Told { maintenance, ..Told::default() };
-        Entry { told, ..Entry::new(registration, first..checks, Failback::new(is_suspect)) }
+        Entry { told, ..Entry::new(registration, board, Failback::new(is_suspect)) }
     };
     registrations.into_iter().map(entry).collect()
 }
@@ -111,7 +115,9 @@ pub(super) enum ReconcileError {
 }
 
 impl Entry {
-    fn new(registration: Registration, checks: Range<usize>, failback: Failback) -> Self {
+    /// One that was not looked at yet, with a place on `board` for each check.
+    pub(super) fn new(registration: Registration, board: &HealthBoard, failback: Failback) -> Self {
+        let checks = registration.checks.iter().map(|_| board.add()).collect();
         Self {
             registration,
             checks,
@@ -123,7 +129,9 @@ impl Entry {
             is_held: false,
             share_percent: 100,
             foreign: Foreign::default(),
+            former_formats: Vec::new(),
             told: Told::default(),
+            leaving: None,
             is_carried_out: true,
             is_excused: false,
         }
@@ -137,10 +145,24 @@ impl Entry {
         self.is_carried_out = false;
     }
 
-    pub(super) fn on_health(&mut self, states: &[HealthState], phase: Phase, now: Instant) {
-        let states = states[self.checks.clone()].iter().copied();
+    /// Takes where its checks stand, and how much of the weight the application can take by each: the least counts.
+    pub(super) fn on_standings(&mut self, standings: &Standings, phase: Phase, now: Instant) {
+        let own = |slot| standings.get(slot);
+        let state = |slot| own(slot).map_or(HealthState::Initial, |standing| standing.state);
+        let states: Vec<_> = self.checks.iter().map(state).collect();
+        let shares = self.checks.iter().filter_map(own).map(|standing| standing.share_percent);
+        self.share_percent = shares.min().unwrap_or(100);
+        self.on_health(&states, self.phase(phase), now);
+    }
+
+    /// What it is to come to, when all are to come to `phase`.
+    fn phase(&self, of_all: Phase) -> Phase {
+        self.leaving.map_or(of_all, |leaving| of_all.max(leaving.phase()))
+    }
+
+    fn on_health(&mut self, states: &[HealthState], phase: Phase, now: Instant) {
         let checks = self.registration.checks.iter().map(|check| check.is_critical);
-        let health = InstanceHealth::of(states.zip(checks));
+        let health = InstanceHealth::of(states.iter().copied().zip(checks));
         if health.is_degraded != self.health.is_degraded {
             let (service, id) = (&self.registration.service, &self.registration.id);
             let is_degraded = health.is_degraded;
@@ -159,13 +181,8 @@ impl Entry {
         self.failback.on_health(self.health.state, is_missed, now);
     }
 
-    /// Takes how much of the weight the application can take, as far as each check tells: the least counts.
-    pub(super) fn on_shares(&mut self, shares: &[u8]) {
-        self.share_percent = shares[self.checks.clone()].iter().copied().min().unwrap_or(100);
-    }
-
     fn intent(&self, phase: Phase) -> Intent {
-        Intent::of(phase, &self.told, self.health.state, self.registered_at_ms.is_some())
+        Intent::of(self.phase(phase), &self.told, self.health.state, self.registered_at_ms.is_some())
     }
 
     /// Whether there is something in the tree to change or to look at, as far as that is known.
@@ -232,6 +249,7 @@ impl Entry {
                 self.settled = record;
                 self.state = state;
                 self.is_carried_out = true;
+                self.former_formats.clear();
                 true
             }
             Ok(Outcome::Conflict { owner, session }) => {
@@ -244,7 +262,7 @@ impl Entry {
                 }
                 self.is_carried_out = true;
                 // When leaving there is nothing of ours to take out.
-                phase != Phase::Serving
+                self.phase(phase) != Phase::Serving
             }
             Err(error) => {
                 stats.failures.fetch_add(1, Ordering::Relaxed);
@@ -267,6 +285,18 @@ impl Entry {
         self.foreign = foreign;
     }
 
+    /// Its name, with its checks.
+    pub(super) fn check_names(&self) -> ((ServiceKey, Label), Vec<CheckName>) {
+        let Registration { service, id, checks, .. } = &self.registration;
+        let name = |(check, slot): (&Check, &CheckSlot)| CheckName {
+            slot: *slot,
+            name: check.name.clone(),
+            kind: check.kind(),
+            is_critical: check.is_critical,
+        };
+        ((service.clone(), id.clone()), checks.iter().zip(&self.checks).map(name).collect())
+    }
+
     pub(super) fn publication(&self) -> OwnInstance {
         OwnInstance {
             service: self.registration.service.clone(),
@@ -275,7 +305,7 @@ impl Entry {
             is_degraded: self.health.is_degraded,
             registration: self.state.clone(),
             is_held: self.is_held,
-            is_draining: self.told.is_draining,
+            is_draining: self.told.is_draining || self.leaving.is_some(),
             maintenance: self.told.maintenance.clone(),
             is_carried_out: self.is_carried_out,
         }
@@ -387,7 +417,7 @@ mod tests {
         let address = Some("127.0.0.1".parse().unwrap());
         let defaults = ServiceDefaults { address, ..ServiceDefaults::default() };
         let registrations = resolve_services(&[service], "services", &defaults).unwrap();
-        entries_of(registrations, left, maintenance).remove(0)
+        entries_of(registrations, &HealthBoard::default(), left, maintenance).remove(0)
     }
 
     fn on_health(entry: &mut Entry, health: HealthState) {

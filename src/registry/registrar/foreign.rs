@@ -162,6 +162,12 @@ impl Foreign {
         self.paths.get(index).map_or(&[], Vec::as_slice)
     }
 
+    /// Takes the formats in another order: for each which it was, or `None` for one that is new.
+    pub(super) fn reorder(&mut self, order: &[Option<usize>]) {
+        let paths = |index: &Option<usize>| index.map_or_else(Vec::new, |index| self.paths(index).to_vec());
+        self.paths = order.iter().map(paths).collect();
+    }
+
     /// Takes down what is there after the plans were carried out; `results` are those of [`in_one_multi`].
     pub(super) fn on_written(&mut self, plans: Vec<ForeignPlan>, results: &[OpResult]) {
         let count: usize = plans.iter().map(|plan| plan.ops.len()).sum();

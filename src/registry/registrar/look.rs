@@ -17,10 +17,12 @@ pub(super) async fn observe(client: &Client, path: &str) -> Result<Observed, Cli
     }
 }
 
-/// Looks at every format of `registration` and decides about it; `record` is our own, as it is or is about to be.
+/// Looks at every format of `registration`, and at those of `former` that it is not to be in any more, and decides about it;
+/// `record` is our own, as it is or is about to be.
 pub(super) async fn plan_formats(
     client: &Client,
     registration: &Registration,
+    former: &[FormatTarget],
     record: Option<&Record>,
     foreign: &Foreign,
     sessions: OwnSessions,
@@ -29,8 +31,10 @@ pub(super) async fn plan_formats(
     let is_wanted = record.is_some_and(Record::is_up);
     // What is not wanted is looked for all the same, by what it would say.
     let record = record.cloned().unwrap_or_else(|| registration.record(Status::Up, "", "", 0));
-    let mut plans = Vec::with_capacity(registration.formats.len());
-    for (index, target) in registration.formats.iter().enumerate() {
+    let now = registration.formats.iter().map(|target| (target, is_wanted));
+    let targets: Vec<_> = now.chain(former.iter().map(|target| (target, false))).collect();
+    let mut plans = Vec::with_capacity(targets.len());
+    for (index, (target, is_wanted)) in targets.into_iter().enumerate() {
         let znode = target.znode(&registration.id, &record);
         let found = if !znode.mode.is_sequential() {
             found_at(client, &[znode.path()]).await?

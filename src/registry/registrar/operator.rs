@@ -193,7 +193,7 @@ mod tests {
     use crate::registry::name::Label;
     use crate::registry::own::RegistrationState;
     use crate::registry::record::Status;
-    use crate::registry::registrar::RegistrarStats;
+    use crate::registry::registrar::{CheckNames, RegistrarStats};
 
     const LONG: Duration = Duration::from_secs(30);
 
@@ -286,8 +286,8 @@ mod tests {
             let registrar = Registrar {
                 orders,
                 instances: published.subscribe(),
-                checks: Arc::new([]),
-                board: HealthBoard::new(0),
+                checks: watch::channel(CheckNames::new()).1,
+                board: HealthBoard::default(),
                 stats: Arc::new(RegistrarStats::default()),
                 asker: BarrierAsker::new(nowhere(), Layout::default()),
             };

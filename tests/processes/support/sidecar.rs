@@ -13,23 +13,42 @@ pub(crate) struct Sidecar {
     pub(crate) http: Port,
     process: Process,
     folder: tempfile::TempDir,
+    /// What its settings begin with.
+    head: String,
 }
 
 impl Sidecar {
     /// Starts one on ports of its own; `settings` is YAML for what is not the ensemble, a listener or the state directory.
     pub(crate) fn start(member: &str, settings: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let (dns, http) = (Port::free(), Port::free());
-        let text = format!(
-            "ensemble: {{servers: [\"{member}\"], session_timeout: 4s}}\nstate_dir: {}\ndns: {{address: \"{}\"}}\n\
-             http: {{address: \"{}\"}}\n{settings}",
+        let listeners =
+            format!("dns: {{address: \"{}\"}}\nhttp: {{address: \"{}\"}}\n", dns.address(), http.address());
+        Self::start_with(member, &format!("{listeners}{settings}"), [dns, http])
+    }
+
+    /// Starts one whose `settings` say where it listens, which is on these ports.
+    pub(crate) fn start_with(member: &str, settings: &str, [dns, http]: [Port; 2]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let head = format!(
+            "ensemble: {{servers: [\"{member}\"], session_timeout: 4s}}\nstate_dir: {}\n",
             folder.path().join("state").display(),
-            dns.address(),
-            http.address(),
         );
-        std::fs::write(folder.path().join("sidecar.yaml"), text).expect("a file can be written");
+        std::fs::write(folder.path().join("sidecar.yaml"), head.clone() + settings)
+            .expect("a file can be written");
         let process = spawn(folder.path());
-        Self { dns, http, process, folder }
+        Self { dns, http, process, folder, head }
+    }
+
+    /// Gives it other settings while it runs, of which those of the ensemble and the state directory stay.
+    pub(crate) fn configure(&self, settings: &str) {
+        self.write_settings(&format!("{}{settings}", self.head));
+    }
+
+    /// Has its file say this and nothing else, as editors do it: another file takes the place of the one before.
+    pub(crate) fn write_settings(&self, text: &str) {
+        let new = self.folder.path().join("sidecar.yaml.new");
+        std::fs::write(&new, text).expect("a file can be written");
+        std::fs::rename(new, self.folder.path().join("sidecar.yaml")).expect("it can be renamed");
     }
 
     /// Ends it as `kill -9` does.

@@ -2,7 +2,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::*;
-use crate::registry::check::{CheckStanding, HealthState};
+use crate::registry::check::{HealthState, Standings};
 use crate::registry::name::{Label, ServiceKey};
 use crate::registry::report::Verdict;
 
@@ -55,13 +55,14 @@ async fn a_server_that_dies_is_found_failing_within_interval_times_fall() {
     let target = CheckTarget::Tcp { server: listener.local_addr().unwrap() };
     let interval = Duration::from_millis(100);
     let check = sample(target, interval);
-    let board = HealthBoard::new(2);
+    let board = HealthBoard::default();
+    let slot = board.add();
     let mut health = board.subscribe();
-    let task = tokio::spawn(run(check, sample_key(), board, 1, TtlReports::default()));
-    wait_for(&mut health, HealthState::Passing).await;
+    let task = tokio::spawn(run(check, sample_key(), board, slot, TtlReports::default()));
+    wait_for(&mut health, slot, HealthState::Passing).await;
     let died = crate::clock::now();
     drop(listener);
-    wait_for(&mut health, HealthState::Failing).await;
+    wait_for(&mut health, slot, HealthState::Failing).await;
     let took = died.elapsed();
     // The promise is 300 ms and the time to be scheduled; the margin is for a busy machine.
     assert!(took < Duration::from_secs(3), "{took:?}");
@@ -71,8 +72,8 @@ async fn a_server_that_dies_is_found_failing_within_interval_times_fall() {
 
 const LONG: Duration = Duration::from_secs(10);
 
-async fn wait_for(health: &mut watch::Receiver<Vec<CheckStanding>>, state: HealthState) {
-    let reached = health.wait_for(|now| now[1].state == state);
+async fn wait_for(health: &mut watch::Receiver<Standings>, slot: CheckSlot, state: HealthState) {
+    let reached = health.wait_for(|now| now[&slot].state == state);
     tokio::time::timeout(LONG, reached).await.expect("in time").unwrap();
 }
 
@@ -82,11 +83,12 @@ async fn the_first_check_starts_after_the_delay() {
     let target = CheckTarget::Tcp { server: listener.local_addr().unwrap() };
     let delay = Duration::from_millis(300);
     let check = Check { start_delay: delay, rise: 1, ..sample(target, Duration::from_millis(100)) };
-    let board = HealthBoard::new(2);
+    let board = HealthBoard::default();
+    let slot = board.add();
     let mut health = board.subscribe();
     let started = crate::clock::now();
-    let task = tokio::spawn(run(check, sample_key(), board, 1, TtlReports::default()));
-    wait_for(&mut health, HealthState::Passing).await;
+    let task = tokio::spawn(run(check, sample_key(), board, slot, TtlReports::default()));
+    wait_for(&mut health, slot, HealthState::Passing).await;
     assert!(started.elapsed() >= delay, "{:?}", started.elapsed());
     task.abort();
 }
@@ -103,22 +105,23 @@ async fn an_application_that_reports_passes_until_it_says_otherwise_or_nothing()
         rise: 1,
         fall: 1,
     };
-    let (board, reports) = (HealthBoard::new(2), TtlReports::default());
+    let (board, reports) = (HealthBoard::default(), TtlReports::default());
+    let slot = board.add();
     let mut health = board.subscribe();
-    let task = tokio::spawn(run(check, sample_key(), board, 1, reports.clone()));
+    let task = tokio::spawn(run(check, sample_key(), board, slot, reports.clone()));
     let report = async |verdict| {
         while reports.report(&sample_key(), verdict, "", crate::clock::now()).is_err() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     report(Verdict::Pass).await;
-    wait_for(&mut health, HealthState::Passing).await;
+    wait_for(&mut health, slot, HealthState::Passing).await;
     report(Verdict::Fail).await;
-    wait_for(&mut health, HealthState::Failing).await;
+    wait_for(&mut health, slot, HealthState::Failing).await;
     let passed = crate::clock::now();
     report(Verdict::Pass).await;
-    wait_for(&mut health, HealthState::Passing).await;
-    wait_for(&mut health, HealthState::Failing).await;
+    wait_for(&mut health, slot, HealthState::Passing).await;
+    wait_for(&mut health, slot, HealthState::Failing).await;
     assert!(passed.elapsed() >= ttl, "{:?}", passed.elapsed());
     drop(health);
     tokio::time::timeout(LONG, task).await.expect("ends when nobody listens").unwrap();

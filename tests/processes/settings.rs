@@ -1,0 +1,102 @@
+//! A settings file that changes while `rollcall sidecar` runs: what takes effect, what is refused, what waits for a restart.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::process::Signal;
+use crate::support::{Kind, Port, Server, Sidecar, WebServer, dig, http, wait_until};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_file_that_changes_takes_effect_and_a_broken_one_changes_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let server = Server::start(Kind::Rollcall, folder.path());
+    let (web, api) = (WebServer::start_on("127.0.0.1"), WebServer::start_on("127.0.0.1"));
+    let [dns, http] = [Port::free(), Port::free()];
+    let ttl = |ttl: &str| {
+        format!(
+            "dns: {{address: \"{}\", ttl: {ttl}}}\nhttp: {{address: \"{}\"}}\n",
+            dns.address(),
+            http.address()
+        )
+    };
+    let (two, nine) = (ttl("2s"), ttl("9s"));
+    let service = |name: &str, of: &WebServer, more: &str| {
+        let checks = "[{kind: tcp, interval: 100ms, rise: 1}]";
+        format!(
+            "  - {{name: {name}, id: one, address: {}, port: {}, checks: {checks}{more}}}\n",
+            of.host(),
+            of.port()
+        )
+    };
+    let services = |list: &[String]| format!("services:\n{}", list.concat());
+    let before = services(&[service("web", &web, "")]);
+    let sidecar = Sidecar::start_with(&server.address(), &format!("{two}{before}"), [dns, http]);
+    wait_until("web is offered", LIMIT, || weight(&sidecar, "web") == Some(1));
+    assert_eq!(settings(&sidecar)["rejected"], Value::Null);
+    assert_eq!(metric(&sidecar, "rollcall_settings_reloads_total"), 0);
+
+    // 1. A weight, one more service, a TTL.
+    let now = services(&[service("web", &web, ", weight: 7, tags: [blue]"), service("api", &api, "")]);
+    sidecar.configure(&format!("{nine}{now}"));
+    wait_until("both are offered", LIMIT, || {
+        weight(&sidecar, "web") == Some(7) && weight(&sidecar, "api") == Some(1)
+    });
+    let answer = dig(sidecar.dns.number(), &["web.default.rollcall.internal", "A"]);
+    assert_eq!(answer.answer[0].ttl, 9, "{}", answer.text);
+    assert_eq!(metric(&sidecar, "rollcall_settings_reloads_total"), 1);
+    assert!(sidecar.log().contains("services, dns TTLs"), "{}", sidecar.log());
+
+    // 2. A mistake: nothing of it is done, not even what is right.
+    sidecar.configure(&format!("{two}{now}colour: blue\n"));
+    wait_until("it is refused", LIMIT, || metric(&sidecar, "rollcall_settings_rejected") == 1);
+    let told = settings(&sidecar)["rejected"].as_str().expect("a text").to_owned();
+    assert!(told.contains("colour"), "{told}");
+    assert_eq!((weight(&sidecar, "web"), weight(&sidecar, "api")), (Some(7), Some(1)));
+    assert_eq!(dig(sidecar.dns.number(), &["web.default.rollcall.internal", "A"]).answer[0].ttl, 9);
+    sidecar.write_settings("");
+    wait_until("an empty file is refused", LIMIT, || {
+        settings(&sidecar)["rejected"].as_str().is_some_and(|told| told.contains("services: []"))
+    });
+    assert_eq!(weight(&sidecar, "web"), Some(7));
+
+    // 3. What cannot be changed is said, and the rest is done.
+    let other = format!("{nine}brake: {{share: 50%}}\nsubscribe: {{mode: namespaces}}\n");
+    sidecar.configure(&format!("{other}{}", services(&[service("api", &api, "")])));
+    wait_until("web has left", LIMIT, || weight(&sidecar, "web").is_none());
+    assert_eq!(settings(&sidecar)["restart_needed"], json!(["subscribe, adopt"]));
+    assert_eq!(settings(&sidecar)["rejected"], Value::Null);
+    let metrics = ["rollcall_settings_rejected", "rollcall_settings_restart_needed"];
+    assert_eq!(metrics.map(|name| metric(&sidecar, name)), [0, 1]);
+    assert_eq!(weight(&sidecar, "api"), Some(1));
+
+    // 4. SIGHUP does not end it.
+    sidecar.configure(&format!("{nine}{}", services(&[service("api", &api, ", weight: 3")])));
+    sidecar.signal(Signal::HUP);
+    wait_until("it has heard", LIMIT, || sidecar.log().contains("SIGHUP"));
+    wait_until("api has changed", LIMIT, || weight(&sidecar, "api") == Some(3));
+    wait_until("nothing waits", LIMIT, || settings(&sidecar)["restart_needed"] == json!([]));
+}
+
+/// The weight of the one instance of a service, if it is up.
+fn weight(sidecar: &Sidecar, service: &str) -> Option<u64> {
+    let answer = http::get(sidecar.http.number(), &format!("/api/v1/services/default/{service}")).ok()?;
+    let body: Value = serde_json::from_str(&answer.body).ok()?;
+    let instances = body["instances"].as_array()?;
+    let up = instances.iter().find(|instance| instance["status"] == "up")?;
+    up["weight"].as_u64()
+}
+
+fn settings(sidecar: &Sidecar) -> Value {
+    let answer = http::get(sidecar.http.number(), "/api/v1/status").expect("it answers");
+    answer.json()["settings"].clone()
+}
+
+fn metric(sidecar: &Sidecar, name: &str) -> u64 {
+    let answer = http::get(sidecar.http.number(), "/metrics").expect("it answers");
+    let line = answer.body.lines().find(|line| line.starts_with(&format!("{name} ")));
+    let line = line.unwrap_or_else(|| panic!("no {name} in {}", answer.body));
+    line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
+}
