@@ -85,12 +85,14 @@ pub const SETTINGS_RESTART_NEEDED: Metric = metric(
     "1 while the settings file has settings that take effect at the next start, else 0.",
 );
 /// Writes of own registrations.
-pub const REGISTRY_WRITES: Metric =
-    metric("rollcall_registry_writes_total", "Writes that keep own instances registered.");
+pub const REGISTRY_WRITES: Metric = metric(
+    "rollcall_registry_writes_total",
+    "Txns that keep own instances registered; one may write several.",
+);
 /// Repairs of own registrations.
 pub const REGISTRY_REPAIRS: Metric = metric(
     "rollcall_registry_repairs_total",
-    "Writes that brought back own registrations that were lost or changed by others.",
+    "Own registrations that were brought back after they were lost or changed by others.",
 );
 /// Failed writes of own registrations.
 pub const REGISTRY_WRITE_FAILURES: Metric =

@@ -8,6 +8,8 @@ mod apache;
 mod formats;
 #[path = "registry/replaced.rs"]
 mod replaced;
+#[path = "registry/together.rs"]
+mod together;
 
 use std::net::SocketAddr;
 use std::path::Path;

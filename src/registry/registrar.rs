@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! checks ──► wanted ─┐
-//!                    ├─► plan (pure) ──► multi ──► tree
+//!                    ├─► plan of each instance ──► batch (both pure) ──► one multi ──► tree
 //! tree ──► observed ─┘
 //! ```
 //!
-//! - After every (re)connect, new session and change of health, and on a slow timer, it reads what is there for each of
-//!   our instances, and writes the difference if there is one.
+//! - After every (re)connect, new session and change of health, and on a slow timer, it reads what is there for all of
+//!   our instances, side by side, and writes the differences if there are any.
+//! - What several instances have to write at the same time is written in one multi: see `batch`. So they come and go together,
+//!   and the ensemble has one txn. Who cannot be written is left out, and holds up nobody.
 //! - An instance is registered once its critical checks have risen. When they fall its record says so; the znode stays.
 //!   While another check fails its record has the degraded weight.
 //! - A znode of our own earlier session is replaced, one of somebody else is not: that is reported and tried again until
@@ -18,6 +20,7 @@
 //!   between two instances, and goes before what the checks say: see `intent`.
 //! - An answer that was lost is no special case: what was written is read the next time.
 
+mod batch;
 mod check_tasks;
 mod entry;
 mod foreign;
@@ -26,6 +29,7 @@ mod look;
 mod maintenance_keeper;
 mod operator;
 mod plan;
+mod reconcile;
 mod replace;
 mod stats;
 
@@ -33,17 +37,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use self::check_tasks::CheckTasks;
-use self::entry::{Entry, Outcome, ReconcileError, entries_of, settled};
-use self::foreign::{Foreign, OwnSessions, in_one_multi};
+use self::entry::{Entry, entries_of};
 use self::intent::Wish;
-use self::look::{create_parents, observe, plan_formats};
 use self::maintenance_keeper::MaintenanceKeeper;
 pub use self::plan::{Observed, Plan, Wanted, plan};
 pub use self::stats::RegistrarStats;
@@ -58,13 +59,10 @@ use super::maintenance::MaintenanceFile;
 use super::name::{Label, ServiceKey};
 pub use super::own::{OwnCheck, OwnInstance, OwnStatus, RegistrationState};
 use super::owner::random_id;
-use super::record::Record;
 use super::report::TtlReports;
 use super::service::Registration;
 use crate::client::Client;
 use crate::clock;
-use crate::id::SessionId;
-use crate::znode::OpError;
 
 /// How long a record says `draining` before it goes, so that every reader has heard of it: design of leaving.
 pub const DRAINING_MIN: Duration = Evidence::QUIET_TIME;
@@ -475,85 +473,6 @@ impl RegistrarTask {
         match saved.unwrap_or_else(|panicked| Err(io::Error::other(panicked))) {
             Ok(()) => self.saved = Some(file),
             Err(error) => warn!(%error, "cannot keep who is held off; tried again with the next change"),
-        }
-    }
-
-    /// Looks at every instance once; returns whether all are as wanted.
-    async fn reconcile(&mut self, session: SessionId) -> bool {
-        let mut is_settled = true;
-        for index in 0..self.entries.len() {
-            let wanted = self.entries[index].wanted(self.phase, &self.settings.owner, &self.incarnation);
-            self.entries[index].foreign.begin(session);
-            let mut foreign = self.entries[index].foreign.clone();
-            // For a look that is broken off: it may have written something.
-            self.entries[index].foreign.on_lost_answer();
-            let outcome = self.reconcile_one(index, &wanted, session, &mut foreign).await;
-            self.entries[index].on_foreign(foreign);
-            is_settled &= self.entries[index].on_outcome(outcome, self.phase, &self.stats);
-        }
-        is_settled
-    }
-
-    async fn reconcile_one(
-        &self,
-        index: usize,
-        wanted: &Wanted,
-        session: SessionId,
-        foreign: &mut Foreign,
-    ) -> Result<Outcome, ReconcileError> {
-        let entry = &self.entries[index];
-        let service = self.settings.layout.service(&entry.registration.service);
-        let path = self.settings.layout.instance(&entry.registration.service, &entry.registration.id);
-        for _round in 0..ROUNDS_MAX {
-            let observed = observe(&self.client, &path).await?;
-            let (ops, outcome) = match plan(&path, wanted, &observed, session)? {
-                Plan::Nothing => (Vec::new(), Outcome::Settled(settled(wanted, &observed, session))),
-                Plan::Conflict { owner, session } => (Vec::new(), Outcome::Conflict { owner, session }),
-                Plan::Write { ops, record } => (ops, Outcome::Settled(record)),
-            };
-            if *wanted == Wanted::Undecided {
-                return Ok(outcome);
-            }
-            let sessions = OwnSessions::of(&observed, &self.settings.owner, session);
-            let (client, record) = (&self.client, outcome.record());
-            let formats =
-                plan_formats(client, &entry.registration, &entry.former_formats, record, foreign, sessions)
-                    .await?;
-            let ops = in_one_multi(&path, &observed, ops, &formats);
-            if ops.is_empty() {
-                foreign.on_written(formats, &[]);
-                return Ok(outcome);
-            }
-            match client.multi(ops).await {
-                Ok(results) => {
-                    foreign.on_written(formats, &results);
-                    self.count(entry, record);
-                    return Ok(outcome);
-                }
-                Err(error) => match error.op_error() {
-                    // A parent, or the znode itself, went: make the parents sure.
-                    Some(OpError::NoNode) => {
-                        client.create_all(&service).await?;
-                        create_parents(client, &entry.registration, record).await?;
-                    }
-                    Some(OpError::NodeExists | OpError::BadVersion) => {}
-                    Some(_) => return Err(error.into()),
-                    None => {
-                        foreign.on_lost_answer();
-                        return Err(error.into());
-                    }
-                },
-            }
-        }
-        Err(ReconcileError::Contended)
-    }
-
-    /// A write is a repair when it brought back exactly what had been there.
-    fn count(&self, entry: &Entry, written: Option<&Record>) {
-        self.stats.writes.fetch_add(1, Ordering::Relaxed);
-        if written.is_some() && entry.settled.as_deref() == written {
-            info!(service = %entry.registration.service, id = %entry.registration.id, "registration repaired");
-            self.stats.repairs.fetch_add(1, Ordering::Relaxed);
         }
     }
 

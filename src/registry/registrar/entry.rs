@@ -16,7 +16,6 @@ use crate::clock;
 use crate::id::SessionId;
 use crate::registry::check::{Check, CheckSlot, HealthBoard, HealthState, InstanceHealth, Standings};
 use crate::registry::failback::{Failback, HELD_PRIORITY, Lead};
-use crate::registry::formats::FormatTarget;
 use crate::registry::hold_file::HoldFile;
 use crate::registry::maintenance::MaintenanceFile;
 use crate::registry::name::{Label, ServiceKey};
@@ -41,10 +40,8 @@ pub(super) struct Entry {
     pub(super) is_held: bool,
     /// How much of its weight it can take, in percent.
     share_percent: u8,
-    /// What is known of it in other formats, in the order of those that it is to be written in and those it is not any more.
+    /// What is known of it in other formats.
     pub(super) foreign: Foreign,
-    /// In which it may stand and is not to.
-    pub(super) former_formats: Vec<FormatTarget>,
     /// What an operator wants of it.
     pub(super) told: Told,
     /// How far it is with leaving, if it is not wanted any more.
@@ -53,6 +50,8 @@ pub(super) struct Entry {
     pub(super) is_carried_out: bool,
     /// Whether somebody has taken it out, and it has not passed since: its failures are nobody's fault.
     is_excused: bool,
+    /// Whether it could not be written the last time, for a reason of its own: the others are written without it.
+    pub(super) is_apart: bool,
 }
 
 /// The instances, whose checks have their places on `board`; `left` says which were away when the process before ended, and
@@ -114,6 +113,16 @@ pub(super) enum ReconcileError {
     Contended,
 }
 
+impl ReconcileError {
+    /// Whether it is about what the instance was to have in the tree, and not about getting there.
+    const fn is_of_the_instance(&self) -> bool {
+        match self {
+            Self::Client(error) => error.op_error().is_some(),
+            Self::Record(_) | Self::Contended => true,
+        }
+    }
+}
+
 impl Entry {
     /// One that was not looked at yet, with a place on `board` for each check.
     pub(super) fn new(registration: Registration, board: &HealthBoard, failback: Failback) -> Self {
@@ -129,11 +138,11 @@ impl Entry {
             is_held: false,
             share_percent: 100,
             foreign: Foreign::default(),
-            former_formats: Vec::new(),
             told: Told::default(),
             leaving: None,
             is_carried_out: true,
             is_excused: false,
+            is_apart: false,
         }
     }
 
@@ -236,6 +245,7 @@ impl Entry {
         stats: &RegistrarStats,
     ) -> bool {
         let (service, id) = (&self.registration.service, &self.registration.id);
+        self.is_apart = outcome.as_ref().is_err_and(ReconcileError::is_of_the_instance);
         match outcome {
             Ok(Outcome::Settled(record)) => {
                 let status = record.as_ref().map(|record| record.status);
@@ -249,7 +259,6 @@ impl Entry {
                 self.settled = record;
                 self.state = state;
                 self.is_carried_out = true;
-                self.former_formats.clear();
                 true
             }
             Ok(Outcome::Conflict { owner, session }) => {

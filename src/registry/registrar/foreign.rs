@@ -15,7 +15,8 @@ use bytes::Bytes;
 use super::plan::Observed;
 use crate::client::{CreateRequest, MultiOp, OpResult};
 use crate::id::SessionId;
-use crate::registry::formats::{ForeignZnode, Format};
+use crate::registry::formats::{ForeignZnode, Format, FormatTarget};
+use crate::registry::name::Label;
 use crate::registry::record::Record;
 use crate::znode::Stat;
 
@@ -132,7 +133,9 @@ pub(super) struct Foreign {
     session: Option<SessionId>,
     /// Whether there may be znodes of this session that are not in `paths`.
     is_unsure: bool,
-    /// Where ours are, for each format.
+    /// In what it may stand and is not to: what other settings have left out.
+    former: Vec<FormatTarget>,
+    /// Where ours are, for each format, and then for the former ones.
     paths: Vec<Vec<String>>,
     /// Where somebody else is.
     pub(super) conflicts: Vec<ForeignConflict>,
@@ -162,10 +165,20 @@ impl Foreign {
         self.paths.get(index).map_or(&[], Vec::as_slice)
     }
 
-    /// Takes the formats in another order: for each which it was, or `None` for one that is new.
-    pub(super) fn reorder(&mut self, order: &[Option<usize>]) {
-        let paths = |index: &Option<usize>| index.map_or_else(Vec::new, |index| self.paths(index).to_vec());
-        self.paths = order.iter().map(paths).collect();
+    /// Takes that the instance `id` is to be in `now` and not in `before`. Formats are the same that have the same place.
+    pub(super) fn change_formats(&mut self, id: &Label, before: &[FormatTarget], now: &[FormatTarget]) {
+        let known: Vec<_> = before.iter().chain(&self.former).cloned().collect();
+        let is_in =
+            |all: &[FormatTarget], one: &FormatTarget| all.iter().position(|it| it.path(id) == one.path(id));
+        let former: Vec<_> = known.iter().filter(|one| is_in(now, one).is_none()).cloned().collect();
+        let paths = |one| is_in(&known, one).map_or_else(Vec::new, |index| self.paths(index).to_vec());
+        self.paths = now.iter().chain(&former).map(paths).collect();
+        self.former = former;
+    }
+
+    /// In what it may stand and is not to.
+    pub(super) fn former(&self) -> &[FormatTarget] {
+        &self.former
     }
 
     /// Takes down what is there after the plans were carried out; `results` are those of [`in_one_multi`].
@@ -173,6 +186,7 @@ impl Foreign {
         let count: usize = plans.iter().map(|plan| plan.ops.len()).sum();
         let mut results = results[results.len().saturating_sub(count)..].iter();
         self.conflicts.clear();
+        self.former.clear();
         self.paths.clear();
         for plan in plans {
             let results: Vec<_> = results.by_ref().take(plan.ops.len()).collect();
@@ -190,8 +204,7 @@ impl Foreign {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::formats::{FormatKind, FormatTarget};
-    use crate::registry::name::Label;
+    use crate::registry::formats::FormatKind;
     use crate::znode::ZnodePath;
 
     const OURS: SessionId = SessionId(7);
@@ -328,6 +341,30 @@ mod tests {
         let next = OwnSessions { current: SessionId(8), earlier: None };
         assert!(!foreign.needs_search(next), "what the other session had went with it");
         assert!(foreign.paths(1).is_empty());
+    }
+
+    #[test]
+    fn formats_that_settings_leave_out_are_known_until_they_are_looked_at() {
+        let id = Label::parse("web-1").unwrap();
+        let mut foreign = Foreign::default();
+        foreign.begin(OURS);
+        let plans = vec![plan_for(&fixed(), true, &[]), plan_for(&numbered(), true, &[])];
+        foreign.on_written(plans, &[FIXED, NUMBERED].map(|path| OpResult::Create(path.to_owned())));
+        let other = target("/other", FormatKind::Nerve);
+        foreign.change_formats(&id, &[fixed(), numbered()], &[other.clone(), numbered()]);
+        assert_eq!(foreign.former(), [fixed()]);
+        let paths = [0, 1, 2].map(|index| foreign.paths(index).concat());
+        assert_eq!(paths, ["", NUMBERED, FIXED]);
+        // Left out and back in before anything was written.
+        let with_payload = target(
+            "/services",
+            FormatKind::Curator { name: "web".to_owned(), ssl_port: None, payload: Some("x".to_owned()) },
+        );
+        foreign.change_formats(&id, &[other.clone(), numbered()], &[with_payload]);
+        assert_eq!(foreign.former(), [other, numbered()]);
+        assert_eq!(foreign.paths(0), [FIXED], "the same place");
+        foreign.on_written(Vec::new(), &[]);
+        assert!(foreign.former().is_empty());
     }
 
     #[test]

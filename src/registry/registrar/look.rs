@@ -17,12 +17,11 @@ pub(super) async fn observe(client: &Client, path: &str) -> Result<Observed, Cli
     }
 }
 
-/// Looks at every format of `registration`, and at those of `former` that it is not to be in any more, and decides about it;
-/// `record` is our own, as it is or is about to be.
+/// Looks at every format of `registration`, and at those that it is not to be in any more, and decides about it; `record` is our
+/// own, as it is or is about to be.
 pub(super) async fn plan_formats(
     client: &Client,
     registration: &Registration,
-    former: &[FormatTarget],
     record: Option<&Record>,
     foreign: &Foreign,
     sessions: OwnSessions,
@@ -32,7 +31,7 @@ pub(super) async fn plan_formats(
     // What is not wanted is looked for all the same, by what it would say.
     let record = record.cloned().unwrap_or_else(|| registration.record(Status::Up, "", "", 0));
     let now = registration.formats.iter().map(|target| (target, is_wanted));
-    let targets: Vec<_> = now.chain(former.iter().map(|target| (target, false))).collect();
+    let targets: Vec<_> = now.chain(foreign.former().iter().map(|target| (target, false))).collect();
     let mut plans = Vec::with_capacity(targets.len());
     for (index, (target, is_wanted)) in targets.into_iter().enumerate() {
         let znode = target.znode(&registration.id, &record);
@@ -56,9 +55,9 @@ pub(super) async fn plan_formats(
 pub(super) async fn create_parents(
     client: &Client,
     registration: &Registration,
-    record: Option<&Record>,
+    record: &Record,
 ) -> Result<(), ClientError> {
-    if record.is_some_and(Record::is_up) {
+    if record.is_up() {
         for target in &registration.formats {
             client.create_all(&target.parent()).await?;
         }

@@ -115,14 +115,7 @@ impl Entry {
     fn take_settings(&mut self, registration: Registration) {
         let before = std::mem::replace(&mut self.registration, registration);
         let Registration { id, formats, .. } = &self.registration;
-        let place = |target: &crate::registry::formats::FormatTarget| target.path(id);
-        let now: Vec<_> = formats.iter().map(place).collect();
-        let known: Vec<_> = before.formats.iter().chain(&self.former_formats).cloned().collect();
-        let former: Vec<_> = known.iter().filter(|target| !now.contains(&place(target))).cloned().collect();
-        let order: Vec<_> = now.iter().cloned().chain(former.iter().map(place)).collect();
-        let index = |path: &String| known.iter().position(|target| place(target) == *path);
-        self.foreign.reorder(&order.iter().map(index).collect::<Vec<_>>());
-        self.former_formats = former;
+        self.foreign.change_formats(id, &before.formats, formats);
         self.is_carried_out = false;
     }
 

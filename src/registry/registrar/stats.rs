@@ -11,12 +11,12 @@ pub struct RegistrarStats {
 }
 
 impl RegistrarStats {
-    /// Multis that were carried out.
+    /// Multis that were carried out; each may be of several instances.
     pub fn writes(&self) -> u64 {
         self.writes.load(Ordering::Relaxed)
     }
 
-    /// Those among them that brought back what had been there and was lost or changed by others.
+    /// Instances of which what had been there was brought back, after it was lost or changed by others.
     pub fn repairs(&self) -> u64 {
         self.repairs.load(Ordering::Relaxed)
     }
