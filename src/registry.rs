@@ -34,7 +34,9 @@ mod zones;
 
 pub use brake::{BrakePlan, BrakeSettings};
 pub use cache::Cache;
-pub use change::{Change, ChangeError, Drain, Evidence, Keeping, MaintenanceChange, SubscriberReport};
+pub use change::{
+    Change, ChangeError, Departure, Drain, Evidence, Keeping, MaintenanceChange, SubscriberReport,
+};
 pub use failback::{Failback, HELD_PRIORITY, Lead};
 pub use history::{NoHistory, Past};
 pub use hold_file::HoldFile;

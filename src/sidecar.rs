@@ -44,14 +44,14 @@ use crate::clock;
 use crate::dns::{self, Handler};
 use crate::http::{self, Command, Control, Done, ListenerSettings, Router};
 use crate::registry::{
-    Cache, ChangeError, Layout, LiveViewSettings, Mirror, MirrorStats, Registrar, RegistrarSettings,
-    SavedView, TtlReports, ViewKeeper, ViewSettings, owner_id,
+    Cache, ChangeError, Departure, Layout, LiveViewSettings, Mirror, MirrorStats, Registrar,
+    RegistrarSettings, SavedView, SubscriberReport, TtlReports, ViewKeeper, ViewSettings, owner_id,
 };
 use crate::telemetry::{Metrics, MetricsError};
 use crate::znode::SubscriberName;
 
 /// How long own instances may take to leave before the session is closed over them. The registrar itself needs a second, and
-/// a pod has 30 s by default before it is killed.
+/// waits for sidecars that are slow in the others but one; a pod has 30 s by default before it is killed.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long parts may take to end once they were told to; HTTP drains its connections for 5 s.
 const STOP_TIMEOUT: Duration = Duration::from_secs(7);
@@ -218,8 +218,9 @@ impl Sidecar {
 
     async fn leave(mut self) {
         // 1. Own instances say that they leave, and lookups still see it.
-        if let Err(error) = self.registrar.drain(DRAIN_TIMEOUT).await {
-            warn!(%error, "left without draining");
+        match self.registrar.drain(DRAIN_TIMEOUT).await {
+            Ok(departure) => tell_of(&departure),
+            Err(error) => warn!(%error, "left without draining"),
         }
         // 2. No more answers.
         self.serving.cancel();
@@ -232,6 +233,36 @@ impl Sidecar {
             warn!("parts of the sidecar are cut off at shutdown");
         }
         info!("sidecar stopped");
+    }
+}
+
+/// Logs who has seen that own instances leave.
+fn tell_of(departure: &Departure) {
+    let Departure { waited, evidence, subscribers } = departure;
+    let waited_ms = waited.as_millis();
+    let unknown = SubscriberReport::default();
+    let known = subscribers.as_ref().unwrap_or(&unknown);
+    let SubscriberReport { subscribers, behind, behind_count, members_not_asked, other_watchers } = known;
+    if evidence.is_confirmation() {
+        info!(
+            subscribers,
+            other_watchers, waited_ms, "all sidecars that follow the instances have seen that they leave"
+        );
+    } else if *behind_count > 0 {
+        warn!(
+            behind_count,
+            subscribers,
+            ?behind,
+            waited_ms,
+            "some sidecars are not known to have seen that the instances leave; they may send to them until they have"
+        );
+    } else if !waited.is_zero() {
+        info!(
+            evidence = evidence.as_str(),
+            ?members_not_asked,
+            waited_ms,
+            "not all sidecars could be asked whether they have seen that the instances leave"
+        );
     }
 }
 

@@ -111,6 +111,12 @@ impl BarrierAsker {
         }
     }
 
+    /// Waits until all sessions that asked are closed, or were given up. Whoever asks meanwhile is waited for, too.
+    pub(super) async fn ended(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
     /// `None` when there is nothing to ask, or the client has lost its connection.
     async fn questions(&self, services: &BTreeSet<ServiceKey>) -> Option<Vec<Question>> {
         let mut questions = Vec::new();

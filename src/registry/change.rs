@@ -27,6 +27,24 @@ pub struct Drain {
     pub subscribers: Option<SubscriberReport>,
 }
 
+/// How own instances left for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Departure {
+    /// How long their records said that they leave, before they were deleted.
+    pub waited: Duration,
+    /// How it is known that their subscribers have applied that.
+    pub evidence: Evidence,
+    /// What is known of these subscribers, if they were asked and their members understood.
+    pub subscribers: Option<SubscriberReport>,
+}
+
+impl Default for Departure {
+    /// Of no instance at all.
+    fn default() -> Self {
+        Self { waited: Duration::ZERO, evidence: Evidence::None, subscribers: None }
+    }
+}
+
 /// How far those are who subscribe to services, as all members of the ensemble told last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubscriberReport {

@@ -25,6 +25,7 @@ mod check_tasks;
 mod entry;
 mod foreign;
 mod intent;
+mod leave;
 mod look;
 mod maintenance_keeper;
 mod operator;
@@ -45,12 +46,13 @@ use tracing::{info, warn};
 use self::check_tasks::CheckTasks;
 use self::entry::{Entry, entries_of};
 use self::intent::Wish;
+pub use self::leave::{DRAINING_MIN, DrainError};
 use self::maintenance_keeper::MaintenanceKeeper;
 pub use self::plan::{Observed, Plan, Wanted, plan};
 pub use self::stats::RegistrarStats;
 use super::barrier::BarrierAsker;
 use super::cache::Cache;
-use super::change::{Evidence, Keeping};
+use super::change::Keeping;
 use super::check::{CheckKind, CheckSlot, HealthBoard};
 use super::failback::Lead;
 use super::hold_file::HoldFile;
@@ -64,8 +66,6 @@ use super::service::Registration;
 use crate::client::Client;
 use crate::clock;
 
-/// How long a record says `draining` before it goes, so that every reader has heard of it: design of leaving.
-pub const DRAINING_MIN: Duration = Evidence::QUIET_TIME;
 /// The pause before the first attempt after one that failed; doubled with each, up to [`RETRY_MAX`].
 const RETRY_MIN: Duration = Duration::from_millis(100);
 /// The longest pause between attempts, also while somebody else has our id: the end of that session is noticed within it.
@@ -96,22 +96,6 @@ impl RegistrarSettings {
         let (repair_interval, ttl_reports) = (Duration::from_secs(30), TtlReports::default());
         Self { layout, owner, repair_interval, state_dir: None, ttl_reports }
     }
-}
-
-/// Why a drain is not complete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DrainError {
-    /// The deadline passed.
-    #[error(
-        "the instances were not all taken out within {} ms; what is left goes with the session", .within.as_millis()
-    )]
-    Deadline {
-        /// How long it was tried.
-        within: Duration,
-    },
-    /// The registrar's task is gone.
-    #[error("the registrar has stopped")]
-    Stopped,
 }
 
 /// A handle on the registrar's task; the task ends when all handles are dropped.
@@ -176,23 +160,6 @@ impl Registrar {
         self.stats.clone()
     }
 
-    /// Takes every instance out: its record says `draining` for [`DRAINING_MIN`], then its znode is deleted. The client's
-    /// session can be closed after that. Takes effect for good; another call waits for the same.
-    ///
-    /// # Errors
-    ///
-    /// When it is not done by `within`; what is left goes with the session.
-    pub async fn drain(&self, within: Duration) -> Result<(), DrainError> {
-        let leave = async {
-            let registered = self.order(Phase::Draining).await?;
-            if registered > 0 {
-                tokio::time::sleep(DRAINING_MIN).await;
-            }
-            self.order(Phase::Removed).await.map(|_| ())
-        };
-        tokio::time::timeout(within, leave).await.unwrap_or(Err(DrainError::Deadline { within }))
-    }
-
     /// Wants these instances from now on: those that are new are checked and registered, those that are not among them any more
     /// leave, and what is changed about the others is written. Returns before that is done.
     ///
@@ -210,11 +177,6 @@ impl Registrar {
     /// When the registrar has stopped.
     pub async fn fail_back(&self, service: Option<ServiceKey>) -> Result<usize, DrainError> {
         self.ask(|done| Order::FailBack { service, done }).await
-    }
-
-    /// Returns how many instances are in the tree once it is done.
-    async fn order(&self, phase: Phase) -> Result<usize, DrainError> {
-        self.ask(|done| Order::Leave { phase, done }).await
     }
 
     async fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T, DrainError> {

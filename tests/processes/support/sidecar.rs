@@ -1,6 +1,7 @@
 //! `rollcall sidecar` as a process of its own, apart from the ensemble.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::dev::rollcall;
 use super::process::Signal;
@@ -64,6 +65,11 @@ impl Sidecar {
 
     pub(crate) fn signal(&self, signal: Signal) {
         self.process.signal(signal);
+    }
+
+    /// Waits for its end and demands success.
+    pub(crate) fn expect_success(&mut self, limit: Duration) {
+        self.process.expect_success(limit);
     }
 
     pub(crate) fn log(&self) -> String {
