@@ -84,6 +84,8 @@ pub struct Replica {
     incoming: Option<Incoming>,
     counts: ReplicaCounts,
     outputs: VecDeque<Output>,
+    /// Bytes of what clients are told among them.
+    told_bytes: usize,
 }
 
 /// What the member does for its clients.
@@ -172,6 +174,7 @@ impl Replica {
             incoming: None,
             counts: ReplicaCounts::default(),
             outputs: VecDeque::new(),
+            told_bytes: 0,
             settings,
         };
         replica.follow_peer(now);
@@ -258,7 +261,16 @@ impl Replica {
 
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if let Some(Output::Reply(_, frame) | Output::Notify(_, frame)) = &output {
+            self.told_bytes = self.told_bytes.saturating_sub(frame.len());
+        }
+        output
+    }
+
+    /// Bytes of replies and notifications among the outputs; answers to the opening of a session do not count.
+    pub const fn told_bytes(&self) -> usize {
+        self.told_bytes
     }
 
     /// Whether clients are served.

@@ -186,6 +186,16 @@ pub const ENSEMBLE_CONNECTIONS: Metric =
 /// Refused client connections.
 pub const ENSEMBLE_REFUSALS: Metric =
     metric("rollcall_ensemble_refusals_total", "Client connections closed because of what they sent.");
+/// What waits for clients.
+pub const ENSEMBLE_WAITING: Metric = metric(
+    "rollcall_ensemble_waiting_bytes",
+    "Replies and notifications that wait until clients read them, of all connections.",
+);
+/// Connections closed to make room.
+pub const ENSEMBLE_CUT_OFF: Metric = metric(
+    "rollcall_ensemble_cut_off_total",
+    "Client connections closed to make room, each the one for which the most waited to be read.",
+);
 /// Sessions.
 pub const ENSEMBLE_SESSIONS: Metric = metric("rollcall_ensemble_sessions", "Sessions alive in the ensemble.");
 /// Sessions of one member.
@@ -258,7 +268,7 @@ pub const PROCESS_FDS: Metric =
 pub const PROCESS_THREADS: Metric = metric("rollcall_process_threads", "Threads of the process.");
 
 /// All of the above.
-pub const ALL: [Metric; 57] = [
+pub const ALL: [Metric; 62] = [
     DNS_QUERIES,
     DNS_DROPPED,
     DNS_TRUNCATED,
@@ -272,6 +282,9 @@ pub const ALL: [Metric; 57] = [
     VIEW_INSTANCES,
     VIEW_SAVES,
     VIEW_SAVE_FAILURES,
+    SETTINGS_RELOADS,
+    SETTINGS_REJECTED,
+    SETTINGS_RESTART_NEEDED,
     REGISTRY_WRITES,
     REGISTRY_REPAIRS,
     REGISTRY_WRITE_FAILURES,
@@ -298,6 +311,8 @@ pub const ALL: [Metric; 57] = [
     ENSEMBLE_SYNC_MAX,
     ENSEMBLE_CONNECTIONS,
     ENSEMBLE_REFUSALS,
+    ENSEMBLE_WAITING,
+    ENSEMBLE_CUT_OFF,
     ENSEMBLE_SESSIONS,
     ENSEMBLE_LOCAL_SESSIONS,
     ENSEMBLE_WATCHED_PATHS,

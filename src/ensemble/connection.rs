@@ -40,6 +40,12 @@ const REPLY_BYTES_MAX: usize = 64 << 20;
 /// Bytes of notifications that may wait for a client that does not read; beyond, the connection is closed, since
 /// they must neither be dropped nor grow without bound.
 const NOTICE_BYTES_MAX: usize = 64 << 20;
+/// Bytes that may wait for all clients together, which is memory: beyond, the connection with the most is closed.
+pub(super) const WAITING_BYTES_MAX: u64 = 256 << 20;
+/// Bytes that may wait for all clients together before no socket is read of those for which much waits.
+const WAITING_BYTES_HIGH: u64 = WAITING_BYTES_MAX / 2;
+/// How much that is.
+const REPLY_BYTES_SHARE: usize = 1 << 20;
 /// How long a client may take to read what is queued when its connection is closed from this side.
 const FLUSH_TIME: Duration = Duration::from_secs(2);
 /// What is read from the socket at a time, at first and at most: doubled whenever a read fills it, since most clients send one
@@ -59,8 +65,8 @@ pub(super) struct Outbox {
     /// What each request took, in their order, which is that of the replies.
     asked: mpsc::UnboundedReceiver<Asked>,
     stats: Arc<MemberStats>,
-    /// Tells the connection when this is dropped.
-    _open: oneshot::Sender<()>,
+    /// Tells the connection when this is dropped, or that it is to end at once.
+    open: Option<oneshot::Sender<()>>,
 }
 
 /// What is under way, as its reader, its writer and the driver see it.
@@ -69,8 +75,52 @@ struct Queue {
     unanswered: Semaphore,
     reply_bytes: AtomicUsize,
     notice_bytes: AtomicUsize,
+    /// What of both counts among those of all connections.
+    waiting_bytes: AtomicUsize,
+    stats: Arc<MemberStats>,
     /// Some of it was written.
     drained: Notify,
+}
+
+impl Queue {
+    fn new(stats: Arc<MemberStats>) -> Self {
+        Self {
+            unanswered: Semaphore::new(UNITS_MAX as usize),
+            reply_bytes: AtomicUsize::new(0),
+            notice_bytes: AtomicUsize::new(0),
+            waiting_bytes: AtomicUsize::new(0),
+            stats,
+            drained: Notify::new(),
+        }
+    }
+
+    /// More waits.
+    fn on_queued(&self, bytes: usize) {
+        self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.stats.waiting_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// So much waits no more, be it written or given up.
+    fn on_gone(&self, bytes: usize) {
+        let less = |waiting: usize| Some(waiting.saturating_sub(bytes));
+        let before = self.waiting_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        let gone = bytes.min(before.unwrap_or_else(|waiting| waiting));
+        self.stats.waiting_bytes.fetch_sub(gone as u64, Ordering::Relaxed);
+    }
+
+    /// Whether no more requests are to be read until something was written.
+    fn is_full(&self) -> bool {
+        let replies = self.reply_bytes.load(Ordering::Relaxed);
+        replies > REPLY_BYTES_MAX
+            || (replies > REPLY_BYTES_SHARE
+                && self.stats.waiting_bytes.load(Ordering::Relaxed) > WAITING_BYTES_HIGH)
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.on_gone(usize::MAX);
+    }
 }
 
 #[derive(Debug)]
@@ -102,6 +152,7 @@ impl Outbox {
             self.queue.unanswered.add_permits(units as usize);
         }
         self.queue.reply_bytes.fetch_add(frame.len(), Ordering::Relaxed);
+        self.queue.on_queued(frame.len());
         // A writer that is gone has dropped its end; the reader says so to the driver.
         let _ = self.frames.send(Outgoing::Reply(frame));
     }
@@ -110,9 +161,24 @@ impl Outbox {
     pub(super) fn notify(&self, frame: Vec<u8>) -> bool {
         self.stats.sent.fetch_add(1, Ordering::Relaxed);
         let queued = self.queue.notice_bytes.fetch_add(frame.len(), Ordering::Relaxed) + frame.len();
+        self.queue.on_queued(frame.len());
         // As above.
         let _ = self.frames.send(Outgoing::Notice(frame));
         queued <= NOTICE_BYTES_MAX
+    }
+
+    /// Bytes that wait until the client reads.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.queue.waiting_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Closes the connection, and gives up what waits.
+    pub(super) fn cut_off(mut self) {
+        self.queue.on_gone(usize::MAX);
+        if let Some(open) = self.open.take() {
+            // Whoever has ended already is no worse off.
+            let _ = open.send(());
+        }
     }
 }
 
@@ -145,24 +211,20 @@ impl Connection {
         let (frames, outgoing) = mpsc::unbounded_channel();
         let (asking, asked) = mpsc::unbounded_channel();
         let (open, dropped) = oneshot::channel();
-        let queue = Arc::new(Queue {
-            unanswered: Semaphore::new(UNITS_MAX as usize),
-            reply_bytes: AtomicUsize::new(0),
-            notice_bytes: AtomicUsize::new(0),
-            drained: Notify::new(),
-        });
+        let queue = Arc::new(Queue::new(self.stats.clone()));
         let texts = frames.downgrade();
         let (peer, stats) = (self.peer, self.stats.clone());
-        let outbox = Outbox { peer, frames, queue: queue.clone(), asked, stats, _open: open };
+        let outbox = Outbox { peer, frames, queue: queue.clone(), asked, stats, open: Some(open) };
         if self.events.send(ConnectionEvent::Connected(self.id, outbox)).await.is_err() {
             return;
         }
         let reader = self.read_frames(read_half, &texts, &queue, asking);
         let writer = write_frames(write_half, outgoing, &queue);
         let overdue = async {
-            // It is never sent anything: this is the driver's dropping the outbox.
-            let _ = dropped.await;
-            tokio::time::sleep(FLUSH_TIME).await;
+            // The driver has dropped the outbox, or cut the client off.
+            if dropped.await.is_err() {
+                tokio::time::sleep(FLUSH_TIME).await;
+            }
         };
         tokio::pin!(reader, writer);
         tokio::select! {
@@ -203,7 +265,7 @@ impl Connection {
                 match split_frame(&mut buffer, settings.frame_bytes_max) {
                     Ok(None) => break,
                     Ok(Some(frame)) => {
-                        while queue.reply_bytes.load(Ordering::Relaxed) > REPLY_BYTES_MAX {
+                        while queue.is_full() {
                             queue.drained.notified().await;
                         }
                         let units = units_of(frame.len());
@@ -283,6 +345,7 @@ async fn write_frames(
         batch = Vec::new();
         queue.notice_bytes.fetch_sub(notices, Ordering::Relaxed);
         queue.reply_bytes.fetch_sub(replies, Ordering::Relaxed);
+        queue.on_gone(replies + notices);
         queue.drained.notify_one();
     }
     // A socket that the client has closed already has nothing to flush.

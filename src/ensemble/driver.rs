@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::connection::{ConnectionEvent, Outbox};
+use super::connection::{ConnectionEvent, Outbox, WAITING_BYTES_MAX};
 use super::error::MemberError;
 use super::log_thread::{LogCommand, LogEvent};
 use super::peers::Peers;
@@ -23,6 +23,8 @@ use crate::zab::{LinkId, Packet};
 
 /// Inputs handled between two looks at the timer.
 const INPUTS_MAX: usize = 256;
+/// Bytes for clients that may gather before they are handed over, since only what is handed over counts as waiting.
+const TOLD_BYTES_MAX: usize = 8 << 20;
 
 /// Everything that the driver owns.
 pub(super) struct Driver {
@@ -89,6 +91,11 @@ impl Driver {
                     }
                     for event in events.drain(..) {
                         self.on_connection_event(event);
+                        if self.replica.told_bytes() > TOLD_BYTES_MAX {
+                            self.carry_out(&mut told)?;
+                            // Connections write, and those that were cut off let go of what waited.
+                            tokio::task::yield_now().await;
+                        }
                     }
                 }
                 () = sleep_until(deadline) => {}
@@ -213,9 +220,13 @@ impl Driver {
             ToClient::Reply(frame) => {
                 if let Some(outbox) = self.outboxes.get_mut(&id) {
                     outbox.reply(frame);
+                    self.make_room();
                 }
             }
-            ToClient::Notify(frame) => self.notify(id, frame),
+            ToClient::Notify(frame) => {
+                self.notify(id, frame);
+                self.make_room();
+            }
             ToClient::Close(reason) => self.close(id, &reason),
         }
     }
@@ -226,6 +237,25 @@ impl Driver {
             let peer = outbox.peer();
             warn!(connection = id.0, %peer, "closing a connection that does not read what it is sent");
             self.outboxes.remove(&id);
+            self.replica.handle(clock_now(), Input::Disconnected(id));
+        }
+    }
+
+    /// Closes connections until what waits for all clients is within its bound.
+    fn make_room(&mut self) {
+        while self.stats.waiting_bytes.load(Ordering::Relaxed) > WAITING_BYTES_MAX {
+            let greediest = self.outboxes.iter().max_by_key(|(_, outbox)| outbox.waiting_bytes());
+            let Some(id) = greediest.map(|(id, _)| *id) else { return };
+            let Some(outbox) = self.outboxes.remove(&id) else { return };
+            let (peer, bytes) = (outbox.peer(), outbox.waiting_bytes());
+            if bytes == 0 {
+                // What waits belongs to connections that are closed already, and goes with them.
+                self.outboxes.insert(id, outbox);
+                return;
+            }
+            warn!(connection = id.0, %peer, bytes, "too much waits for clients that do not read; closing the connection with the most");
+            self.stats.cut_off.fetch_add(1, Ordering::Relaxed);
+            outbox.cut_off();
             self.replica.handle(clock_now(), Input::Disconnected(id));
         }
     }

@@ -12,11 +12,13 @@ use crate::telemetry::{self, Count, Metrics, MetricsError};
 ///
 /// When it was done before.
 pub fn observe_member(metrics: &Metrics, member: &Arc<MemberStats>) -> Result<(), MetricsError> {
-    let counts: [Count<MemberStats>; 18] = [
+    let counts: [Count<MemberStats>; 20] = [
         (telemetry::ENSEMBLE_COMMITS, |stats| stats.commits.load(Relaxed)),
         (telemetry::ENSEMBLE_SYNCS, |stats| stats.syncs.load(Relaxed)),
         (telemetry::ENSEMBLE_CONNECTIONS, |stats| stats.connections.load(Relaxed)),
         (telemetry::ENSEMBLE_REFUSALS, |stats| stats.refusals.load(Relaxed)),
+        (telemetry::ENSEMBLE_WAITING, |stats| stats.waiting_bytes.load(Relaxed)),
+        (telemetry::ENSEMBLE_CUT_OFF, |stats| stats.cut_off.load(Relaxed)),
         (telemetry::ENSEMBLE_SESSIONS, |stats| stats.sessions.load(Relaxed)),
         (telemetry::ENSEMBLE_LOCAL_SESSIONS, |stats| stats.local_sessions.load(Relaxed)),
         (telemetry::ENSEMBLE_WATCHED_PATHS, |stats| stats.watched_paths.load(Relaxed)),

@@ -37,6 +37,10 @@ pub struct MemberStats {
     pub connections: AtomicU64,
     /// Connections closed because of what the client sent.
     pub refusals: AtomicU64,
+    /// Bytes of replies and notifications that wait until clients read.
+    pub waiting_bytes: AtomicU64,
+    /// Connections closed to make room, since their clients did not read.
+    pub cut_off: AtomicU64,
     /// Paths watched by the clients connected now.
     pub watched_paths: AtomicU64,
     /// Sessions alive that all members know.

@@ -87,6 +87,7 @@ impl Replica {
                 response.encode(out);
             }
         });
+        self.told_bytes += frame.len();
         self.outputs.push_back(Output::Reply(id, frame));
     }
 
@@ -97,6 +98,7 @@ impl Replica {
             ReplyHeader { xid: Xid::NOTIFICATION, zxid, error: None }.encode(out);
             event.encode(out);
         });
+        self.told_bytes += frame.len();
         self.outputs.push_back(Output::Notify(id, frame));
     }
 }

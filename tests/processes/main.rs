@@ -14,6 +14,7 @@ mod bench;
 mod data_directories;
 mod dev;
 mod drain_barrier;
+mod greedy_clients;
 mod kazoo;
 mod kill_under_load;
 mod lookups;
