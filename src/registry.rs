@@ -42,7 +42,7 @@ pub use history::{NoHistory, Past};
 pub use hold_file::HoldFile;
 pub use layout::{Layout, Place};
 pub use maintenance::{Maintenance, MaintenanceFile, MaintenanceFileError, Reason, ReasonError};
-pub use mirror::{Adopted, Mirror, MirrorStats, Source};
+pub use mirror::{Adopted, Mirror, MirrorStats, Source, Subscription};
 pub use name::{Label, LabelError, ServiceKey};
 pub use own::{OwnCheck, OwnInstance, OwnStatus, RegistrationState};
 pub use owner::{owner_id, random_id};

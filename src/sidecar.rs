@@ -45,7 +45,8 @@ use crate::dns::{self, Handler};
 use crate::http::{self, Command, Control, Done, ListenerSettings, Router};
 use crate::registry::{
     Cache, ChangeError, Departure, Layout, LiveViewSettings, Mirror, MirrorStats, Registrar,
-    RegistrarSettings, SavedView, SubscriberReport, TtlReports, ViewKeeper, ViewSettings, owner_id,
+    RegistrarSettings, SavedView, SubscriberReport, Subscription, TtlReports, ViewKeeper, ViewSettings,
+    owner_id,
 };
 use crate::telemetry::{Metrics, MetricsError};
 use crate::znode::SubscriberName;
@@ -165,18 +166,17 @@ impl Sidecar {
         // 3. Knowledge.
         let stats = Arc::<MirrorStats>::default();
         metrics::observe(&metrics, &cache, &client, &stats)?;
-        // All of them before any runs: nothing is known as a whole before each of them has told its part.
+        // All of them before any runs: nothing is known as a whole before each of them has told its part, nor said to members.
+        let subscription = Subscription::new(client.clone(), subscriber);
         let mirror = |source| {
-            Mirror::new(client.clone(), &cache, source, view_settings.clone()).with_stats(stats.clone())
+            let mirror = Mirror::new(client.clone(), &cache, source, view_settings.clone());
+            mirror.with_stats(stats.clone()).with_subscription(&subscription)
         };
-        let mut mirrors: Vec<_> = plan.sources.into_iter().map(mirror).collect();
-        // A session speaks for one view, so that where several make one nobody can say that all of it stands.
-        if let [_only] = mirrors.as_slice() {
-            mirrors = mirrors.into_iter().map(|it| it.with_subscriber_name(subscriber.clone())).collect();
-        }
+        let mirrors: Vec<_> = plan.sources.into_iter().map(mirror).collect();
         for mirror in mirrors {
             spawn(&mut parts, "mirror", mirror.run(serving.clone()));
         }
+        spawn(&mut parts, "subscription", subscription.run(serving.clone()));
         if let Some(keeper) = keeper {
             metrics::observe_keeper(&metrics, &keeper.stats())?;
             spawn(&mut parts, "view keeper", keeper.run(serving.clone()));

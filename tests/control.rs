@@ -19,14 +19,16 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use rollcall::client::{Client, ClientSettings};
 use rollcall::clock;
 use rollcall::ensemble::{
     HostPort, Member, MemberAddress, MemberRole, MemberSettings, Members, PeerListeners, PeersSettings,
 };
-use rollcall::id::ServerId;
+use rollcall::id::{ServerId, Zxid};
 use rollcall::sidecar::{Listeners, Sidecar, SidecarError, SidecarSettings};
 use rollcall::telemetry::Metrics;
 use rollcall::zab::ServerState;
+use rollcall::znode::{BarrierPath, ZnodePath};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_that_was_waited_for_shows_in_all_answers_and_is_undone() {
@@ -300,6 +302,17 @@ impl World {
         Self { address: member.client_addr(), _member: member, _data_dir: data_dir }
     }
 
+    /// How many the member knows to follow a service, of those that can be asked.
+    async fn subscribers_of(&self, service: &str) -> u64 {
+        let path = ZnodePath::parse(&format!("/rollcall/services/default/{service}")).expect("a path");
+        let barrier = BarrierPath::Barrier(Zxid::ZERO, path).to_string();
+        let client = Client::start(ClientSettings::for_servers([self.address.to_string()]));
+        let (told, _) = client.get(barrier).await.expect("the member answers");
+        client.close().await.expect("the member answers");
+        let told: Value = serde_json::from_slice(&told.expect("JSON")).expect("JSON");
+        told["subscribers"].as_u64().expect("a number")
+    }
+
     fn sidecar(&self, services: &str, state_dir: Option<&Path>) -> Running {
         self.sidecar_at(self.address, services, state_dir)
     }
@@ -382,6 +395,33 @@ async fn a_sidecar_that_was_asked_while_a_read_is_under_way_answers_after_it() {
     let (_, drained) = a.ask("POST", "/api/v1/drain?wait=30s").await;
     assert_eq!(b.statuses("web").await, json!({"a": "draining"}));
     assert_eq!((&drained["confirmed"], &drained["subscribers"]), (&json!(true), &json!(2)), "{drained}");
+    assert!(u128::from(drained["waited_ms"].as_u64().unwrap()) >= HOLD.as_millis(), "{drained}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sidecar_that_follows_several_parts_answers_once_all_of_them_have_been_read() {
+    const HOLD: Duration = Duration::from_millis(300);
+    let world = World::start().await;
+    let app = listen().await;
+    let a = world.sidecar(&format!("[{}]", service("web", "a", &app)), None);
+    a.own_where("web", "it is up", |own| own["status"] == "up").await;
+    // Two namespaces, of which one is empty and read at once, and what others write.
+    let follows = "[], subscribe: {mode: namespaces, namespaces: [other]}, adopt: [{format: curator}]";
+    let b = world.sidecar_at(question_before_read(world.address, HOLD).await, follows, None);
+    b.shows("web", json!({"a": "up"})).await;
+    soon("both subscribe", async {
+        while world.subscribers_of("web").await != 2 {
+            tokio::time::sleep(POLL).await;
+        }
+    })
+    .await;
+    let (_, drained) = a.ask("POST", "/api/v1/drain?wait=30s").await;
+    assert_eq!(b.statuses("web").await, json!({"a": "draining"}));
+    assert_eq!(
+        (&drained["confirmed"], &drained["subscribers"], &drained["other_watchers"]),
+        (&json!(true), &json!(2), &json!(0)),
+        "{drained}"
+    );
     assert!(u128::from(drained["waited_ms"].as_u64().unwrap()) >= HOLD.as_millis(), "{drained}");
 }
 

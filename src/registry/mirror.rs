@@ -34,6 +34,7 @@ pub use self::source::{Adopted, Source, service_name};
 pub use self::state::{MirrorState, ReadOutcome, Walk, WalkedInstances, WalkedService};
 pub use self::stats::MirrorStats;
 use self::subscriber::Subscriber;
+pub use self::subscriber::Subscription;
 use self::walk::{Scope, pipelined, read_znode, walk_instances, walk_services};
 use super::brake::probe::probe;
 use super::brake::{Brake, ProbeOutcome, ProbeTarget};
@@ -44,7 +45,7 @@ use super::view_settings::LiveViewSettings;
 use crate::client::{Client, ClientError, ClientState, WatchNotice, Watcher};
 use crate::clock;
 use crate::id::Zxid;
-use crate::znode::{AddWatchMode, EventKind, SubscriberName, WatchedEvent};
+use crate::znode::{AddWatchMode, EventKind, WatchedEvent};
 
 /// Publications are at least this far apart: at most 200 a second, each of which may clone the map of services.
 const PUBLISH_GAP: Duration = Duration::from_millis(5);
@@ -104,7 +105,7 @@ impl Mirror {
         let cache = cache.part(known.clone());
         let state = MirrorState::new(known, brake, now);
         Self {
-            subscriber: Subscriber::new(client.clone(), None),
+            subscriber: Subscriber::of_nobody(),
             client,
             cache,
             source,
@@ -137,10 +138,10 @@ impl Mirror {
         Self { stats, ..self }
     }
 
-    /// The same mirror, which says how far it is when a member asks for the subscriber of this name. Nobody else may have it.
+    /// The same mirror, which says with the others of its session how far they are when a member asks.
     #[must_use]
-    pub fn with_subscriber_name(self, name: SubscriberName) -> Self {
-        Self { subscriber: Subscriber::new(self.client.clone(), Some(name)), ..self }
+    pub fn with_subscription(self, session: &Subscription) -> Self {
+        Self { subscriber: session.subscriber(), ..self }
     }
 
     /// What it counts.
