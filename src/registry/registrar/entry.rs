@@ -380,7 +380,8 @@ mod tests {
         let file = MaintenanceFile { instances: [(name, maintenance.clone())].into() };
         let killed = HoldFile { is_running: true, ..HoldFile::default() };
         let mut web = entry(&killed, &file);
-        assert_eq!(web.wanted(Phase::Serving, "me", "1"), if_registered(&web, Status::Maintenance));
+        let Wanted::IfRegistered(record) = web.wanted(Phase::Serving, "me", "1") else { panic!("{web:?}") };
+        assert_eq!(record.status, Status::Maintenance);
         on_health(&mut web, HealthState::Failing);
         on_health(&mut web, HealthState::Passing);
         assert_eq!(web.publication().maintenance, Some(maintenance));
@@ -431,12 +432,5 @@ mod tests {
 
     fn on_health(entry: &mut Entry, health: HealthState) {
         entry.on_health(&[health], Phase::Serving, clock::now());
-    }
-
-    fn if_registered(entry: &Entry, status: Status) -> Wanted {
-        let Wanted::IfRegistered(record) = entry.wanted(Phase::Serving, "me", "1") else {
-            panic!("{entry:?}")
-        };
-        Wanted::IfRegistered(Record { status, ..record })
     }
 }
