@@ -336,8 +336,10 @@ pub(super) fn settled(wanted: &Wanted, observed: &Observed, session: SessionId) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::Operation;
     use crate::registry::maintenance::{Maintenance, Reason};
     use crate::registry::service::{OwnService, ServiceDefaults, resolve_services};
+    use crate::znode::{OpCode, OpError};
 
     #[test]
     fn failures_while_somebody_wants_it_out_are_no_fault() {
@@ -415,6 +417,24 @@ mod tests {
         assert!(!web.publication().is_written());
         web.on_outcome(Ok(Outcome::Settled(None)), Phase::Serving, &stats);
         assert!(web.publication().is_written());
+    }
+
+    #[test]
+    fn who_could_not_be_written_is_apart_until_it_was_and_who_was_cut_off_is_not() {
+        let (mut web, stats) =
+            (entry(&HoldFile::default(), &MaintenanceFile::default()), RegistrarStats::default());
+        let mut is_apart_after = |outcome| {
+            web.on_outcome(outcome, Phase::Serving, &stats);
+            web.is_apart
+        };
+        let refused = ClientError::Op {
+            operation: Operation { op: OpCode::Create, path: "/r".to_owned() },
+            error: OpError::NoAuth,
+        };
+        assert!(is_apart_after(Err(ReconcileError::Contended)));
+        assert!(!is_apart_after(Ok(Outcome::Settled(None))));
+        assert!(is_apart_after(Err(refused.into())));
+        assert!(!is_apart_after(Err(ClientError::Closed.into())));
     }
 
     fn entry(left: &HoldFile, maintenance: &MaintenanceFile) -> Entry {
