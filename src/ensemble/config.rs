@@ -366,6 +366,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_about_members_is_checked_also_where_there_are_none() {
+        let mistakes =
+            plan("data_dir: /nowhere\nquorum: {init_limit: 0, connect_timeout: soon}\n").unwrap_err();
+        let paths = ["quorum.init_limit", "quorum.connect_timeout"];
+        assert!(
+            paths.iter().all(|path| mistakes.iter().any(|mistake| mistake.contains(path))),
+            "{mistakes:#?}"
+        );
+        assert_eq!(mistakes.len(), paths.len());
+    }
+
+    #[test]
     fn every_mistake_about_members_is_told_at_once() {
         let text = "data_dir: /nowhere\nserver_id: 3\n\
                     members:\n- {id: 0, host: a}\n- {id: 1, host: '', quorum_port: 0}\n- {id: 1, host: b, election_port: 2888}\n\

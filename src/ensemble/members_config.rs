@@ -124,10 +124,10 @@ pub(super) fn plan_peers(
     keys: &QuorumKeys,
     mistakes: &mut Vec<Mistake>,
 ) -> Option<PeersSettings> {
+    let times = keys.times(mistakes);
     if entries.is_empty() {
         return None;
     }
-    let times = keys.times(mistakes);
     let mut by_id = BTreeMap::new();
     for (index, entry) in entries.iter().enumerate() {
         let Some(id) = ServerId::new(entry.id) else {
