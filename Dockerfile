@@ -24,6 +24,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
 COPY benches benches
+COPY config/schema config/schema
 RUN cargo build --release --locked --bin rollcall && cp target/release/rollcall /rollcall
 
 FROM base

@@ -19,6 +19,8 @@ mod file_watch;
 mod message;
 mod mistake;
 mod scalar;
+#[cfg(test)]
+pub(crate) mod schema;
 pub mod timestamp;
 mod typed;
 

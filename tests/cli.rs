@@ -508,6 +508,27 @@ impl Deadline {
 }
 
 #[test]
+fn the_schemas_of_the_settings_are_printed_as_they_are_checked_in() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/schema");
+    for (arguments, role) in [
+        (&["--schema"][..], "sidecar"),
+        (&["--schema", "sidecar"], "sidecar"),
+        (&["--schema", "ensemble"], "ensemble"),
+        (&["--schema=dev"], "dev"),
+    ] {
+        let output = run(&[&["check-config"], arguments].concat());
+        assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+        assert_eq!(output.stdout, fs_err::read(folder.join(format!("{role}.json"))).unwrap());
+        let schema: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+        assert_eq!(schema["title"], format!("Settings of rollcall {role}"));
+    }
+    let output = run(&["check-config", "--schema", "zk"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("possible values: sidecar, ensemble, dev"));
+}
+
+#[test]
 fn check_config_opens_the_authorities_of_https_checks() {
     let folder = tempfile::tempdir().unwrap();
     let (file, ca) = (folder.path().join("sidecar.yaml"), folder.path().join("ca.pem"));

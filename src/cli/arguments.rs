@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::bench::BenchArguments;
 use super::control::{DrainArguments, MaintenanceArguments, OwnArguments, StatusArguments};
@@ -376,7 +376,21 @@ pub(super) enum ZkCommand {
 #[derive(Debug, Args)]
 pub(super) struct CheckConfigArguments {
     /// Settings file of `rollcall ensemble`, `rollcall sidecar` or `rollcall dev`, or Apache ZooKeeper's, whose name ends in .cfg
-    pub(super) file: PathBuf,
+    #[arg(required_unless_present = "schema")]
+    pub(super) file: Option<PathBuf>,
+    /// Print the JSON Schema of a role's settings file instead, for editors and CI [default role: sidecar]
+    ///
+    /// It tells misspelt keys, wrong types and words. What depends on other keys, or on the machine, only the check of the file tells.
+    #[arg(long, value_name = "ROLE", num_args = 0..=1, default_missing_value = "sidecar", conflicts_with = "file")]
+    pub(super) schema: Option<SchemaRole>,
+}
+
+/// Whose settings file is described.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum SchemaRole {
+    Sidecar,
+    Ensemble,
+    Dev,
 }
 
 /// An address with another port.
@@ -419,6 +433,8 @@ mod tests {
             "rollcall zk delete /a --version 3",
             "rollcall bench ensemble --servers a:1,b:2 --pids 1,2 --workload set,idle --count 5 -o json",
             "rollcall check-config f",
+            "rollcall check-config --schema",
+            "rollcall check-config --schema ensemble",
             "rollcall drain",
             "rollcall drain web.shop --wait",
             "rollcall drain web --wait=5s -o json",
@@ -447,6 +463,8 @@ mod tests {
             "rollcall lookup a.b.c",
             "rollcall zk delete /a -R --version 1",
             "rollcall check-config",
+            "rollcall check-config --schema zk",
+            "rollcall check-config f --schema dev",
             "rollcall drain --wait --undo",
             "rollcall drain --wait=soon",
             "rollcall maintenance",

@@ -1,5 +1,7 @@
 //! `rollcall check-config`.
 
+mod schema;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -16,7 +18,10 @@ use crate::tls::{Tls, TlsClient, TlsFiles, Trust};
 
 /// Reads the file as each role would, and reports on the one that it fits best.
 pub(super) fn run(arguments: &CheckConfigArguments) -> Result<(), Failure> {
-    let file = &arguments.file;
+    if let Some(role) = arguments.schema {
+        return print(schema::text(role).trim_end());
+    }
+    let file = arguments.file.as_deref().expect("the arguments have a file or a role");
     if file.extension().is_some_and(|extension| extension == "cfg") {
         return check_zoo_cfg(file);
     }

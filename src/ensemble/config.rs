@@ -12,64 +12,82 @@ use serde::Deserialize;
 use super::members_config::{MemberEntry, QuorumKeys, plan_peers};
 use super::my_id::MyId;
 use super::{FourLetterWord, MemberSettings};
+#[cfg(test)]
+use crate::config::schema;
 use crate::config::{Mistake, Scalar, duration, socket_addr};
 use crate::id::ServerId;
 use crate::replica::LocalSessionMode;
 use crate::telemetry::LogSettings;
 use crate::znode::SessionTimeouts;
 
-/// The member's file.
+/// Settings of `rollcall ensemble`, one member of the ensemble.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("required" = ["data_dir"])))]
 #[serde(deny_unknown_fields, default)]
 pub struct EnsembleConfig {
     /// Who this member is, 1 to 254. Default: what `myid` in `data_dir` says; 1 for a member alone.
+    #[cfg_attr(test, schemars(range(min = 1, max = 254)))]
     pub server_id: Option<u8>,
     /// Where its data lie. No default: they must outlive the process.
+    #[cfg_attr(test, schemars(with = "PathBuf", length(min = 1)))]
     pub data_dir: Option<PathBuf>,
-    /// The client port.
+    /// Where ZooKeeper clients connect, and how many.
     pub client: ClientPort,
     /// Where `/livez`, `/readyz` and `/metrics` are served. Default `127.0.0.1:8501`.
+    #[cfg_attr(test, schemars(with = "Option<schema::SocketAddress>"))]
     pub status_address: Option<String>,
     /// Every member of the ensemble, this one too. Default: this one alone.
     pub members: Vec<MemberEntry>,
-    /// What members are told about one another.
+    /// What this member is told about the others, and for how long it waits for them.
     pub quorum: QuorumKeys,
     /// Sessions and snapshots.
     #[serde(rename = "member")]
     pub keys: MemberKeys,
-    /// Logs.
+    /// What is logged, and how.
     pub log: LogSettings,
 }
 
 /// Where and how clients are served.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct ClientPort {
     /// Where to listen. Default `127.0.0.1:2181`.
+    #[cfg_attr(test, schemars(with = "Option<schema::SocketAddress>"))]
     pub address: Option<String>,
     /// Connections at a time. Default 10000.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     pub connections_max: Option<usize>,
-    /// How long a connection may take to open its session. Default `10s`.
+    /// How long a connection may take to open its session, `100ms` to `10m`. Default `10s`.
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
     pub handshake_timeout: Option<Scalar>,
-    /// The longest request in bytes. Default 1048575.
+    /// The longest request in bytes, 1024 to 67108864. Default 1048575. Danger: must be the same on every member.
+    #[cfg_attr(test, schemars(range(min = Self::FRAME_BYTES.0, max = Self::FRAME_BYTES.1)))]
     pub frame_bytes_max: Option<usize>,
-    /// Which of `isro`, `mntr`, `ruok` and `srvr` are answered. Default `srvr`.
+    /// Which questions in plain text are answered on this port: any of `isro`, `mntr`, `ruok` and `srvr`. Default: `[srvr]`.
+    #[cfg_attr(test, schemars(with = "Option<Vec<FourLetterWord>>"))]
     pub four_letter_words: Option<Vec<String>>,
 }
 
 /// What a member is told about sessions and snapshots, here and in `rollcall dev`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct MemberKeys {
-    /// The unit of session timeouts. Default `2s`: sessions last 4 to 40 s.
+    /// The unit of session timeouts, `100ms` to `10s`. Default `2s`: sessions last 4 to 40 s.
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
     pub tick: Option<Scalar>,
     /// The shortest session timeout. Default: 2 ticks.
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
     pub session_timeout_min: Option<Scalar>,
     /// The longest session timeout. Default: 20 ticks.
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
     pub session_timeout_max: Option<Scalar>,
     /// Txns between two snapshots. Default 100000.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     pub snapshot_txns: Option<u64>,
     /// Snapshots that are kept. Default 3.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     pub snapshots_kept: Option<usize>,
     /// Whether clients that are content with it may read while there is no leader. Default false.
     pub read_only_mode: Option<bool>,

@@ -45,6 +45,21 @@ impl FourLetterWord {
     }
 }
 
+#[cfg(test)]
+impl schemars::JsonSchema for FourLetterWord {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "FourLetterWord".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "string", "enum": Self::ALL.map(Self::as_str)})
+    }
+}
+
 /// Every word of Apache ZooKeeper: none of them can be the length of a frame, since they are far too long for one.
 const KNOWN: [&str; 18] = [
     "conf", "cons", "crst", "dirs", "dump", "envi", "gtmk", "hash", "isro", "mntr", "ruok", "srst", "srvr",

@@ -7,26 +7,34 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{HostPort, MemberAddress, MemberRole, Members, PeersSettings};
+#[cfg(test)]
+use crate::config::schema;
 use crate::config::{Mistake, Scalar};
 use crate::id::ServerId;
 use crate::tls::{ClientAuth, TlsFiles};
 
 /// One member, as the others find it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MemberEntry {
     /// 1 to 254, as in the member's own `server_id`.
+    #[cfg_attr(test, schemars(range(min = 1, max = 254)))]
     pub id: u8,
     /// A name, resolved at every dial, or an address.
+    #[cfg_attr(test, schemars(length(min = 1)))]
     pub host: String,
     /// Where it listens for learners when it leads. Default 2888.
     #[serde(default = "quorum_port")]
+    #[cfg_attr(test, schemars(range(min = 1)))]
     pub quorum_port: u16,
     /// Where it listens for votes. Default 3888.
     #[serde(default = "election_port")]
+    #[cfg_attr(test, schemars(range(min = 1)))]
     pub election_port: u16,
     /// Where its clients connect; told to the others, and used for nothing else.
     #[serde(default)]
+    #[cfg_attr(test, schemars(range(min = 1)))]
     pub client_port: Option<u16>,
     /// Whether it votes. Default `voter`.
     #[serde(default)]
@@ -35,6 +43,7 @@ pub struct MemberEntry {
 
 /// Whether a member votes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum RoleKey {
     /// It votes, and may lead.
@@ -46,6 +55,7 @@ pub enum RoleKey {
 
 /// TLS between members.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PeerTlsKeys {
     /// This member's certificate, with the chain behind it, in PEM.
@@ -64,6 +74,7 @@ pub struct PeerTlsKeys {
 
 /// Whether whoever connects must have a certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ClientAuthKey {
     /// It must.
@@ -77,23 +88,30 @@ pub enum ClientAuthKey {
 
 /// What members are told about one another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct QuorumKeys {
     /// Where to listen for the other members, without ports. Default: this member's own host.
     pub listen_host: Option<String>,
     /// Ticks that a learner may take to connect and to be synchronized. Default 10.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     pub init_limit: Option<u32>,
     /// Ticks that a synchronized learner, or its leader, may be silent. Default 5.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     pub sync_limit: Option<u32>,
-    /// How long it may take to connect to a member. Default `5s`.
+    /// How long it may take to connect to a member, `100ms` to `1m`. Default `5s`.
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
     pub connect_timeout: Option<Scalar>,
-    /// How long to wait for a better vote from a voter that is connected and silent. Default `200ms`.
+    /// How long to wait for a better vote from a voter that is connected and silent, at most `10s`. Default `200ms`.
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
     pub finalize_wait: Option<Scalar>,
     /// Committed txns kept in memory for learners that lack a few. Default 500.
     pub commit_log_count: Option<usize>,
     /// Bytes that may wait to be written to one member, without what brings it up to date. Default 67108864.
+    #[cfg_attr(test, schemars(range(min = LINK_BYTES_MIN)))]
     pub link_bytes_max: Option<usize>,
     /// The longest snapshot that is taken over from a leader, in bytes. Default 2147483648.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     pub snapshot_bytes_max: Option<u64>,
     /// TLS between members. Default: none.
     pub tls: Option<PeerTlsKeys>,

@@ -48,6 +48,7 @@ use super::record::{Port, Protocol, Record, RecordError, Status};
 
 /// A format that is not ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// Curator's service discovery (x-discovery).

@@ -13,30 +13,40 @@ use super::failback::HELD_PRIORITY;
 use super::formats::{FormatSettings, FormatTarget, refuse_long, refuse_shared_places, resolve_formats};
 use super::name::{Label, ServiceKey};
 use super::record::{Port, Protocol, Record, Status};
+#[cfg(test)]
+use crate::config::schema;
 use crate::config::{Mistake, Scalar};
 use crate::znode::ZnodePath;
 
 /// One own service as the settings file has it. Only `name` and a port are required.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(extend("anyOf" = [{"required": ["port"]}, {"required": ["ports"]}])))]
 #[serde(deny_unknown_fields)]
 pub struct OwnService {
     /// The service's name, a DNS label.
+    #[cfg_attr(test, schemars(with = "schema::Label"))]
     pub name: String,
-    /// The namespace it is in, a DNS label. Default: `default`.
+    /// The namespace it is in, a DNS label. Default: that of the sidecar.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Option<schema::Label>"))]
     pub namespace: Option<String>,
     /// The instance's id, a DNS label, unique within the service. Default: host name, hyphen, default port. Danger: two
     /// sidecars with one id hinder each other.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Option<schema::Label>"))]
     pub id: Option<String>,
     /// The only address it is reached at; instead of `addresses`.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Option<schema::IpAddress>"))]
     pub address: Option<Scalar>,
     /// The IPv4 and IPv6 addresses it is reached at. Default: the sidecar's own (`rollcall dev`: 127.0.0.1).
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Vec<schema::IpAddress>"))]
     pub addresses: Vec<Scalar>,
     /// The only port, which is named `default` and speaks TCP; instead of `ports`.
     #[serde(default)]
+    #[cfg_attr(test, schemars(range(min = 1)))]
     pub port: Option<u16>,
     /// What it listens on; the first is the default port.
     #[serde(default)]
@@ -62,6 +72,7 @@ pub struct OwnService {
     pub node: Option<String>,
     /// DNS labels that lookups can filter by.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Vec<schema::Label>"))]
     pub tags: Vec<String>,
     /// Anything else about it.
     #[serde(default)]
@@ -70,18 +81,21 @@ pub struct OwnService {
     /// unchecked.
     #[serde(default)]
     pub checks: Option<Vec<CheckSettings>>,
-    /// Formats of other systems that it is written in while it is up, beside our own. Default: none.
+    /// Formats of other systems that it is written in while it is up, beside our own, at most 16. Default: none.
     #[serde(default)]
     pub formats: Vec<FormatSettings>,
 }
 
 /// One port as the settings file has it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PortSettings {
     /// What it is called, a DNS label, as in `_http._tcp`.
+    #[cfg_attr(test, schemars(with = "schema::Label"))]
     pub name: String,
     /// The number, 1 to 65535.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     pub port: u16,
     /// How it is spoken to. Default: `tcp`.
     #[serde(default)]

@@ -11,6 +11,8 @@ use serde::Deserialize;
 
 use super::subscription::{AdoptSettings, SubscribeSettings, plan_label, plan_sources};
 use crate::client::{ClientSettings, is_host_and_port};
+#[cfg(test)]
+use crate::config::schema;
 use crate::config::{Mistake, Scalar, duration, socket_addr};
 use crate::dns::{Ttls, Zone};
 use crate::registry::{
@@ -20,18 +22,21 @@ use crate::registry::{
 use crate::telemetry::LogSettings;
 use crate::znode::ZnodePath;
 
-/// The sidecar's file.
+/// Settings of `rollcall sidecar`, the pod's agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct SidecarSettings {
     /// Where the registry lies in the ensemble's tree. Default `/rollcall/services`. Danger: sidecars with different roots
     /// do not see one another.
     pub root: Option<String>,
     /// The sidecar's own namespace: that of its services, and of short names in DNS. Default `default`.
+    #[cfg_attr(test, schemars(with = "Option<schema::Label>"))]
     pub namespace: Option<String>,
-    /// The ensemble.
+    /// Where the ensemble is, and how long sessions last there.
     pub ensemble: EnsembleSettings,
     /// The address at which other pods reach this one. No default: without it each service must have its own.
+    #[cfg_attr(test, schemars(with = "Option<schema::IpAddress>"))]
     pub address: Option<Scalar>,
     /// The failure domain of its services, and of who looks up here. No default.
     pub zone: Option<String>,
@@ -44,17 +49,17 @@ pub struct SidecarSettings {
     /// A directory that keeps the sidecar's identity and its view over restarts. Default: none, a new identity and an empty view at
     /// each start.
     pub state_dir: Option<PathBuf>,
-    /// DNS.
+    /// Where DNS is answered, for which zone, and how long answers may be kept.
     pub dns: DnsSettings,
     /// What is made of many instances that vanish at once.
     pub brake: BrakeSettings,
     /// What of the registry is followed.
     pub subscribe: SubscribeSettings,
-    /// What others write in formats of theirs, and is served like the registry's own.
+    /// What others write in formats of theirs, and is served like the registry's own; at most 64 parts.
     pub adopt: Vec<AdoptSettings>,
-    /// HTTP.
+    /// Where HTTP is answered: lookups, commands and metrics.
     pub http: HttpSettings,
-    /// Logs.
+    /// What is logged, and how.
     pub log: LogSettings,
     /// What this pod offers.
     pub services: Vec<OwnService>,
@@ -62,35 +67,45 @@ pub struct SidecarSettings {
 
 /// Where the ensemble is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct EnsembleSettings {
-    /// Its members, each `host:port`. Default `127.0.0.1:2181`.
+    /// Its members, or those of any Apache ZooKeeper from 3.6 on, each `host:port`. Default `[127.0.0.1:2181]`.
+    #[cfg_attr(test, schemars(with = "Option<Vec<schema::HostAndPort>>", length(min = 1)))]
     pub servers: Option<Vec<String>>,
     /// How long a dead machine's services stay, `4s` to `40s`. Default `10s`.
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
     pub session_timeout: Option<Scalar>,
 }
 
 /// The DNS listener and its answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct DnsSettings {
     /// Where to listen, UDP and TCP. Default `127.0.0.1:8600`.
+    #[cfg_attr(test, schemars(with = "Option<schema::SocketAddress>"))]
     pub address: Option<String>,
     /// The zone that is answered for. Default `rollcall.internal.`
     pub zone: Option<String>,
-    /// How long answers may be kept. Default `2s`. Danger: a long one delays failover.
+    /// How long answers may be kept, in whole seconds, at most `7d`. Default `2s`. Danger: a long one delays failover.
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
     pub ttl: Option<Scalar>,
-    /// How long it may be kept that there is nothing. Default `1s`.
+    /// How long it may be kept that there is nothing, in whole seconds. Default `1s`.
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
     pub negative_ttl: Option<Scalar>,
-    /// The longest TTL while the view may be behind. Default `1s`.
+    /// The longest TTL while the view may be behind, in whole seconds. Default `1s`.
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
     pub stale_ttl: Option<Scalar>,
 }
 
 /// The HTTP listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpSettings {
     /// Where to listen. Default `127.0.0.1:8500`. Danger: there is no authentication; keep it on loopback.
+    #[cfg_attr(test, schemars(with = "Option<schema::SocketAddress>"))]
     pub address: Option<String>,
 }
 

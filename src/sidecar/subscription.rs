@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use crate::config::Mistake;
+#[cfg(test)]
+use crate::config::schema;
 use crate::registry::formats::Format;
 use crate::registry::mirror::service_name;
 use crate::registry::{Adopted, Label, Layout, Source, reserved};
@@ -12,17 +14,20 @@ use crate::znode::ZnodePath;
 
 /// What of the registry is followed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct SubscribeSettings {
-    /// `all` or `namespaces`. Default: `all`.
+    /// How much is followed: `all` or `namespaces`. Default: `all`.
     pub mode: SubscribeMode,
     /// With `namespaces`: which, beside those of the sidecar itself and its services. Danger: others are unknown, as if they did not
     /// exist.
+    #[cfg_attr(test, schemars(with = "Vec<schema::Label>"))]
     pub namespaces: Vec<String>,
 }
 
 /// How much is followed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum SubscribeMode {
     /// Everything.
@@ -34,6 +39,7 @@ pub enum SubscribeMode {
 
 /// A part of the tree that others write, as the settings file has it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AdoptSettings {
     /// In which format: `curator`, `spring`, `serverset`, `nerve`.
@@ -43,9 +49,11 @@ pub struct AdoptSettings {
     pub root: Option<String>,
     /// The namespace that it is shown in. Default: the format's name. Danger: the registry's own services of that name are not shown.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Option<schema::Label>"))]
     pub namespace: Option<String>,
     /// `serverset` and `nerve`: the service's name. Default: the last name of the root.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Option<schema::Label>"))]
     pub service: Option<String>,
 }
 

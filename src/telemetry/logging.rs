@@ -9,12 +9,13 @@ use tracing_subscriber::{EnvFilter, Registry, fmt};
 
 /// Settings of the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct LogSettings {
     /// What a line looks like. Default `auto`: text on a terminal, JSON elsewhere.
     pub format: LogFormat,
     /// What is logged, in the language of `tracing`'s filters, such as `info` or `rollcall::dns=debug`.
-    /// Default `info`. The variable `ROLLCALL_LOG` goes before it. `trace` logs every message: for debugging only.
+    /// Default `info`, and that of `rollcall dev` is what becomes of the instances, and warnings. The variable `ROLLCALL_LOG` goes before it. `trace` logs every message: for debugging only.
     pub filter: Option<String>,
 }
 
@@ -31,6 +32,7 @@ impl LogSettings {
 
 /// What a line looks like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// Text on a terminal, JSON elsewhere.

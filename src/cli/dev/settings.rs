@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::client::ClientSettings;
+#[cfg(test)]
+use crate::config::schema;
 use crate::config::{Mistake, Scalar, duration};
 use crate::ensemble::{MemberKeys, MemberSettings};
 use crate::registry::{BrakeSettings, OwnService};
@@ -17,35 +19,39 @@ use crate::sidecar::{
 use crate::telemetry::LogSettings;
 use crate::znode::SessionTimeouts;
 
-/// The file: the sidecar's settings, and those of the member that runs beside it.
+/// Settings of `rollcall dev`: those of a sidecar, and of the member that runs beside it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct DevSettings {
-    /// As [`SidecarSettings::root`].
+    /// Where the registry lies in the member's tree. Default `/rollcall/services`.
     pub(crate) root: Option<String>,
-    /// As [`SidecarSettings::namespace`].
+    /// The namespace of the services below, and of short names in DNS. Default `default`.
+    #[cfg_attr(test, schemars(with = "Option<schema::Label>"))]
     pub(crate) namespace: Option<String>,
-    /// The member.
+    /// The ensemble's only member.
     pub(crate) ensemble: DevEnsembleSettings,
     /// Where the member's data lie. Default: a temporary folder, removed at exit.
+    #[cfg_attr(test, schemars(length(min = 1)))]
     pub(crate) data_dir: Option<PathBuf>,
-    /// As [`SidecarSettings::address`]. Default `127.0.0.1`.
+    /// The address at which the services below are reached, when they give none. Default `127.0.0.1`.
+    #[cfg_attr(test, schemars(with = "Option<schema::IpAddress>"))]
     pub(crate) address: Option<Scalar>,
-    /// As [`SidecarSettings::zone`].
+    /// The failure domain of the services, and of who looks up here. No default.
     pub(crate) zone: Option<String>,
-    /// As [`SidecarSettings::prefer_zone`].
+    /// Whether lookups prefer instances of that zone, as far as it has room for all its callers. Default true.
     pub(crate) prefer_zone: Option<bool>,
-    /// As [`SidecarSettings::node`].
+    /// The machine of the services. No default.
     pub(crate) node: Option<String>,
-    /// DNS.
+    /// Where DNS is answered, for which zone, and how long answers may be kept.
     pub(crate) dns: DnsSettings,
-    /// As [`SidecarSettings::adopt`].
+    /// What others write in formats of theirs, and is served like the registry's own; at most 64 parts.
     pub(crate) adopt: Vec<AdoptSettings>,
-    /// As [`SidecarSettings::brake`].
+    /// What is made of many instances that vanish at once.
     pub(crate) brake: BrakeSettings,
-    /// HTTP.
+    /// Where HTTP is answered: lookups, commands and metrics.
     pub(crate) http: HttpSettings,
-    /// Logs. Default: what becomes of the instances, and warnings.
+    /// What is logged, and how. Default: what becomes of the instances, and warnings.
     pub(crate) log: LogSettings,
     /// What is registered, beside `rollcall.default`.
     pub(crate) services: Vec<OwnService>,
@@ -53,18 +59,23 @@ pub(crate) struct DevSettings {
 
 /// The one member.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct DevEnsembleSettings {
     /// The port for ZooKeeper clients, on 127.0.0.1. Default 2181.
     pub(crate) client_port: Option<u16>,
     /// The unit of session timeouts, `200ms` to `10s`. Default `2s`. Sessions last 2 to 20 ticks, so the session timeout must
     /// lie within.
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
     pub(crate) tick: Option<Scalar>,
-    /// As [`EnsembleSettings::session_timeout`].
+    /// How long services of a process that died without a word are still offered, `4s` to `40s`. Default `10s`.
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
     pub(crate) session_timeout: Option<Scalar>,
     /// Txns between two snapshots. Default 100000.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     pub(crate) snapshot_txns: Option<u64>,
     /// Snapshots that are kept. Default 3.
+    #[cfg_attr(test, schemars(range(min = 1)))]
     pub(crate) snapshots_kept: Option<usize>,
 }
 

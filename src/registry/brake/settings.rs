@@ -4,20 +4,26 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+#[cfg(test)]
+use crate::config::schema;
 use crate::config::{Mistake, Scalar, duration};
 
 /// The brake as the settings file has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct BrakeSettings {
     /// Whether there is one. Default: true. Danger: without it every mass expiry of sessions empties the answers.
     pub enabled: Option<bool>,
     /// More than this share of a service, or of everything, must vanish for the registry not to be believed, `1%` to `99%`. Default: `30%`.
+    #[cfg_attr(test, schemars(with = "Option<schema::Percent>"))]
     pub share: Option<Scalar>,
     /// Within which it must vanish, `1s` to `1m`. Default: `10s`. Danger: who died and does not refuse connections is offered, as a last resort, for
     /// as long.
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
     pub window: Option<Scalar>,
     /// The longest time for which something is offered that the registry does not know any more, up to `1h`. Default: `5m`.
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
     pub hold_max: Option<Scalar>,
 }
 

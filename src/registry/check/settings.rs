@@ -16,6 +16,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::target::{Check, CheckSource, CheckTarget};
+#[cfg(test)]
+use crate::config::schema;
 use crate::config::{Mistake, Scalar};
 use crate::registry::name::Label;
 
@@ -23,6 +25,7 @@ pub use list::resolve_checks;
 
 /// One check as the settings file has it. Everything but `kind` has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CheckSettings {
     /// How to check.
@@ -30,6 +33,7 @@ pub struct CheckSettings {
     /// What it is called, a DNS label, unique among the checks of its service. Default: its kind, and a number if that
     /// is taken.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Option<schema::Label>"))]
     pub name: Option<String>,
     /// Whether the instance is offered no more when it fails. Default: `true`. With `false` it only lowers the weight to the
     /// service's `degraded_weight`. Danger: an instance without a critical check is offered whatever becomes of it.
@@ -37,24 +41,30 @@ pub struct CheckSettings {
     pub critical: Option<bool>,
     /// The TCP port to connect to. Default: the service's first TCP port.
     #[serde(default)]
+    #[cfg_attr(test, schemars(range(min = 1)))]
     pub port: Option<u16>,
     /// The address to connect to. Default: the service's first address.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Option<schema::IpAddress>"))]
     pub address: Option<Scalar>,
     /// `http`, `https`: the request's method, in capitals. Default: `GET`. Danger: what it does, it does at every interval.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Option<schema::Method>"))]
     pub method: Option<String>,
     /// `http`, `https`: the path and query to ask for. Default: `/`.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Option<schema::UrlPath>"))]
     pub path: Option<String>,
     /// `http`, `https`, `grpc`: the `Host` header, or `:authority`. Default: the address and port.
     #[serde(default)]
     pub host: Option<String>,
     /// `http`, `https`: further headers of the request, at most 32. Default: none.
     #[serde(default)]
+    #[cfg_attr(test, schemars(extend("maxProperties" = http::HEADERS_MAX)))]
     pub headers: BTreeMap<String, Scalar>,
     /// `http`, `https`: the status codes that pass, one or a range; redirects are not followed. Default: `200-399`.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Option<schema::Status>"))]
     pub status: Option<Scalar>,
     /// `http`, `https`: a text that must stand in the first 64 KiB of the response's body, as it is: no pattern, nothing
     /// to escape. Default: none, and the body is not read.
@@ -70,6 +80,7 @@ pub struct CheckSettings {
     /// `exec`: the program, absolute or found in `PATH`, and its arguments, at most 256. There is no shell. No default.
     /// Danger: it runs as the sidecar's user and in its container, at every interval.
     #[serde(default)]
+    #[cfg_attr(test, schemars(length(min = 1, max = exec::WORDS_MAX)))]
     pub command: Option<Vec<Scalar>>,
     /// `exec`: its environment, next to `PATH`, which is the sidecar's unless it stands here. Default: none.
     #[serde(default)]
@@ -77,6 +88,7 @@ pub struct CheckSettings {
     /// `ttl`: how long the application may say nothing, 100ms to 1d. No default. Danger: one that dies is offered for that long
     /// × fall.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
     pub ttl: Option<Scalar>,
     /// `https`: a PEM file with the authorities that may have signed the server's certificate. Default: those that the
     /// machine trusts.
@@ -92,28 +104,35 @@ pub struct CheckSettings {
     /// From the start of the sidecar to the first check, at most 1h. Default: `0s`. Danger: the instance is offered that
     /// much later, also after every restart of the sidecar alone.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
     pub start_delay: Option<Scalar>,
     /// Not `ttl`: from the start of one check to the start of the next, 100ms or more. Default: `2s`. Danger: a service that dies is offered for
     /// up to interval × fall.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
     pub interval: Option<Scalar>,
     /// Not `ttl`: when a check without an answer has failed; at most the interval. Default: `1s`, or the interval if that is less.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
     pub timeout: Option<Scalar>,
     /// Checks in a row that must pass before the instance is offered. Default: 2; 1 for `ttl`.
     #[serde(default)]
+    #[cfg_attr(test, schemars(range(min = 1)))]
     pub rise: Option<u32>,
     /// Checks in a row that must fail before it is offered no more. Default: 3; 1 for `ttl`.
     #[serde(default)]
+    #[cfg_attr(test, schemars(range(min = 1)))]
     pub fall: Option<u32>,
     /// Not `ttl`: how much shorter an interval may be by chance, so that checks of many instances spread out; at most the
     /// interval less the timeout. Default: a tenth of the interval, if there is room for it.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
     pub jitter: Option<Scalar>,
 }
 
 /// How a check asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum CheckKind {
     /// An HTTP/1.1 request whose response is as expected.

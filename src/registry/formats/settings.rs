@@ -21,9 +21,10 @@ const ROOT: &str = "/services";
 
 /// One format as the settings file has it. Only `format` is required, and `root` where the format has no usual one.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FormatSettings {
-    /// Which one.
+    /// Which format.
     pub format: Format,
     /// The znode below which it is written. Default: `/services` for `curator` and `spring`, none for the others. Danger: others
     /// write there too.
@@ -43,6 +44,7 @@ pub struct FormatSettings {
     pub payload: Option<String>,
     /// `serverset`: which of a job's instances it is. Default: none.
     #[serde(default)]
+    #[cfg_attr(test, schemars(range(max = i32::MAX)))]
     pub shard: Option<u32>,
 }
 

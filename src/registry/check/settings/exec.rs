@@ -7,7 +7,7 @@ use super::CheckSettings;
 use crate::config::Mistake;
 
 /// Words of the longest command.
-const WORDS_MAX: usize = 256;
+pub(super) const WORDS_MAX: usize = 256;
 
 impl CheckSettings {
     /// Arguments and values of the environment are never repeated in a mistake: they may be secrets.

@@ -12,7 +12,7 @@ use crate::config::Mistake;
 use crate::tls::{Trust, is_server_name};
 
 /// Headers of one request: more is not a health check.
-const HEADERS_MAX: usize = 32;
+pub(super) const HEADERS_MAX: usize = 32;
 /// Bytes of all their names and values together; many servers refuse a head of 8 KiB.
 const HEADERS_BYTES_MAX: usize = 4 * 1024;
 
