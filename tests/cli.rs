@@ -529,18 +529,20 @@ fn the_schemas_of_the_settings_are_printed_as_they_are_checked_in() {
 }
 
 #[test]
-fn check_config_opens_the_authorities_of_https_checks() {
+fn check_config_opens_the_authorities_of_checks() {
     let folder = tempfile::tempdir().unwrap();
     let (file, ca) = (folder.path().join("sidecar.yaml"), folder.path().join("ca.pem"));
-    let text = format!(
-        "address: 127.0.0.1\nservices: [{{name: web, port: 80, checks: [{{kind: https, name: app, ca: {}}}]}}]\n",
-        ca.display()
-    );
-    std::fs::write(&file, text).unwrap();
-    let output = run(&["check-config", file.to_str().unwrap()]);
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(2), "{errors}");
-    assert!(errors.contains("check app of web.default: ") && errors.contains("ca.pem"), "{errors}");
+    for kind in ["kind: https", "kind: grpc, tls: true"] {
+        let text = format!(
+            "address: 127.0.0.1\nservices: [{{name: web, port: 80, checks: [{{{kind}, name: app, ca: {}}}]}}]\n",
+            ca.display()
+        );
+        std::fs::write(&file, text).unwrap();
+        let output = run(&["check-config", file.to_str().unwrap()]);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{errors}");
+        assert!(errors.contains("check app of web.default: ") && errors.contains("ca.pem"), "{errors}");
+    }
 }
 
 #[test]

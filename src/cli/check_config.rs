@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::output::print;
 use crate::config::{ConfigError, Environment, LocatedMistake, load};
 use crate::ensemble::{EnsembleConfig, ZooCfg, load_zoo_cfg};
-use crate::registry::check::{Asking, Check, CheckSource, CheckTarget};
+use crate::registry::check::{Asking, Check, CheckSource};
 use crate::registry::{Registration, ServiceKey};
 use crate::sidecar::SidecarSettings;
 use crate::tls::{Tls, TlsClient, TlsFiles, Trust};
@@ -55,16 +55,14 @@ pub(super) fn run(arguments: &CheckConfigArguments) -> Result<(), Failure> {
     print(&format!("{}: ok ({read})", file.display()))
 }
 
-/// Whom the https checks believe, each with the name of its check.
+/// Whom the checks that speak TLS believe, each with the name of its check.
 fn trusts(registrations: &[Registration]) -> Vec<(String, Trust)> {
     let checks = registrations
         .iter()
         .flat_map(|registration| registration.checks.iter().map(move |check| (&registration.service, check)));
     let trust = |(service, check): (&ServiceKey, &Check)| {
-        let CheckSource::Asked(Asking { target: CheckTarget::Http(target), .. }) = &check.source else {
-            return None;
-        };
-        Some((format!("check {} of {service}", check.name), target.tls.as_ref()?.trust.clone()))
+        let CheckSource::Asked(Asking { target, .. }) = &check.source else { return None };
+        Some((format!("check {} of {service}", check.name), target.tls()?.trust.clone()))
     };
     checks.filter_map(trust).collect()
 }

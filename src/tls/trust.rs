@@ -42,12 +42,17 @@ pub enum TlsDialError {
     /// The handshake failed.
     #[error("{0}")]
     Handshake(#[from] io::Error),
+    /// The other end takes TLS, and does not say that it speaks the protocol.
+    #[error("the server does not agree to speak {0} (ALPN); let it offer {0}, or name a port where it does")]
+    Protocol(&'static str),
 }
 
 /// One end of TLS that asks and has no certificate. A changed file of authorities is read anew.
 #[derive(Debug)]
 pub struct TlsClient {
     trust: Trust,
+    /// What the other end must agree to speak, by its name in ALPN (RFC 7301).
+    protocol: Option<&'static str>,
     loaded: Mutex<Option<Loaded>>,
 }
 
@@ -60,14 +65,21 @@ struct Loaded {
 impl TlsClient {
     /// Reads nothing yet: the files may come later.
     pub const fn new(trust: Trust) -> Self {
-        Self { trust, loaded: Mutex::new(None) }
+        Self { trust, protocol: None, loaded: Mutex::new(None) }
+    }
+
+    /// Speaks this protocol only, by its name in ALPN, such as `h2`.
+    #[must_use]
+    pub fn speaking(self, protocol: &'static str) -> Self {
+        Self { protocol: Some(protocol), ..self }
     }
 
     /// Begins with the other end, whose certificate must be for `server_name`.
     ///
     /// # Errors
     ///
-    /// When the authorities cannot be read, or the other end does not answer so or is not to be trusted.
+    /// When the authorities cannot be read, or the other end does not answer so, is not to be trusted, or does not agree on the
+    /// protocol.
     pub async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         server_name: &str,
@@ -76,7 +88,13 @@ impl TlsClient {
         let name = ServerName::try_from(server_name.to_owned())
             .map_err(|_| TlsDialError::Name(server_name.to_owned()))?;
         let config = self.current()?;
-        Ok(TlsConnector::from(config).connect(name, socket).await?)
+        let stream = TlsConnector::from(config).connect(name, socket).await?;
+        match self.protocol {
+            Some(wanted) if stream.get_ref().1.alpn_protocol() != Some(wanted.as_bytes()) => {
+                Err(TlsDialError::Protocol(wanted))
+            }
+            Some(_) | None => Ok(stream),
+        }
     }
 
     /// Reads the authorities, if they are to be read.
@@ -103,7 +121,8 @@ impl TlsClient {
             return Ok(loaded.config.clone());
         }
         match (self.read(file), loaded.as_mut()) {
-            (Ok(config), _) => {
+            (Ok(mut config), _) => {
+                config.alpn_protocols = self.protocol.into_iter().map(Vec::from).collect();
                 let config = Arc::new(config);
                 *loaded = Some(Loaded { config: config.clone(), seen });
                 Ok(config)

@@ -1,4 +1,4 @@
-//! gRPC checks: the standard health service, over plaintext HTTP/2 with prior knowledge.
+//! gRPC checks: the standard health service, over HTTP/2, with prior knowledge or over TLS.
 //!
 //! The two messages of `grpc.health.v1` are a string and an enum, so they are coded here by hand:
 //!
@@ -25,13 +25,16 @@ use tokio::task::JoinSet;
 
 use super::exchange::driven;
 use super::failure::CheckFailure;
-use super::tcp;
+use super::tls::{self, TlsTarget};
+use crate::tls::TlsClient;
 
 /// A server that has the health service, and what is asked of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrpcTarget {
     /// Where to connect.
     pub server: SocketAddr,
+    /// TLS, if it is spoken.
+    pub tls: Option<TlsTarget>,
     /// The `:authority` of the request.
     pub host: String,
     /// The gRPC service whose health is asked; empty for the server as a whole.
@@ -58,11 +61,18 @@ pub enum GrpcError {
     Malformed,
 }
 
-/// Asks once. The connection, and whatever works on it, ends when this returns or is dropped.
-pub(super) async fn ask(target: &GrpcTarget, timeout: Duration) -> Result<(), CheckFailure> {
+/// The protocol's name in TLS (ALPN). Clients of gRPC refuse servers that do not agree on it (RFC 9113 section 3.2).
+pub(super) const ALPN: &str = "h2";
+
+/// Asks once; `tls` is there when the target has it. The connection, and whatever works on it, ends when this returns or is dropped.
+pub(super) async fn ask(
+    target: &GrpcTarget,
+    tls: Option<&TlsClient>,
+    timeout: Duration,
+) -> Result<(), CheckFailure> {
     let server = target.server;
     let http = |source| CheckFailure::Http { server, source };
-    let stream = tcp::connect(server).await?;
+    let stream = tls::connect(server, target.tls.as_ref().zip(tls)).await?;
     let tasks = Tasks::default();
     let (mut sender, connection) = http2::Builder::new(tasks.executor())
         .max_header_list_size(HEADERS_BYTES_MAX)
@@ -77,7 +87,8 @@ pub(super) async fn ask(target: &GrpcTarget, timeout: Duration) -> Result<(), Ch
 }
 
 fn request(target: &GrpcTarget, timeout: Duration) -> Request<Full<Bytes>> {
-    Request::post(format!("http://{}{METHOD}", target.host))
+    let scheme = if target.tls.is_some() { "https" } else { "http" };
+    Request::post(format!("{scheme}://{}{METHOD}", target.host))
         .version(Version::HTTP_2)
         .header(header::CONTENT_TYPE, "application/grpc")
         .header(header::TE, "trailers")

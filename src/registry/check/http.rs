@@ -12,13 +12,12 @@ use hyper::client::conn::http1;
 use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::exchange::driven;
 use super::failure::CheckFailure;
 use super::load::{Pass, share_of_load};
-use super::tcp;
-use crate::tls::{TlsClient, Trust};
+use super::tls::{self, TlsTarget};
+use crate::tls::TlsClient;
 
 /// One request, and which responses pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,15 +40,6 @@ pub struct HttpTarget {
     pub body: Option<String>,
     /// The header of the response that says how busy the application is.
     pub load_header: Option<HeaderName>,
-}
-
-/// How the server proves who it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsTarget {
-    /// Whose signature on its certificate is believed.
-    pub trust: Trust,
-    /// The DNS name or IP address that the certificate must be for.
-    pub server_name: String,
 }
 
 /// HTTP status codes from the first to the last.
@@ -78,23 +68,8 @@ impl StatusRange {
 
 /// Asks once; `tls` is there when the target has it. The connection is closed when this returns or is dropped.
 pub(super) async fn ask(target: &HttpTarget, tls: Option<&TlsClient>) -> Result<Pass, CheckFailure> {
-    let server = target.server;
-    let stream = tcp::connect(server).await?;
-    let (Some(tls), Some(expected)) = (tls, &target.tls) else {
-        return ask_on(target, stream).await;
-    };
-    let stream = tls
-        .connect(&expected.server_name, stream)
-        .await
-        .map_err(|source| CheckFailure::Tls { server, source })?;
-    ask_on(target, stream).await
-}
-
-async fn ask_on<S: AsyncRead + AsyncWrite + Unpin>(
-    target: &HttpTarget,
-    stream: S,
-) -> Result<Pass, CheckFailure> {
     let http = |source| CheckFailure::Http { server: target.server, source };
+    let stream = tls::connect(target.server, target.tls.as_ref().zip(tls)).await?;
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(HEAD_BYTES_MAX)
         .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))

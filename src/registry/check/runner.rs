@@ -112,7 +112,7 @@ impl Counted {
 #[derive(Debug)]
 pub struct Asker {
     target: CheckTarget,
-    /// For https.
+    /// For https, and for grpc over TLS.
     tls: Option<TlsClient>,
     /// For exec.
     killed: KilledGroups,
@@ -121,12 +121,13 @@ pub struct Asker {
 impl Asker {
     /// Asks nothing yet.
     pub fn new(target: CheckTarget) -> Self {
-        let tls = match &target {
-            CheckTarget::Http(target) => target.tls.as_ref().map(|tls| TlsClient::new(tls.trust.clone())),
-            CheckTarget::Grpc(_)
+        let tls = target.tls().map(|tls| TlsClient::new(tls.trust.clone()));
+        let tls = match target {
+            CheckTarget::Grpc(_) => tls.map(|tls| tls.speaking(grpc::ALPN)),
+            CheckTarget::Http(_)
             | CheckTarget::Exec(_)
             | CheckTarget::Tcp { .. }
-            | CheckTarget::Agent { .. } => None,
+            | CheckTarget::Agent { .. } => tls,
         };
         Self { target, tls, killed: KilledGroups::default() }
     }
@@ -148,7 +149,7 @@ impl Asker {
             CheckTarget::Tcp { server } => tcp::connect(*server).await.map(|_connection| Pass::default()),
             CheckTarget::Agent { server } => agent::ask(*server).await,
             CheckTarget::Http(target) => http::ask(target, self.tls.as_ref()).await,
-            CheckTarget::Grpc(target) => grpc::ask(target, timeout).await.map(passed),
+            CheckTarget::Grpc(target) => grpc::ask(target, self.tls.as_ref(), timeout).await.map(passed),
             CheckTarget::Exec(target) => exec::ask(target, &mut self.killed).await.map(passed),
         }
     }

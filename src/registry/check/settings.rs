@@ -8,6 +8,7 @@ mod http;
 mod keys;
 mod list;
 mod times;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -90,14 +91,17 @@ pub struct CheckSettings {
     #[serde(default)]
     #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
     pub ttl: Option<Scalar>,
-    /// `https`: a PEM file with the authorities that may have signed the server's certificate. Default: those that the
+    /// `grpc`: whether it speaks TLS; `ca`, `server_name` and `tls_skip_verify` are then as with `https`. Default: `false`.
+    #[serde(default)]
+    pub tls: Option<bool>,
+    /// `https`, `grpc`: a PEM file with the authorities that may have signed the server's certificate. Default: those that the
     /// machine trusts.
     #[serde(default)]
     pub ca: Option<PathBuf>,
-    /// `https`: the DNS name or IP address that the certificate must be for. Default: `host` without its port, or the address.
+    /// `https`, `grpc`: the DNS name or IP address that the certificate must be for. Default: `host` without its port, or the address.
     #[serde(default)]
     pub server_name: Option<String>,
-    /// `https`: take any certificate, as the probes of Kubernetes do. Default: `false`. Danger: whoever answers at that
+    /// `https`, `grpc`: take any certificate, as the probes of Kubernetes do. Default: `false`. Danger: whoever answers at that
     /// address is taken for the application.
     #[serde(default)]
     pub tls_skip_verify: Option<bool>,
@@ -143,7 +147,7 @@ pub enum CheckKind {
     Tcp,
     /// A TCP connection is accepted, and what is sent on it says how the application is, as HAProxy's `agent-check` has it.
     Agent,
-    /// The health service of gRPC says SERVING, over HTTP/2 without TLS.
+    /// The health service of gRPC says SERVING, over HTTP/2, with TLS or without.
     Grpc,
     /// A program exits with status 0.
     Exec,
@@ -186,6 +190,7 @@ impl CheckSettings {
             command: None,
             env: BTreeMap::new(),
             ttl: None,
+            tls: None,
             ca: None,
             server_name: None,
             tls_skip_verify: None,

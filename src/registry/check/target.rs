@@ -7,6 +7,7 @@ use super::exec::ExecTarget;
 use super::grpc::GrpcTarget;
 use super::http::HttpTarget;
 use super::settings::CheckKind;
+use super::tls::TlsTarget;
 use crate::registry::name::Label;
 
 /// One check, with every setting decided.
@@ -70,6 +71,17 @@ pub enum CheckTarget {
         /// Where to connect.
         server: SocketAddr,
     },
+}
+
+impl CheckTarget {
+    /// How the server proves who it is, where TLS is spoken.
+    pub const fn tls(&self) -> Option<&TlsTarget> {
+        match self {
+            Self::Http(target) => target.tls.as_ref(),
+            Self::Grpc(target) => target.tls.as_ref(),
+            Self::Exec(_) | Self::Agent { .. } | Self::Tcp { .. } => None,
+        }
+    }
 }
 
 impl Check {

@@ -219,7 +219,7 @@ const WHOLE: [(SchemaRole, &str); 13] = [
     ),
     (
         SchemaRole::Sidecar,
-        "services: [{name: web, address: '::1', port: 80, checks: [{kind: grpc, service: shop.Cart}, {kind: https, tls_skip_verify: true},
+        "services: [{name: web, address: '::1', port: 80, checks: [{kind: grpc, service: shop.Cart, tls: true, ca: /ca.pem}, {kind: https, tls_skip_verify: true},
           {kind: exec, command: [/app/check, --deep, 5], env: {MODE: check}}, {kind: ttl, ttl: 30s}]}]",
     ),
     (

@@ -4,12 +4,14 @@ use hyper::body::{Frame, Incoming};
 use hyper::server::conn::http2 as server_http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioExecutor;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
 use crate::registry::check::CheckTarget;
 use crate::registry::check::runner::Asker;
+use crate::registry::check::tls::tests::{acceptor, sign};
+use crate::tls::{TlsFiles, Trust};
 
 #[tokio::test]
 async fn a_server_that_serves_passes_and_one_that_does_not_fails() {
@@ -82,6 +84,45 @@ async fn what_is_no_grpc_fails() {
 }
 
 #[tokio::test]
+async fn over_tls_it_believes_whom_it_is_told_to_and_wants_http_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = sign(folder.path(), "app.example");
+    let ours = Trust::Authorities(files.ca.clone());
+    let missing = Trust::Authorities(folder.path().join("none.pem"));
+    for (trust, server_name, protocols, expected) in [
+        (ours.clone(), "app.example", &["h2"][..], None),
+        (ours.clone(), "app.example", &["http/1.1", "h2"], None),
+        (Trust::Anyone, "other.example", &["h2"], None),
+        (ours.clone(), "other.example", &["h2"], Some("not valid for name")),
+        (missing, "app.example", &["h2"], Some("none.pem")),
+        // One that speaks HTTP/1.1 alone, and one that does not say what it speaks.
+        (ours.clone(), "app.example", &["http/1.1"], Some("NoApplicationProtocol")),
+        (ours.clone(), "app.example", &[], Some("does not agree to speak h2")),
+    ] {
+        let target = serve_tls(&files, protocols, |_| Answer::message(vec![8, 1])).await;
+        let tls = Some(TlsTarget { trust: trust.clone(), server_name: server_name.to_owned() });
+        let result = asked(GrpcTarget { tls, ..target }).await;
+        told(&result, expected);
+        let is_of_tls = matches!(result, Ok(()) | Err(CheckFailure::Tls { .. }));
+        assert!(is_of_tls, "{trust:?} {server_name} {protocols:?}: {result:?}");
+    }
+    // What speaks no TLS.
+    let tls = Some(TlsTarget { trust: Trust::Anyone, server_name: "app.example".to_owned() });
+    let target = serve(|_| Answer::message(vec![8, 1])).await;
+    told(&asked(GrpcTarget { tls: tls.clone(), ..target }).await, Some("no TLS with"));
+    // It is asked, and judged, as without.
+    let (sender, mut requests) = tokio::sync::mpsc::channel(1);
+    let answer = move |request: Call| {
+        sender.try_send(request).unwrap();
+        Answer::message(vec![8, 2])
+    };
+    let target = serve_tls(&files, &["h2"], answer).await;
+    told(&asked(GrpcTarget { tls, host: "app.example".to_owned(), ..target }).await, Some("NOT_SERVING"));
+    let (head, _body) = requests.recv().await.unwrap();
+    assert_eq!(head.uri, "https://app.example/grpc.health.v1.Health/Check");
+}
+
+#[tokio::test]
 async fn a_server_that_hangs_fails_at_the_deadline_and_the_connection_is_closed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = CheckTarget::Grpc(target_at(&listener));
@@ -135,7 +176,7 @@ async fn asked(target: GrpcTarget) -> Result<(), CheckFailure> {
 
 fn target_at(listener: &TcpListener) -> GrpcTarget {
     let server = listener.local_addr().unwrap();
-    GrpcTarget { server, host: server.to_string(), service: String::new() }
+    GrpcTarget { server, tls: None, host: server.to_string(), service: String::new() }
 }
 
 type Call = (hyper::http::request::Parts, Bytes);
@@ -157,21 +198,41 @@ impl Answer {
 async fn serve(answer: impl Fn(Call) -> Answer + Clone + Send + 'static) -> GrpcTarget {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = target_at(&listener);
+    tokio::spawn(async move { serve_on(listener.accept().await.unwrap().0, answer).await });
+    target
+}
+
+/// The same over TLS, for one who agrees on one of these protocols.
+async fn serve_tls(
+    files: &TlsFiles,
+    protocols: &[&str],
+    answer: impl Fn(Call) -> Answer + Clone + Send + 'static,
+) -> GrpcTarget {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (target, tls) = (target_at(&listener), acceptor(files, protocols));
     tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.unwrap();
-        let service = service_fn(move |request: Request<Incoming>| {
-            let answer = answer.clone();
-            async move {
-                let (head, body) = request.into_parts();
-                let body = body.collect().await.unwrap().to_bytes();
-                Ok::<_, Infallible>(respond(answer((head, body))))
-            }
-        });
-        let connection = server_http2::Builder::new(TokioExecutor::new());
-        // The client is gone when it has its answer.
-        let _ = connection.serve_connection(TokioIo::new(stream), service).await;
+        if let Ok(stream) = tls.accept(listener.accept().await.unwrap().0).await {
+            serve_on(stream, answer).await;
+        }
     });
     target
+}
+
+async fn serve_on<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    answer: impl Fn(Call) -> Answer + Clone + Send + 'static,
+) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answer = answer.clone();
+        async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await.unwrap().to_bytes();
+            Ok::<_, Infallible>(respond(answer((head, body))))
+        }
+    });
+    let connection = server_http2::Builder::new(TokioExecutor::new());
+    // The client is gone when it has its answer.
+    let _ = connection.serve_connection(TokioIo::new(stream), service).await;
 }
 
 fn respond(answer: Answer) -> Response<impl hyper::body::Body<Data = Bytes, Error = Infallible> + Unpin> {

@@ -1,15 +1,14 @@
-use std::path::Path;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::registry::check::CheckTarget;
 use crate::registry::check::runner::Asker;
-use crate::tls::{ClientAuth, Tls, TlsFiles};
+use crate::registry::check::tls::tests::sign;
+use crate::tls::{Tls, TlsFiles, Trust};
 
 #[tokio::test]
 async fn a_check_passes_by_its_status_code() {
@@ -202,18 +201,4 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, response: &[u8
     let _ = stream.write_all(response).await;
     let _ = stream.shutdown().await;
     String::from_utf8_lossy(&request).into_owned()
-}
-
-/// A server's certificate for `name`, and the authority that signed it.
-fn sign(folder: &Path, name: &str) -> TlsFiles {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let cert = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-    let (file, ca) = (folder.join("server.pem"), folder.join("ca.pem"));
-    fs_err::write(&ca, issuer.pem()).unwrap();
-    fs_err::write(&file, format!("{}{}", key.serialize_pem(), cert.pem())).unwrap();
-    let client_auth = ClientAuth::None;
-    TlsFiles { cert: file.clone(), key: file, ca, client_auth, verify_hostname: true }
 }

@@ -17,6 +17,7 @@ impl CheckSettings {
         mistakes: &mut Vec<Mistake>,
     ) -> Option<GrpcTarget> {
         self.refuse_host(path, mistakes);
+        let tls = self.resolve_tls(path, server, mistakes);
         let service = self.service.clone().unwrap_or_default();
         if service.len() > SERVICE_BYTES_MAX {
             mistakes.push(Mistake::new(
@@ -26,6 +27,7 @@ impl CheckSettings {
             ));
         }
         let server = server?;
-        Some(GrpcTarget { server, host: self.host.clone().unwrap_or_else(|| server.to_string()), service })
+        let host = self.host.clone().unwrap_or_else(|| server.to_string());
+        Some(GrpcTarget { server, tls, host, service })
     }
 }

@@ -6,10 +6,9 @@ use hyper::Method;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::{Authority, PathAndQuery};
 
-use super::super::http::{BODY_BYTES_MAX, HttpTarget, StatusRange, TlsTarget};
-use super::{CheckKind, CheckSettings};
+use super::super::http::{BODY_BYTES_MAX, HttpTarget, StatusRange};
+use super::CheckSettings;
 use crate::config::Mistake;
-use crate::tls::{Trust, is_server_name};
 
 /// Headers of one request: more is not a health check.
 pub(super) const HEADERS_MAX: usize = 32;
@@ -51,7 +50,7 @@ impl CheckSettings {
         let server = server?;
         Some(HttpTarget {
             server,
-            tls: if self.kind == CheckKind::Https { Some(tls?) } else { None },
+            tls,
             method: method?,
             host: self.host.clone().unwrap_or_else(|| server.to_string()),
             path: http_path,
@@ -179,41 +178,6 @@ impl CheckSettings {
             ));
         }
     }
-
-    fn resolve_tls(
-        &self,
-        path: &str,
-        server: Option<SocketAddr>,
-        mistakes: &mut Vec<Mistake>,
-    ) -> Option<TlsTarget> {
-        let skips = self.tls_skip_verify == Some(true);
-        if skips && self.ca.is_some() {
-            mistakes.push(Mistake::new(
-                format!("{path}.ca"),
-                "tls_skip_verify asks for no authority, and ca names some",
-                "keep one of them",
-            ));
-        }
-        let trust = match &self.ca {
-            _ if skips => Trust::Anyone,
-            Some(file) => Trust::Authorities(file.clone()),
-            None => Trust::System,
-        };
-        let given = self.server_name.as_deref();
-        let of_host = self.host.as_deref().map(without_port).filter(|host| is_server_name(host));
-        let server_name = match given.or(of_host) {
-            Some(name) => name.to_owned(),
-            None => server?.ip().to_string(),
-        };
-        if !is_server_name(&server_name) {
-            mistakes.push(Mistake::new(
-                format!("{path}.server_name"),
-                format!("{server_name:?} is neither a DNS name nor an IP address"),
-                "write the name that the server's certificate is for",
-            ));
-        }
-        Some(TlsTarget { trust, server_name })
-    }
 }
 
 /// Whether hyper will take it as it is; a fragment it would drop.
@@ -224,12 +188,4 @@ fn is_request_target(path: &str) -> bool {
 fn is_host_header(host: &str) -> bool {
     host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
         && Authority::try_from(host).is_ok()
-}
-
-/// The host of `host`, `host:port`, `[v6]` and `[v6]:port`.
-fn without_port(host: &str) -> &str {
-    if let Some(inner) = host.strip_prefix('[') {
-        return inner.split(']').next().unwrap_or(inner);
-    }
-    host.split(':').next().unwrap_or(host)
 }

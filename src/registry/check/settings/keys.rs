@@ -7,10 +7,11 @@ use crate::config::Mistake;
 const WITH_SERVER: &[CheckKind] = &[Http, Https, Tcp, Agent, Grpc];
 const ASKED: &[CheckKind] = &[Http, Https, Tcp, Agent, Grpc, Exec];
 const WITH_HTTP: &[CheckKind] = &[Http, Https];
+const WITH_TLS: &[CheckKind] = &[Https, Grpc];
 
 impl CheckSettings {
     /// The keys that not every kind has: whether they are given, and which kinds have them.
-    fn keys(&self) -> [(&'static str, bool, &'static [CheckKind]); 19] {
+    fn keys(&self) -> [(&'static str, bool, &'static [CheckKind]); 20] {
         [
             ("port", self.port.is_some(), WITH_SERVER),
             ("address", self.address.is_some(), WITH_SERVER),
@@ -28,9 +29,10 @@ impl CheckSettings {
             ("interval", self.interval.is_some(), ASKED),
             ("timeout", self.timeout.is_some(), ASKED),
             ("jitter", self.jitter.is_some(), ASKED),
-            ("ca", self.ca.is_some(), &[Https]),
-            ("server_name", self.server_name.is_some(), &[Https]),
-            ("tls_skip_verify", self.tls_skip_verify.is_some(), &[Https]),
+            ("tls", self.tls.is_some(), &[Grpc]),
+            ("ca", self.ca.is_some(), WITH_TLS),
+            ("server_name", self.server_name.is_some(), WITH_TLS),
+            ("tls_skip_verify", self.tls_skip_verify.is_some(), WITH_TLS),
         ]
     }
 

@@ -74,6 +74,13 @@ fn a_key_of_another_kind_is_refused() {
         ("{kind: http, ca: /ca.pem}", "ca"),
         ("{kind: http, tls_skip_verify: false}", "tls_skip_verify"),
         ("{kind: http, server_name: a}", "server_name"),
+        ("{kind: https, tls: true}", "tls"),
+        ("{kind: http, tls: false}", "tls"),
+        ("{kind: grpc, ca: /ca.pem}", "ca"),
+        ("{kind: grpc, tls: false, server_name: a}", "server_name"),
+        ("{kind: grpc, tls_skip_verify: true}", "tls_skip_verify"),
+        ("{kind: grpc, tls: true, ca: /ca.pem, tls_skip_verify: true}", "ca"),
+        ("{kind: grpc, tls: true, server_name: 'a b'}", "server_name"),
     ] {
         assert_eq!(mistaken_keys(settings), [key], "{settings}");
     }
@@ -109,7 +116,7 @@ fn a_header_is_sent_but_not_told() {
 }
 
 #[test]
-fn https_proves_the_name_of_the_host_against_the_machines_authorities() {
+fn tls_proves_the_name_of_the_host_against_the_machines_authorities() {
     for (settings, trust, name) in [
         ("{kind: https}", Trust::System, "127.0.0.1"),
         ("{kind: https, host: 'app.example:8443'}", Trust::System, "app.example"),
@@ -117,9 +124,11 @@ fn https_proves_the_name_of_the_host_against_the_machines_authorities() {
         ("{kind: https, host: a, server_name: b, ca: /ca.pem}", Trust::Authorities("/ca.pem".into()), "b"),
         ("{kind: https, tls_skip_verify: true}", Trust::Anyone, "127.0.0.1"),
     ] {
-        let CheckTarget::Http(target) = asking_of(settings).target else { panic!("{settings}") };
-        let tls = target.tls.expect(settings);
-        assert_eq!((tls.trust, tls.server_name.as_str()), (trust, name), "{settings}");
+        for settings in [settings.to_owned(), settings.replace("kind: https", "kind: grpc, tls: true")] {
+            let target = asking_of(&settings).target;
+            let tls = target.tls().unwrap_or_else(|| panic!("{settings}"));
+            assert_eq!((&tls.trust, tls.server_name.as_str()), (&trust, name), "{settings}");
+        }
     }
 }
 
@@ -127,8 +136,10 @@ fn https_proves_the_name_of_the_host_against_the_machines_authorities() {
 fn a_grpc_check_asks_for_the_server_as_a_whole_unless_told_otherwise() {
     let server = SocketAddr::new(ADDRESS, 80);
     let target = |yaml| asking_of(yaml).target;
-    let expected = GrpcTarget { server, host: "127.0.0.1:80".to_owned(), service: String::new() };
+    let (host, service) = ("127.0.0.1:80".to_owned(), String::new());
+    let expected = GrpcTarget { server, tls: None, host, service };
     assert_eq!(target("{kind: grpc}"), CheckTarget::Grpc(expected.clone()));
+    assert_eq!(target("{kind: grpc, tls: false}"), CheckTarget::Grpc(expected.clone()));
     let expected = GrpcTarget { host: "app".to_owned(), service: "shop.Cart".to_owned(), ..expected };
     assert_eq!(target("{kind: grpc, host: app, service: shop.Cart}"), CheckTarget::Grpc(expected));
     let long = "x".repeat(256);
