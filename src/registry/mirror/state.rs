@@ -2,8 +2,9 @@
 //!
 //! Only a read changes the view, never an event: what an event says may be outdated when it arrives, and a deletion
 //! and a creation in one multi must not look like a gap. And what a read does not find is not always gone: see [`Brake`].
+//! What whole walks find is taken in by [`walked`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,6 +19,10 @@ use crate::registry::record::Record;
 use crate::registry::view::{Instance, Service, ServiceSettings, Standing, View};
 use crate::registry::view_settings::ViewSettings;
 use crate::znode::{OpError, Stat};
+
+mod walked;
+
+pub use self::walked::{Walk, WalkedInstances, WalkedService};
 
 /// What reading one znode came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,47 +40,6 @@ pub enum ReadOutcome {
     Refused(OpError),
     /// It is there, and not what it should be.
     NotUnderstood(String),
-}
-
-/// Everything below the root, as one walk found it.
-#[derive(Clone, Debug, Default)]
-pub struct Walk {
-    /// The services that were found.
-    pub services: BTreeMap<ServiceKey, WalkedService>,
-    /// Namespaces whose services the server does not list for us: what is known of them stays.
-    pub refused: BTreeMap<Label, OpError>,
-}
-
-/// A service as a walk found it.
-#[derive(Clone, Debug)]
-pub struct WalkedService {
-    /// Its own znode.
-    pub znode: ReadOutcome,
-    /// Its instances.
-    pub instances: WalkedInstances,
-}
-
-impl WalkedService {
-    /// Instances that were read for it.
-    pub fn reads(&self) -> u64 {
-        match &self.instances {
-            WalkedInstances::Read(instances) => u64::try_from(instances.len()).unwrap_or(u64::MAX),
-            WalkedInstances::Unchanged | WalkedInstances::Taken | WalkedInstances::Refused(_) => 0,
-        }
-    }
-}
-
-/// The instances of a service as a walk found them.
-#[derive(Clone, Debug)]
-pub enum WalkedInstances {
-    /// By their ids.
-    Read(BTreeMap<Label, ReadOutcome>),
-    /// The service's own stat says that they are as known.
-    Unchanged,
-    /// They, and all else about the service, were taken in while the walk went on.
-    Taken,
-    /// The server does not list them for us: what is known of them stays.
-    Refused(OpError),
 }
 
 /// The view, and what was counted while it grew.
@@ -189,63 +153,6 @@ impl MirrorState {
     pub fn on_list_changed(&mut self, service: &ServiceKey, zxid: Zxid) {
         self.raise_zxid(service, zxid);
         self.raise_children_zxid(service, zxid);
-    }
-
-    /// Takes a whole walk: what it did not find is gone.
-    pub fn on_walk(&mut self, walk: &Walk, now: Instant) {
-        if !self.view.is_loaded {
-            self.view.is_loaded = true;
-            self.has_changed = true;
-        }
-        for (namespace, error) in &walk.refused {
-            self.skip(&format_args!("the list of namespace {namespace}"), error);
-        }
-        let is_gone = |service: &&ServiceKey| {
-            !walk.services.contains_key(*service) && !walk.refused.contains_key(&service.namespace)
-        };
-        let gone: Vec<_> = self.view.services.keys().filter(is_gone).cloned().collect();
-        for service in gone {
-            self.on_service(&service, &ReadOutcome::Missing, now);
-        }
-        for (service, walked) in &walk.services {
-            self.on_walked(service, walked, now);
-        }
-    }
-
-    /// Takes one service of a walk that goes on.
-    pub fn on_walked(&mut self, service: &ServiceKey, walked: &WalkedService, now: Instant) {
-        if matches!(walked.instances, WalkedInstances::Taken) {
-            return;
-        }
-        self.on_service(service, &walked.znode, now);
-        let instances = match &walked.instances {
-            WalkedInstances::Read(instances) => instances,
-            WalkedInstances::Unchanged | WalkedInstances::Taken => return,
-            WalkedInstances::Refused(error) => {
-                self.skip(&format_args!("the list of {service}"), error);
-                // Its stat is known by now, and its instances are not.
-                self.unsure.insert(service.clone());
-                return;
-            }
-        };
-        self.unsure.remove(service);
-        if let (ReadOutcome::Found { stat, .. }, Some(known)) =
-            (&walked.znode, self.view.services.get_mut(service))
-            && known.children_zxid != stat.pzxid
-        {
-            // Also down, when the ensemble is another than before.
-            Arc::make_mut(known).children_zxid = stat.pzxid;
-        }
-        let gone: Vec<_> = self.view.services.get(service).map_or_else(Vec::new, |known| {
-            let ids = known.instances.iter().map(|instance| &instance.id);
-            ids.filter(|id| !instances.contains_key(*id)).cloned().collect()
-        });
-        for id in gone {
-            self.on_instance(service, &id, &ReadOutcome::Missing, now);
-        }
-        for (id, outcome) in instances {
-            self.on_instance(service, id, outcome, now);
-        }
     }
 
     fn on_service(&mut self, service: &ServiceKey, outcome: &ReadOutcome, now: Instant) {
@@ -449,92 +356,6 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_replaces_what_is_known() {
-        let mut state = state();
-        for (service, id) in [("gone", "a"), ("web", "a"), ("web", "b")] {
-            state.on_read(&instance(service, id), &found(&record(80), 5), clock::now());
-        }
-        let instances =
-            [("b", found(&record(80), 5)), ("c", found(&record(80), 9))].map(|(id, read)| (label(id), read));
-        let znode = ReadOutcome::Found {
-            data: Some(Bytes::from_static(br#"{"min_healthy":2,"later":1}"#)),
-            stat: Stat { mzxid: zxid(2), pzxid: zxid(10), ..Stat::default() },
-        };
-        state.on_walk(
-            &walk_of("web", WalkedService { znode, instances: WalkedInstances::Read(instances.into()) }),
-            clock::now(),
-        );
-        let view = state.take_changed(clock::now()).unwrap();
-        assert_eq!(view.services.len(), 1);
-        assert_eq!(ids(&view, "web"), ["b", "c"]);
-        assert_eq!(view.services[&key("web")].settings.min_healthy, 2);
-        assert_eq!(view.zxid, zxid(10), "a deletion shows in the service's own stat");
-    }
-
-    #[test]
-    fn a_stat_reveals_any_missed_change_of_the_list() {
-        let mut state = state();
-        let stat = |pzxid| Stat { mzxid: zxid(2), pzxid: zxid(pzxid), ..Stat::default() };
-        assert!(!state.is_unchanged(&key("web"), &stat(10)), "never heard of");
-        let znode = ReadOutcome::Found { data: None, stat: stat(10) };
-        let instances = BTreeMap::from([(label("a"), found(&record(80), 5))]);
-        state.on_walk(
-            &walk_of("web", WalkedService { znode, instances: WalkedInstances::Read(instances) }),
-            clock::now(),
-        );
-        assert!(state.is_unchanged(&key("web"), &stat(10)));
-        assert!(!state.is_unchanged(&key("web"), &stat(11)));
-
-        // A creation shows in the instance that was read, a deletion in the stat that is read then.
-        state.on_read(&instance("web", "b"), &found(&record(80), 12), clock::now());
-        assert!(state.is_unchanged(&key("web"), &stat(12)) && !state.is_unchanged(&key("web"), &stat(10)));
-        state.on_read(&instance("web", "b"), &ReadOutcome::Missing, clock::now());
-        state.on_read(
-            &Place::Service(key("web")),
-            &ReadOutcome::Found { data: None, stat: stat(13) },
-            clock::now(),
-        );
-        assert!(state.is_unchanged(&key("web"), &stat(13)));
-
-        // What was told and never read may be older than what was read.
-        state.on_forgotten(&instance("web", "c"));
-        assert!(!state.is_unchanged(&key("web"), &stat(13)));
-        let znode = ReadOutcome::Found { data: None, stat: stat(13) };
-        state.on_walk(
-            &walk_of("web", WalkedService { znode, instances: WalkedInstances::Read(BTreeMap::new()) }),
-            clock::now(),
-        );
-        assert!(state.is_unchanged(&key("web"), &stat(13)));
-        let znode = ReadOutcome::Found { data: None, stat: stat(14) };
-        state.on_walk(
-            &walk_of("web", WalkedService { znode, instances: WalkedInstances::Refused(OpError::NoAuth) }),
-            clock::now(),
-        );
-        assert!(!state.is_unchanged(&key("web"), &stat(14)), "its list was refused");
-    }
-
-    #[test]
-    fn what_may_not_be_listed_stays_and_hides_nothing_else() {
-        let mut state = state();
-        state.on_read(&instance("web", "a"), &found(&record(80), 5), clock::now());
-        let mut walk = Walk::default();
-        walk.refused.insert(label("default"), OpError::NoAuth);
-        walk.refused.insert(label("secret"), OpError::NoAuth);
-        state.on_walk(&walk, clock::now());
-        let view = state.take_changed(clock::now()).unwrap();
-        assert!(view.is_loaded);
-        assert_eq!(ids(&view, "web"), ["a"]);
-
-        let znode = ReadOutcome::Found { data: None, stat: Stat::default() };
-        state.on_walk(
-            &walk_of("web", WalkedService { znode, instances: WalkedInstances::Refused(OpError::NoAuth) }),
-            clock::now(),
-        );
-        assert!(state.take_changed(clock::now()).is_none());
-        assert_eq!(state.unreadable(), 3);
-    }
-
-    #[test]
     fn plans_follow_instances_settings_and_callers() {
         let mut view = View::default();
         view.settle(Home::new(Some("a".to_owned()), [key("app")]));
@@ -592,43 +413,39 @@ mod tests {
     }
 
     /// Without a brake, so that what is gone is gone.
-    fn state() -> MirrorState {
+    pub(super) fn state() -> MirrorState {
         let plan = BrakePlan { is_enabled: false, ..BrakePlan::default() };
         MirrorState::new(View::default(), Brake::new(plan, 1), clock::now())
     }
 
-    fn walk_of(service: &str, walked: WalkedService) -> Walk {
-        Walk { services: BTreeMap::from([(key(service), walked)]), ..Walk::default() }
-    }
-
-    fn label(text: &str) -> Label {
+    pub(super) fn label(text: &str) -> Label {
         Label::parse(text).unwrap()
     }
 
-    fn key(name: &str) -> ServiceKey {
+    pub(super) fn key(name: &str) -> ServiceKey {
         ServiceKey { namespace: label("default"), name: label(name) }
     }
 
-    fn instance(service: &str, id: &str) -> Place {
+    pub(super) fn instance(service: &str, id: &str) -> Place {
         Place::Instance(key(service), label(id))
     }
 
-    fn zxid(raw: i64) -> Zxid {
+    pub(super) fn zxid(raw: i64) -> Zxid {
         Zxid::from_raw(raw)
     }
 
-    fn record(port: u16) -> String {
+    pub(super) fn record(port: u16) -> String {
         format!(
             r#"{{"v":1,"addresses":["10.0.0.1"],"ports":[{{"name":"http","port":{port}}}],"status":"up"}}"#
         )
     }
 
-    fn found(data: &str, mzxid: i64) -> ReadOutcome {
+    pub(super) fn found(data: &str, mzxid: i64) -> ReadOutcome {
         let stat = Stat { mzxid: zxid(mzxid), ephemeral_owner: SessionId(1), ..Stat::default() };
         ReadOutcome::Found { data: Some(Bytes::copy_from_slice(data.as_bytes())), stat }
     }
 
-    fn ids(view: &View, service: &str) -> Vec<String> {
+    pub(super) fn ids(view: &View, service: &str) -> Vec<String> {
         view.services[&key(service)].instances.iter().map(|instance| instance.id.to_string()).collect()
     }
 }
