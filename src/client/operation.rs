@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::connection::WatchSink;
+use super::watch_table::ANY_WATCH;
 use super::watcher::watcher;
 use super::{Client, ClientError, OneShotWatch, Operation, Reply, Watcher};
 use crate::wire::{CreateRequest, MultiOp, OpResult, Request, Response};
@@ -238,6 +239,35 @@ impl Client {
         })
         .await?;
         Ok(watcher)
+    }
+
+    /// Has `watcher` told of one more path, in the same order of events. What is told of the connection is told once, for all of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::watch`].
+    pub async fn watch_also(
+        &self,
+        watcher: &Watcher,
+        path: impl Into<String>,
+        mode: AddWatchMode,
+    ) -> Result<(), ClientError> {
+        let sink = WatchSink::Lasting(watcher.one_more(self.shared.settings.watch_queue_max));
+        let request = Request::AddWatch { path: path.into(), mode };
+        self.ask_watched(request, Some(sink), |response| {
+            if let Response::WatchAdded = response { Some(()) } else { None }
+        })
+        .await
+    }
+
+    /// Ends all watches of this client on a path; whoever waits for one hears nothing any more. That it fails needs no care: the client
+    /// forgets them at once, and the server with the connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::request`].
+    pub async fn unwatch(&self, path: impl Into<String>) -> Result<(), ClientError> {
+        self.ask(Request::RemoveWatches { path: path.into(), kind: ANY_WATCH }, empty).await
     }
 
     async fn ask<T>(

@@ -99,6 +99,15 @@ impl WatchTable {
         }
     }
 
+    /// Takes all watchers on a path; they are gone from the table.
+    pub(super) fn remove_at(&mut self, path: &str) -> Vec<WatcherId> {
+        let lists =
+            [&mut self.data, &mut self.exist, &mut self.child, &mut self.persistent, &mut self.recursive];
+        let removed: Vec<_> = lists.into_iter().filter_map(|paths| paths.remove(path)).flatten().collect();
+        removed.iter().for_each(|watcher| drop(self.places.remove(watcher)));
+        removed
+    }
+
     /// Takes the one-shot watchers that `event` fires; they are gone from the table.
     ///
     /// Source: `ZKWatchManager.materialize` of Apache ZooKeeper.
@@ -156,8 +165,9 @@ impl WatchTable {
             (&self.data, |batch| &mut batch.data),
             (&self.exist, |batch| &mut batch.exist),
             (&self.child, |batch| &mut batch.child),
-            (&self.persistent, |batch| &mut batch.persistent),
             (&self.recursive, |batch| &mut batch.persistent_recursive),
+            // Last, since the path of a barrier's subscriber is among them: who subscribes follows all that it will be asked of.
+            (&self.persistent, |batch| &mut batch.persistent),
         ];
         lists.into_iter().flat_map(|(paths, list)| paths.keys().map(move |path| (list, path)))
     }
@@ -173,6 +183,8 @@ impl WatchTable {
     }
 }
 
+/// The number of "watches of every kind" in removeWatches (`Watcher.WatcherType` of Apache ZooKeeper).
+pub(super) const ANY_WATCH: i32 = 3;
 /// The length that precedes each path on the wire.
 const LENGTH_BYTES: usize = 4;
 
@@ -237,6 +249,26 @@ mod tests {
         assert_eq!(batches[0].relative_zxid, Zxid::from_raw(7));
         table.remove(WatcherId(1));
         assert_eq!(table.rearm(Zxid::ZERO, 1000), []);
+    }
+
+    #[test]
+    fn all_watchers_of_a_path_go_together_and_no_others() {
+        let mut table =
+            table(&[(RECURSIVE, "/a"), (PERSISTENT, "/a"), (WatchKind::Data, "/a"), (RECURSIVE, "/ab")]);
+        let mut removed = table.remove_at("/a");
+        removed.sort_unstable();
+        assert_eq!(removed, [WatcherId(0), WatcherId(1), WatcherId(2)]);
+        assert_eq!(table.remove_at("/a"), []);
+        assert_eq!(table.rearm(Zxid::ZERO, 1000)[0].persistent_recursive, ["/ab"]);
+        assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn the_persistent_watches_are_brought_back_behind_the_recursive_ones() {
+        let table = table(&[(PERSISTENT, "/a"), (RECURSIVE, "/b"), (RECURSIVE, "/c")]);
+        let batches = table.rearm(Zxid::ZERO, 1);
+        let last = batches.last().unwrap();
+        assert_eq!((batches.len(), &last.persistent), (3, &vec!["/a".to_owned()]));
     }
 
     #[test]

@@ -58,6 +58,11 @@ impl Watcher {
     pub fn try_recv(&mut self) -> Option<WatchNotice> {
         self.queue.lock().notices.pop_front()
     }
+
+    /// What feeds it with the events of one more path.
+    pub(super) fn one_more(&self, notices_max: usize) -> WatchSender {
+        WatchSender { queue: self.queue.clone(), notices_max, is_own: false }
+    }
 }
 
 impl Drop for Watcher {
@@ -66,11 +71,13 @@ impl Drop for Watcher {
     }
 }
 
-/// The client's end of a [`Watcher`].
+/// The client's end of a [`Watcher`], or of one more path of it.
 #[derive(Debug)]
 pub(super) struct WatchSender {
     queue: Arc<Queue>,
     notices_max: usize,
+    /// Whether it is the watcher's own, which alone tells of connections, and whose end is the watcher's.
+    is_own: bool,
 }
 
 /// What became of a notice.
@@ -86,7 +93,7 @@ pub(super) enum Delivery {
 /// A watcher that may be `notices_max` notices behind, and what feeds it.
 pub(super) fn watcher(notices_max: usize) -> (WatchSender, Watcher) {
     let queue = Arc::new(Queue::default());
-    (WatchSender { queue: queue.clone(), notices_max }, Watcher { queue })
+    (WatchSender { queue: queue.clone(), notices_max, is_own: true }, Watcher { queue })
 }
 
 impl WatchSender {
@@ -95,6 +102,9 @@ impl WatchSender {
         let mut state = self.queue.lock();
         if state.is_closed {
             return Delivery::Dropped;
+        }
+        if !self.is_own && !matches!(notice, WatchNotice::Event(..)) {
+            return Delivery::Queued;
         }
         let is_full = state.notices.len() >= self.notices_max;
         if is_full {
@@ -120,6 +130,9 @@ impl WatchSender {
 
 impl Drop for WatchSender {
     fn drop(&mut self) {
+        if !self.is_own {
+            return;
+        }
         self.queue.lock().is_closed = true;
         self.queue.changed.notify_one();
     }
@@ -187,6 +200,22 @@ mod tests {
         sender.send(WatchNotice::Disconnected);
         assert_eq!(watcher.recv().await, Some(WatchNotice::Resync(ResyncReason::Overflow)));
         assert_eq!(watcher.recv().await, Some(WatchNotice::Disconnected));
+    }
+
+    #[tokio::test]
+    async fn one_more_path_adds_its_events_and_nothing_else() {
+        let (sender, mut watcher) = watcher(4);
+        let more = watcher.one_more(4);
+        for sender in [&sender, &more] {
+            sender.send(WatchNotice::Disconnected);
+            sender.send(event(1));
+        }
+        drop(more);
+        assert_eq!(watcher.recv().await, Some(WatchNotice::Disconnected));
+        assert_eq!(watcher.recv().await, Some(event(1)));
+        assert_eq!(watcher.recv().await, Some(event(1)));
+        assert_eq!(watcher.try_recv(), None);
+        assert!(!sender.is_closed(), "it ends without the others");
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use std::time::Instant;
 use super::message::{Output, Reply, Ticket};
 use super::{Phase, Session};
 use crate::client::error::{ClientError, Operation};
-use crate::client::watch_table::{WatchKind, WatcherId};
+use crate::client::watch_table::{ANY_WATCH, WatchKind, WatcherId};
 use crate::client::watcher::{ResyncReason, WatchNotice};
 use crate::codec::Reader;
 use crate::id::Xid;
@@ -55,6 +55,11 @@ impl Session {
     }
 
     pub(super) fn on_submit(&mut self, waiting: Waiting, now: Instant) {
+        if let Request::RemoveWatches { path, kind: ANY_WATCH } = &waiting.request {
+            // Now, since with an answer that gets lost the server's end of them is lost as well.
+            let removed = self.watches.remove_at(path);
+            self.outputs.extend(removed.into_iter().map(Output::Forget));
+        }
         let operation = Operation::of(&waiting.request);
         let refusal = if self.closing.is_some() || matches!(self.phase, Phase::Ended) {
             ClientError::Closed

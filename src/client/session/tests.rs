@@ -255,6 +255,23 @@ fn a_watch_that_was_refused_is_forgotten() {
 }
 
 #[test]
+fn what_is_not_watched_any_more_is_forgotten_at_once_whatever_becomes_of_the_request() {
+    let mut run = Run::serving();
+    for (ticket, path) in [(1, "/a"), (2, "/b")] {
+        run.watch(ticket, Request::AddWatch { path: path.into(), mode: AddWatchMode::PersistentRecursive });
+        run.reply(i32::try_from(ticket).unwrap(), 5, None, &Response::WatchAdded);
+    }
+    run.submit(3, Request::RemoveWatches { path: "/a".into(), kind: 3 });
+    assert!(run.outputs.contains(&Output::Forget(WatcherId(1))));
+    run.outputs.clear();
+    run.input(Input::Failed("cut".into()));
+    run.connect();
+    let sent = run.sent();
+    let Request::SetWatches2(watches) = &sent[0].1 else { panic!("{sent:?}") };
+    assert_eq!(watches.persistent_recursive, ["/b"]);
+}
+
+#[test]
 fn a_withdrawn_request_is_never_sent() {
     let mut run = Run::new();
     run.submit(1, get("/a"));
