@@ -5,6 +5,7 @@ pub mod brake;
 mod cache;
 mod change;
 pub mod check;
+mod demand;
 pub mod explain;
 mod failback;
 pub mod formats;
@@ -37,6 +38,7 @@ pub use cache::Cache;
 pub use change::{
     Change, ChangeError, Departure, Drain, Evidence, Keeping, MaintenanceChange, SubscriberReport,
 };
+pub use demand::{Demand, HELD_MAX, HOLD_MAX, Held};
 pub use failback::{Failback, HELD_PRIORITY, Lead};
 pub use history::{NoHistory, Past};
 pub use hold_file::HoldFile;
@@ -52,7 +54,9 @@ pub use report::{CheckKey, ReportReceiver, TtlReport, TtlReports, UnknownCheck, 
 pub use saved_view::{SavedView, SavedViewError};
 pub use service::{OwnService, PortSettings, Registration, ServiceDefaults, reserved, resolve_services};
 pub use tally::Tally;
-pub use view::{FailbackMode, Instance, LAST_RESORT, LookupMark, Service, ServiceSettings, Standing, View};
+pub use view::{
+    FailbackMode, Instance, LAST_RESORT, LookupMark, Service, ServiceSettings, Standing, View, Waiting,
+};
 pub use view_keeper::{ViewKeeper, ViewKeeperStats};
 pub use view_settings::{LiveViewSettings, ViewSettings};
 pub use zones::{Home, ZonePlan};

@@ -6,6 +6,8 @@ mod adopted;
 mod apache;
 #[path = "registry/formats.rs"]
 mod formats;
+#[path = "registry/on_demand.rs"]
+mod on_demand;
 #[path = "registry/replaced.rs"]
 mod replaced;
 #[path = "registry/together.rs"]
@@ -33,7 +35,8 @@ use rollcall::registry::registrar::{OwnInstance, RegistrationState};
 use rollcall::registry::select::select;
 use rollcall::registry::{
     BrakePlan, Cache, HELD_PRIORITY, Instance, Label, Layout, Mirror, OwnService, Registrar,
-    RegistrarSettings, Registration, ServiceDefaults, ServiceKey, Source, Status, resolve_services,
+    RegistrarSettings, Registration, SavedView, ServiceDefaults, ServiceKey, Source, Status,
+    resolve_services,
 };
 use rollcall::znode::{CreateMode, OpError};
 
@@ -647,6 +650,8 @@ async fn accept(listener: TcpListener, server: SocketAddr, is_cut: watch::Receiv
         let mut is_cut = is_cut.clone();
         tokio::spawn(async move {
             let Ok(mut far) = TcpStream::connect(server).await else { return };
+            // Else each of its ends waits for the other's acknowledgement of what is small.
+            near.set_nodelay(true).and(far.set_nodelay(true)).expect("they are connected");
             tokio::select! {
                 biased;
                 _ = is_cut.wait_for(|is_cut| *is_cut) => {}

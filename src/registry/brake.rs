@@ -198,6 +198,15 @@ impl Brake {
         self.hold(&service.key, instance, true, now);
     }
 
+    /// Takes that a service is not followed any more: nothing is known of what became of its instances.
+    pub fn on_unfollowed(&mut self, service: &ServiceKey) {
+        let held = self.losses.get(service).map(|losses| losses.held.keys().cloned().collect::<Vec<_>>());
+        for id in held.unwrap_or_default() {
+            self.forget(service, &id);
+        }
+        self.losses.remove(service);
+    }
+
     /// Takes that a record is there, new, changed or again. Returns who is out because the record has its address.
     pub fn on_registered(&mut self, service: &ServiceKey, instance: &Instance) -> Vec<Decision> {
         if self.is_idle() {

@@ -38,7 +38,7 @@ enum State {
 /// Who serves, seen from an instance's own tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lead {
-    /// Nothing was ever learnt.
+    /// Nothing was learnt of it yet.
     Unknown,
     /// A tier below its own.
     Standbys,
@@ -52,7 +52,11 @@ impl Lead {
         if !view.is_loaded {
             return Self::Unknown;
         }
-        match view.services.get(service).and_then(|service| tier(service)) {
+        let known = view.services.get(service);
+        if known.is_some_and(|service| !service.is_followed) {
+            return Self::Unknown;
+        }
+        match known.and_then(|service| tier(service)) {
             // Nobody knows whether those of the last resort serve.
             Some(LAST_RESORT) | None => Self::NoStandbys,
             Some(leading) if leading > u32::from(priority) => Self::Standbys,

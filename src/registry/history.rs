@@ -61,6 +61,8 @@ enum Before {
     Stale(bool),
     /// The service's own settings, none when it was not known.
     Service { key: ServiceKey, zxid: Zxid, settings: Option<Box<ServiceSettings>> },
+    /// The service as a whole, which began to be followed, or ended.
+    Followed(Arc<Service>),
     /// One instance, none when it was not there.
     Instance { key: ServiceKey, zxid: Zxid, id: Label, instance: Option<Arc<Instance>> },
 }
@@ -88,7 +90,15 @@ impl History {
                 Some(is) if Arc::ptr_eq(was, is) => {}
                 Some(is) => self.on_changed(was, is, now_ms),
                 None => {
-                    self.on_changed(was, &Service { zxid: was.zxid, ..Service::new(key.clone()) }, now_ms);
+                    self.on_changed(
+                        was,
+                        &Service {
+                            zxid: was.zxid,
+                            is_followed: was.is_followed,
+                            ..Service::new(key.clone())
+                        },
+                        now_ms,
+                    );
                     let settings = Some(Box::new(was.settings.clone()));
                     self.push(now_ms, Before::Service { key: key.clone(), zxid: was.zxid, settings });
                 }
@@ -100,7 +110,8 @@ impl History {
         for (key, is) in &after.services {
             if !before.services.contains_key(key) {
                 self.push(now_ms, Before::Service { key: key.clone(), zxid: Zxid::ZERO, settings: None });
-                self.on_changed(&Service::new(key.clone()), is, now_ms);
+                let was = Service { is_followed: is.is_followed, ..Service::new(key.clone()) };
+                self.on_changed(&Arc::new(was), is, now_ms);
             }
         }
     }
@@ -146,8 +157,12 @@ impl History {
         Ok(past)
     }
 
-    fn on_changed(&mut self, was: &Service, is: &Service, now_ms: i64) {
+    fn on_changed(&mut self, was: &Arc<Service>, is: &Service, now_ms: i64) {
         let (key, zxid) = (&is.key, was.zxid);
+        if was.is_followed != is.is_followed {
+            // Not its instances came or went, but what is known of them.
+            return self.push(now_ms, Before::Followed(was.clone()));
+        }
         if was.settings != is.settings {
             let settings = Some(Box::new(was.settings.clone()));
             self.push(now_ms, Before::Service { key: key.clone(), zxid, settings });
@@ -200,6 +215,8 @@ impl Change {
         match &self.before {
             Before::Stale(is_stale) => past.is_stale = *is_stale,
             Before::Service { key, .. } | Before::Instance { key, .. } if key != of => {}
+            Before::Followed(service) if service.key != *of => {}
+            Before::Followed(service) => past.service = Some(Service::clone(service)),
             Before::Service { settings: None, .. } => past.service = None,
             Before::Service { key, zxid, settings: Some(settings) } => {
                 let service = past.service.get_or_insert_with(|| Service::new(key.clone()));
@@ -224,10 +241,13 @@ impl Change {
 impl Before {
     /// What keeping it takes: its own place, and the record that nothing else may hold any more.
     fn bytes(&self) -> usize {
+        let of_instance = |instance: &Instance| {
+            size_of::<Instance>() + instance.record.encode().map_or(Record::BYTES_MAX, |text| text.len())
+        };
         let record = match self {
-            Self::Instance { instance: Some(instance), .. } => {
-                let text = instance.record.encode().map_or(Record::BYTES_MAX, |text| text.len());
-                size_of::<Instance>() + text
+            Self::Instance { instance: Some(instance), .. } => of_instance(instance),
+            Self::Followed(service) => {
+                size_of::<Service>() + service.instances.iter().map(|it| of_instance(it)).sum::<usize>()
             }
             Self::Service { settings: Some(_), .. } => size_of::<ServiceSettings>(),
             Self::Instance { instance: None, .. } | Self::Service { settings: None, .. } | Self::Stale(_) => {
@@ -287,6 +307,31 @@ mod tests {
             world.at("web", oldest),
             Some(vec![("a".into(), u16::try_from((oldest - 2) % 7 + 1).unwrap())])
         );
+    }
+
+    #[test]
+    fn while_a_service_was_not_followed_it_is_not_told_to_have_had_no_instances() {
+        let mut world = World::default();
+        world.publish(10, &[("web", &[("a", 1), ("b", 1)])]);
+        world.publish(20, &[("web", &[("b", 1)])]);
+        let mut lapsed = world.view.clone();
+        let unfollowed = Service { is_followed: false, ..Service::new(key("web")) };
+        lapsed.services.insert(key("web"), Arc::new(unfollowed));
+        world.history.on_published(&world.view, &lapsed, 30);
+        world.view = lapsed;
+        assert_eq!(world.history.changes.len(), 2, "nobody has gone");
+        world.publish(40, &[("web", &[("c", 1)])]);
+        world.publish(50, &[("web", &[("c", 1), ("d", 1)])]);
+
+        let is_followed = |at_ms| {
+            let past = world.history.look_back(&world.view, &key("web"), at_ms, 60).unwrap();
+            past.service.unwrap().is_followed
+        };
+        assert_eq!([10, 20, 30, 39, 40, 50].map(is_followed), [true, true, false, false, true, true]);
+        let ids = |at_ms| {
+            world.at("web", at_ms).unwrap().into_iter().map(|(id, _)| id).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!([10, 20, 30, 40, 50].map(ids), ["a b", "b", "", "c", "c d"]);
     }
 
     #[test]

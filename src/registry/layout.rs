@@ -51,6 +51,11 @@ impl Layout {
         format!("{}/{id}", self.service(service))
     }
 
+    /// The namespace whose znode is at `path`, if one is.
+    pub fn namespace_at(&self, path: &str) -> Option<Label> {
+        Label::parse(path.strip_prefix(self.prefix())?.strip_prefix('/')?).ok()
+    }
+
     /// What stands at `path`; `None` for the root, namespaces, what is deeper than an instance, and names that are
     /// no labels.
     pub fn place(&self, path: &str) -> Option<Place> {
@@ -89,6 +94,8 @@ mod tests {
             let instance = layout.instance(&service, &label("web-1"));
             assert_eq!(layout.place(&instance), Some(Place::Instance(service.clone(), label("web-1"))));
             assert_eq!(layout.place(&layout.service(&service)), Some(Place::Service(service.clone())));
+            assert_eq!(layout.namespace_at(&layout.namespace(&service.namespace)), Some(label("shop")));
+            assert_eq!(layout.namespace_at(&layout.service(&service)).or(layout.namespace_at(root)), None);
             for other in
                 [root, &layout.namespace(&service.namespace), &format!("{instance}/deeper"), "/ab/c/d"]
             {

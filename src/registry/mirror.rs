@@ -1,4 +1,5 @@
-//! Keeps the view current: one persistent recursive watch on the root, one read for each znode that changed.
+//! Keeps the view current: one persistent recursive watch on the root, one read for each znode that changed. Where only what is looked
+//! up is followed, [`on_demand`] has it otherwise.
 //!
 //! ```text
 //! watch notices ──► dirty places ──► reads (pipelined) ──► MirrorState (pure) ──► Cache
@@ -14,6 +15,8 @@
 //! - The view is never cleared; an instance leaves it when a read says that its znode is gone, and the brake believes it.
 
 mod audit;
+mod following;
+mod on_demand;
 mod source;
 mod state;
 mod stats;
@@ -29,13 +32,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use self::audit::{differences, gone};
+use self::audit::{differences, gone, unknown};
+use self::on_demand::{OnDemand, stirred};
 pub use self::source::{Adopted, Source, service_name};
 pub use self::state::{MirrorState, ReadOutcome, Walk, WalkedInstances, WalkedService};
 pub use self::stats::MirrorStats;
 use self::subscriber::Subscriber;
 pub use self::subscriber::Subscription;
-use self::walk::{Scope, pipelined, read_znode, walk_instances, walk_services};
+use self::walk::{Scope, list_services, pipelined, read_znode, walk_instances, walk_services};
 use super::brake::probe::probe;
 use super::brake::{Brake, ProbeOutcome, ProbeTarget};
 use super::cache::{Cache, CachePart};
@@ -89,6 +93,8 @@ pub struct Mirror {
     probes: JoinSet<(ProbeTarget, ProbeOutcome)>,
     lookups_aged_at: Instant,
     subscriber: Subscriber,
+    /// Where only what is looked up is followed.
+    on_demand: Option<OnDemand>,
 }
 
 impl Mirror {
@@ -122,6 +128,7 @@ impl Mirror {
             published_at: None,
             probes: JoinSet::new(),
             lookups_aged_at: now,
+            on_demand: None,
         }
     }
 
@@ -162,16 +169,20 @@ impl Mirror {
         let Some(mut watcher) = self.watch().await else { return };
         let mut connection = self.client.state();
         self.is_connected = true;
-        self.subscriber.subscribe();
+        if self.on_demand.is_none() {
+            self.subscriber.subscribe();
+        }
         loop {
             // 1. What was told already; what was asked first, since it is about what was told before.
             self.subscriber.hear();
             while let Some(notice) = watcher.try_recv() {
                 self.on_notice(&notice);
             }
+            self.hear_demand();
             // 2. Reads, of everything or of what changed. Without a connection they wait for one.
             let is_due = clock::now() >= self.thorough_at;
-            if self.is_connected && (self.must_walk || !self.dirty.is_empty() || is_due) {
+            if self.is_connected && (self.must_walk || !self.dirty.is_empty() || is_due || self.has_demand())
+            {
                 let proof = self.client.last_proof();
                 let outcome = tokio::select! {
                     biased;
@@ -210,7 +221,9 @@ impl Mirror {
                     self.state.on_probe(&target.service, &target.id, outcome, clock::now());
                 }
                 () = self.subscriber.stirred() => {}
+                () = stirred(self.on_demand.as_ref()) => {}
                 settings = self.settings.changed() => {
+                    self.on_own_services(settings.home.services());
                     self.state.on_settings(settings, clock::now());
                     self.publish();
                 }
@@ -243,7 +256,11 @@ impl Mirror {
     async fn watch(&self) -> Option<Watcher> {
         let mut is_told = false;
         loop {
-            match self.client.watch(&self.source.root(), AddWatchMode::PersistentRecursive).await {
+            let mode = match self.on_demand {
+                Some(_) => AddWatchMode::Persistent,
+                None => AddWatchMode::PersistentRecursive,
+            };
+            match self.client.watch(&self.source.root(), mode).await {
                 Ok(watcher) => return Some(watcher),
                 Err(ClientError::Closed) => return None,
                 Err(error) if is_told => debug!(%error, "cannot watch the registry"),
@@ -271,7 +288,10 @@ impl Mirror {
     }
 
     fn on_event(&mut self, event: &WatchedEvent, zxid: Zxid) {
-        let Some(place) = self.source.place(&event.path) else { return };
+        let Some(place) = self.source.place(&event.path) else { return self.on_name_event(event) };
+        if !self.is_watched(&place) {
+            return;
+        }
         let deleted = Some(zxid).filter(|zxid| event.kind == EventKind::Deleted && *zxid != Zxid::NONE);
         let known = self.dirty.entry(place).or_insert_with(|| Dirty { path: event.path.clone(), deleted });
         known.deleted = known.deleted.max(deleted);
@@ -286,9 +306,15 @@ impl Mirror {
     }
 
     async fn read(&mut self, watcher: &mut Watcher) -> Result<Progress, ClientError> {
-        if self.must_walk || self.dirty.is_empty() {
+        if self.must_walk || (self.dirty.is_empty() && !self.has_demand()) {
             self.walk(watcher).await?;
             return Ok(Progress::Published);
+        }
+        if self.has_demand() {
+            self.meet_demand(watcher).await?;
+            if self.dirty.is_empty() {
+                return Ok(Progress::Published);
+            }
         }
         if let Some(published_at) = self.published_at {
             tokio::time::sleep_until((published_at + PUBLISH_GAP).into()).await;
@@ -337,7 +363,12 @@ impl Mirror {
     /// Compares everything, because changes were missed, or to see that none was.
     async fn walk(&mut self, watcher: &mut Watcher) -> Result<(), ClientError> {
         let scope = if self.must_walk { Scope::Changed } else { Scope::Slice(self.thorough_walks) };
-        let (mut walk, changed) = walk_services(&self.client, &self.source, &self.state, scope).await?;
+        let listed = match self.on_demand {
+            Some(_) => self.list_followed(watcher).await?,
+            None => list_services(&self.client, &self.source).await?,
+        };
+        let (mut walk, changed) =
+            walk_services(&self.client, &self.source, listed, &self.state, scope).await?;
         for services in changed.chunks(WALK_CHUNK) {
             let walked = walk_instances(&self.client, &self.source, &walk, services.to_vec()).await?;
             self.audit(scope, watcher, |view| differences(view, &walked));
@@ -353,8 +384,15 @@ impl Mirror {
             }
         }
         self.stats.walks.fetch_add(1, Ordering::Relaxed);
-        self.audit(scope, watcher, |view| [gone(view, &walk), differences(view, &walk.services)].concat());
+        self.audit(scope, watcher, |view| {
+            [gone(view, &walk), unknown(view, &walk), differences(view, &walk.services)].concat()
+        });
         self.state.on_walk(&walk, clock::now());
+        self.settle_demand(walk.services.keys());
+        if self.on_demand.is_some() {
+            // What was followed before a restart is watched only now, and a member that is not told of us knows us as away.
+            self.subscriber.subscribe();
+        }
         if scope == Scope::Changed {
             self.must_walk = false;
         } else {
@@ -379,7 +417,7 @@ impl Mirror {
             return;
         }
         for place in found(self.state.view()) {
-            if !self.dirty.contains_key(&place) {
+            if !self.dirty.contains_key(&place) && !self.is_told_by_name(&place) {
                 warn!(?place, "the view differed from the registry without having been told");
                 self.stats.defects.fetch_add(1, Ordering::Relaxed);
             }
@@ -413,7 +451,8 @@ impl Mirror {
     /// The view is in step, and a proof counts for it, when nothing that was told before is unread. That is looked at
     /// after every publication, since a busy registry may never leave a moment in which nothing is to be read.
     fn prove(&mut self, proof: Option<Instant>) {
-        let is_current = self.is_connected && !self.must_walk && self.dirty.is_empty();
+        let is_current =
+            self.is_connected && !self.must_walk && self.dirty.is_empty() && !self.has_untold_names();
         if is_current {
             if let Some(proof) = proof {
                 self.cache.prove_current(proof);

@@ -35,6 +35,16 @@ pub enum Loss {
     Ensemble,
 }
 
+impl Loss {
+    /// The service that it names.
+    pub const fn service(&self) -> Option<&ServiceKey> {
+        match self {
+            Self::Some(service, _) | Self::Instance(service, _) => Some(service),
+            Self::Zone(_) | Self::Node(_) | Self::Ensemble => None,
+        }
+    }
+}
+
 /// A text that names no loss.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} cannot be lost; write zone=NAME, node=NAME, SERVICE/NUMBER, SERVICE/INSTANCE or ensemble")]
@@ -81,7 +91,7 @@ pub struct Offer {
     pub is_lost: bool,
 }
 
-/// Plays what would happen to every service, at `now`.
+/// Plays what would happen to every service that is followed, at `now`.
 pub fn rehearse(view: &View, plan: &BrakePlan, losses: &[Loss], now: Instant) -> Vec<Rehearsal> {
     let lost = Lost::of(view, losses);
     let mut state = MirrorState::new(view.clone(), Brake::new(plan.clone(), 0), now);
@@ -114,7 +124,7 @@ pub fn rehearse(view: &View, plan: &BrakePlan, losses: &[Loss], now: Instant) ->
             lost,
         }
     };
-    view.services.iter().map(rehearsal).collect()
+    view.services.iter().filter(|(_, service)| service.is_followed).map(rehearsal).collect()
 }
 
 /// The losses, with what "some" of a service means decided.

@@ -7,7 +7,7 @@
 //!               "instances":[{"id":"web-1","mzxid":4294967303,"session":72057594037927936,"record":{…}}]}]}
 //! ```
 //!
-//! A record stands there as in its znode. Whatever is not exactly what was written is refused: a view that is wrong is worse
+//! A record stands there as in its znode. A service of which the name alone is known has `"followed":false`. Whatever is not exactly what was written is refused: a view that is wrong is worse
 //! than none.
 
 use std::collections::BTreeMap;
@@ -188,6 +188,8 @@ struct WrittenService<'a> {
     namespace: &'a Label,
     name: &'a Label,
     zxid: i64,
+    #[serde(skip_serializing_if = "Clone::clone")]
+    followed: bool,
     settings: &'a ServiceSettings,
     #[serde(serialize_with = "write_instances")]
     instances: &'a [Arc<Instance>],
@@ -208,6 +210,7 @@ fn write_services<S: Serializer>(view: &&View, serializer: S) -> Result<S::Ok, S
         namespace: &service.key.namespace,
         name: &service.key.name,
         zxid: service.zxid.raw(),
+        followed: service.is_followed,
         settings: &service.settings,
         instances: &service.instances,
     }))
@@ -236,6 +239,9 @@ struct SavedService {
     namespace: Label,
     name: Label,
     zxid: i64,
+    /// Whether more than its name was known.
+    #[serde(default = "is_followed_by_default")]
+    followed: bool,
     settings: ServiceSettings,
     instances: Vec<SavedInstance>,
 }
@@ -249,6 +255,10 @@ struct SavedInstance {
     #[serde(default)]
     vanished: bool,
     record: Record,
+}
+
+const fn is_followed_by_default() -> bool {
+    true
 }
 
 impl SavedService {
@@ -267,7 +277,7 @@ impl SavedService {
         let key = ServiceKey { namespace: self.namespace, name: self.name };
         let zxid = Zxid::from_raw(self.zxid);
         // What was told and not read yet, when it was saved, is not in it: the list of instances is not known to be whole.
-        Service { settings: self.settings, instances, zxid, ..Service::new(key) }
+        Service { settings: self.settings, is_followed: self.followed, instances, zxid, ..Service::new(key) }
     }
 }
 
@@ -305,6 +315,22 @@ mod tests {
         let service = loaded.view.services.values().next().unwrap();
         assert_eq!(service.instances[0].record.other["color"], "red");
         assert_eq!(service.settings.min_healthy, 2);
+    }
+
+    #[test]
+    fn names_alone_are_told_apart_from_services_without_instances() {
+        let mut sample = sample(80);
+        let key =
+            |name| ServiceKey { namespace: Label::parse("shop").unwrap(), name: Label::parse(name).unwrap() };
+        for (name, is_followed) in [("empty", true), ("name", false)] {
+            let service = Service { is_followed, ..Service::new(key(name)) };
+            sample.view.services.insert(key(name), Arc::new(service));
+        }
+        let loaded =
+            SavedView::decode(&sample.encode(&Layout::default()).unwrap(), &Layout::default()).unwrap();
+        let is_followed: Vec<_> = loaded.view.services.values().map(|service| service.is_followed).collect();
+        assert_eq!(is_followed, [true, true, false]);
+        assert_eq!(text(&sample).matches("followed").count(), 1, "as earlier versions write it");
     }
 
     #[test]

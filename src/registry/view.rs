@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::name::{Label, ServiceKey};
@@ -34,6 +34,9 @@ pub struct Service {
     pub key: ServiceKey,
     /// What its own znode says.
     pub settings: ServiceSettings,
+    /// Whether its instances and settings are followed, and known. Where only what is looked up is followed, nothing but its name is known
+    /// of any other.
+    pub is_followed: bool,
     /// Its instances, in the order of their ids.
     pub instances: Vec<Arc<Instance>>,
     /// The newest change to it that the view reflects.
@@ -41,7 +44,7 @@ pub struct Service {
     /// The newest change to the list of its instances that the view reflects, which is its znode's pzxid when nothing was missed;
     /// [`Zxid::ZERO`] when that is not known.
     pub children_zxid: Zxid,
-    /// Whether it was looked up lately; shared by all views that show the service.
+    /// Whether it was looked up lately, or is waited on; shared by all views that show the service.
     pub lookups: Arc<LookupMark>,
     /// How lookups are spread over zones.
     pub zones: Arc<ZonePlan>,
@@ -49,9 +52,17 @@ pub struct Service {
     pub tally: Arc<Tally>,
 }
 
-/// Whether a service was looked up lately: set by readers at every lookup, aged by the mirror.
+/// Whether a service was looked up lately: set by readers at every lookup, aged by the mirror; and how many wait for it to change.
 #[derive(Debug, Default)]
-pub struct LookupMark(AtomicU8);
+pub struct LookupMark {
+    /// How fresh the last lookup is, and [`LookupMark::USED`].
+    freshness: AtomicU8,
+    waiting: AtomicU32,
+}
+
+/// Somebody who waits for a service to change. While there is one, the service is followed.
+#[derive(Debug)]
+pub struct Waiting(Arc<LookupMark>);
 
 /// One instance of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,6 +150,11 @@ pub enum FailbackMode {
 }
 
 impl View {
+    /// How many services are followed.
+    pub fn followed(&self) -> usize {
+        self.services.values().filter(|service| service.is_followed).count()
+    }
+
     /// The service with this name, which is noted as looked up.
     pub fn look_up(&self, key: &ServiceKey) -> Option<&Arc<Service>> {
         let service = self.services.get(key)?;
@@ -150,22 +166,43 @@ impl View {
 impl LookupMark {
     /// Times that a mark is aged before it is forgotten.
     const FRESH: u8 = 4;
+    /// That a lookup came since [`LookupMark::take_use`].
+    const USED: u8 = 0x80;
 
     /// Notes a lookup. Costs a read when that was done lately.
     pub fn set(&self) {
-        if self.0.load(Ordering::Relaxed) != Self::FRESH {
-            self.0.store(Self::FRESH, Ordering::Relaxed);
+        if self.freshness.load(Ordering::Relaxed) != Self::FRESH | Self::USED {
+            self.freshness.store(Self::FRESH | Self::USED, Ordering::Relaxed);
         }
     }
 
     /// Whether a lookup was noted, at most a few ageings ago.
     pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 0
+        self.freshness.load(Ordering::Relaxed) & !Self::USED > 0
     }
 
-    /// Lets some time pass. A lookup that comes between may be forgotten a little early.
+    /// Lets some time pass.
     pub fn age(&self) {
-        self.0.store(self.0.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+        let aged = |mark: u8| Some((mark & !Self::USED).saturating_sub(1) | mark & Self::USED);
+        let _before = self.freshness.fetch_update(Ordering::Relaxed, Ordering::Relaxed, aged);
+    }
+
+    /// Whether somebody waits for the service, or a lookup was noted since this was asked last.
+    pub fn take_use(&self) -> bool {
+        let is_used = self.freshness.fetch_and(!Self::USED, Ordering::Relaxed) & Self::USED != 0;
+        is_used || self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// Somebody waits from now on, until this is dropped.
+    pub fn wait(self: &Arc<Self>) -> Waiting {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(Arc::clone(self))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -195,11 +232,12 @@ impl Instance {
 }
 
 impl Service {
-    /// A service of which nothing is known but its name.
+    /// A service of which nothing is known but its name, and that it has no instances.
     pub fn new(key: ServiceKey) -> Self {
         Self {
             key,
             settings: ServiceSettings::default(),
+            is_followed: true,
             instances: Vec::new(),
             zxid: Zxid::ZERO,
             children_zxid: Zxid::ZERO,
@@ -256,5 +294,22 @@ mod tests {
         assert!(!mark.is_set());
         mark.age();
         assert!(!mark.is_set());
+    }
+
+    #[test]
+    fn a_mark_is_in_use_by_lookups_since_it_was_asked_and_by_those_who_wait() {
+        let mark = Arc::new(LookupMark::default());
+        assert!(!mark.take_use());
+        mark.set();
+        mark.age();
+        assert!(mark.take_use() && !mark.take_use());
+        assert!(mark.is_set(), "which fades by itself");
+        mark.set();
+        assert!(mark.take_use(), "the next lookup is noted, too");
+        let (one, other) = (mark.wait(), mark.wait());
+        drop(one);
+        assert!(mark.take_use() && mark.take_use());
+        drop(other);
+        assert!(!mark.take_use());
     }
 }

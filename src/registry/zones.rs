@@ -82,6 +82,11 @@ impl Home {
         Self { zone, services: services.into_iter().collect(), callers: BTreeMap::new() }
     }
 
+    /// What is registered here.
+    pub const fn services(&self) -> &BTreeSet<ServiceKey> {
+        &self.services
+    }
+
     /// Whether this is one of the services whose instances are the callers.
     pub(super) fn is_caller(&self, service: &ServiceKey) -> bool {
         self.zone.is_some() && self.services.contains(service)

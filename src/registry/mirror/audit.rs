@@ -9,11 +9,17 @@ use crate::registry::name::ServiceKey;
 use crate::registry::record::Record;
 use crate::registry::view::{Service, ServiceSettings, Standing, View};
 
+/// Services that `walk` found by name and `view` does not show.
+pub(super) fn unknown(view: &View, walk: &Walk) -> Vec<Place> {
+    let unknown = walk.names.iter().filter(|key| !view.services.contains_key(*key));
+    unknown.cloned().map(Place::Service).collect()
+}
+
 /// Services that `view` shows and `walk` did not find. One whose instances are held has gone before, and that was told.
 pub(super) fn gone(view: &View, walk: &Walk) -> Vec<Place> {
     let is_gone = |(key, service): &(&ServiceKey, &Arc<Service>)| {
         let is_held = service.instances.iter().any(|instance| instance.standing != Standing::Registered);
-        !is_held && !walk.services.contains_key(*key) && !walk.refused.contains_key(&key.namespace)
+        !is_held && !walk.has(key) && !walk.refused.contains_key(&key.namespace)
     };
     view.services.iter().filter(is_gone).map(|(key, _)| Place::Service(key.clone())).collect()
 }

@@ -135,7 +135,7 @@ impl MirrorState {
     /// Whether a service whose znode has this stat can have no instances but those that are known, unchanged. What our registrars
     /// write deletes and creates, and so shows in the stat; what others set in place does not.
     pub fn is_unchanged(&self, service: &ServiceKey, stat: &Stat) -> bool {
-        let known = self.view.services.get(service);
+        let known = self.view.services.get(service).filter(|known| known.is_followed);
         let is_known =
             known.is_some_and(|known| known.children_zxid > Zxid::ZERO && known.children_zxid == stat.pzxid);
         is_known && !self.unsure.contains(service)
@@ -145,7 +145,44 @@ impl MirrorState {
     pub fn on_read(&mut self, place: &Place, outcome: &ReadOutcome, now: Instant) {
         match place {
             Place::Service(service) => self.on_service(service, outcome, now),
+            // All of them are to be read, later than this.
+            Place::Instance(service, _) if self.is_only_a_name(service) => {}
             Place::Instance(service, id) => self.on_instance(service, id, outcome, now),
+        }
+    }
+
+    /// Takes that there is a service of this name, of which no more is known unless it is followed already.
+    pub fn on_name(&mut self, service: &ServiceKey) {
+        self.gone.remove(service);
+        if !self.view.services.contains_key(service) {
+            let named = Service { is_followed: false, ..Service::new(service.clone()) };
+            self.view.services.insert(service.clone(), Arc::new(named));
+            self.has_changed = true;
+        }
+    }
+
+    /// Takes that a service is followed no more: what is known of it but its name is forgotten, and none of it is gone.
+    pub fn on_unfollowed(&mut self, service: &ServiceKey) {
+        self.unsure.remove(service);
+        self.unplanned.remove(service);
+        self.brake.on_unfollowed(service);
+        let Some(known) = self.view.services.get_mut(service).filter(|known| known.is_followed) else {
+            return;
+        };
+        let (zxid, lookups) = (known.zxid, known.lookups.clone());
+        *known = Arc::new(Service { is_followed: false, zxid, lookups, ..Service::new(service.clone()) });
+        self.has_changed = true;
+        self.drop_if_gone(service);
+    }
+
+    fn is_only_a_name(&self, service: &ServiceKey) -> bool {
+        self.view.services.get(service).is_some_and(|known| !known.is_followed)
+    }
+
+    fn begin_to_follow(&mut self, service: &ServiceKey) {
+        if let Some(known) = self.view.services.get_mut(service).filter(|known| !known.is_followed) {
+            Arc::make_mut(known).is_followed = true;
+            self.note_change(service);
         }
     }
 
@@ -410,6 +447,55 @@ mod tests {
         state.on_read(&Place::Service(key("web")), &found("[]]", 8), clock::now());
         assert_eq!(state.unreadable(), 4);
         assert_eq!(ids(state.take_changed(clock::now()).as_ref().unwrap(), "web"), ["a"]);
+    }
+
+    #[test]
+    fn a_name_has_no_instances_before_they_are_walked_and_none_that_are_gone_when_it_is_one_again() {
+        let (mut state, now) = (
+            MirrorState::new(View::default(), Brake::new(BrakePlan::default(), 1), clock::now()),
+            clock::now(),
+        );
+        state.on_name(&key("web"));
+        state.on_read(&instance("web", "a"), &found(&record(80), 5), now);
+        let named = state.take_changed(now).unwrap();
+        assert!(!named.services[&key("web")].is_followed && ids(&named, "web").is_empty());
+
+        let walk = |ids: &[&str]| WalkedService {
+            znode: ReadOutcome::Found { data: None, stat: Stat { pzxid: zxid(9), ..Stat::default() } },
+            instances: WalkedInstances::Read(
+                ids.iter().map(|id| (label(id), found(&record(80), 5))).collect(),
+            ),
+        };
+        state.on_walked(&key("web"), &walk(&["a", "b", "c", "d"]), now);
+        state.on_name(&key("web"));
+        let followed = state.take_changed(now).unwrap();
+        assert!(followed.services[&key("web")].is_followed);
+        assert_eq!(ids(&followed, "web"), ["a", "b", "c", "d"]);
+        let stat = Stat { pzxid: zxid(9), ..Stat::default() };
+        assert!(state.is_unchanged(&key("web"), &stat));
+
+        // Held by the brake, and lapsed with the others.
+        state.on_read(&instance("web", "a"), &ReadOutcome::Missing, now);
+        assert_eq!(state.brake().held(), 1);
+        state.on_unfollowed(&key("web"));
+        let lapsed = state.take_changed(now).unwrap();
+        assert!(!lapsed.services[&key("web")].is_followed && ids(&lapsed, "web").is_empty());
+        assert!(Arc::ptr_eq(&lapsed.services[&key("web")].lookups, &named.services[&key("web")].lookups));
+        assert!(state.brake().is_idle() && state.brake().engagements() == 0);
+        assert!(!state.is_unchanged(&key("web"), &stat), "nothing is known that could be");
+        state.on_walked(&key("web"), &walk(&["b"]), now);
+        assert_eq!(ids(&state.take_changed(now).unwrap(), "web"), ["b"]);
+    }
+
+    #[test]
+    fn a_service_that_is_gone_and_whose_instances_are_held_is_gone_when_it_lapses() {
+        let now = clock::now();
+        let mut state = MirrorState::new(View::default(), Brake::new(BrakePlan::default(), 1), now);
+        state.on_read(&instance("web", "a"), &found(&record(80), 5), now);
+        state.on_read(&Place::Service(key("web")), &ReadOutcome::Missing, now);
+        assert_eq!(ids(&state.take_changed(now).unwrap(), "web"), ["a"]);
+        state.on_unfollowed(&key("web"));
+        assert!(state.take_changed(now).unwrap().services.is_empty());
     }
 
     /// Without a brake, so that what is gone is gone.

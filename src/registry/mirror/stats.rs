@@ -14,6 +14,8 @@ pub struct MirrorStats {
     pub(super) held: AtomicU64,
     pub(super) brake_engagements: AtomicU64,
     pub(super) probes: AtomicU64,
+    pub(super) follows: AtomicU64,
+    pub(super) lapses: AtomicU64,
 }
 
 impl MirrorStats {
@@ -27,7 +29,8 @@ impl MirrorStats {
         self.reads.load(Ordering::Relaxed)
     }
 
-    /// Instances read by walks: those of services that have changed since they were known.
+    /// Instances read by walks, which are those of services that have changed since they were known; and those of services that began to
+    /// be followed.
     pub fn walk_reads(&self) -> u64 {
         self.walk_reads.load(Ordering::Relaxed)
     }
@@ -40,6 +43,16 @@ impl MirrorStats {
     /// Reads that found something that could not be understood, or were refused.
     pub fn unreadable(&self) -> u64 {
         self.unreadable.load(Ordering::Relaxed)
+    }
+
+    /// Services that began to be followed because they were looked up.
+    pub fn follows(&self) -> u64 {
+        self.follows.load(Ordering::Relaxed)
+    }
+
+    /// Services that are followed no more, because they were not looked up for long.
+    pub fn lapses(&self) -> u64 {
+        self.lapses.load(Ordering::Relaxed)
     }
 
     /// Differences that a thorough walk found and no event had told of.

@@ -1,6 +1,6 @@
 //! Reads the registry as a whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::hash::{Hash, Hasher};
 
@@ -12,7 +12,7 @@ use tracing::debug;
 use super::source::Source;
 use super::state::{MirrorState, ReadOutcome, Walk, WalkedInstances, WalkedService};
 use crate::client::{Client, ClientError};
-use crate::registry::layout::Place;
+use crate::registry::layout::{Layout, Place};
 use crate::registry::name::{Label, ServiceKey};
 use crate::znode::OpError;
 
@@ -40,17 +40,17 @@ impl Scope {
     }
 }
 
-/// All services that `source` shows, none with its instances; and those whose instances are to be read, with their paths: the ones
+/// All services that are `listed`, none with its instances; and those whose instances are to be read, with their paths: the ones
 /// that are not as `known` by their own stat, or are in `scope`.
 pub(super) async fn walk_services(
     client: &Client,
     source: &Source,
+    listed: Listed,
     known: &MirrorState,
     scope: Scope,
 ) -> Result<(Walk, Vec<(ServiceKey, String)>), ClientError> {
-    let mut walk = Walk::default();
-    let (services, refused) = services(client, source).await?;
-    walk.refused = refused;
+    let Listed { services, names, refused } = listed;
+    let mut walk = Walk { names, refused, ..Walk::default() };
     let znodes = pipelined(services, |(_, path)| read_znode(client.clone(), path.clone())).await?;
     let mut changed = Vec::new();
     for ((service, path), znode) in znodes {
@@ -111,11 +111,20 @@ pub(super) async fn walk_instances(
     Ok(walked)
 }
 
-/// Services and where they are, and the namespaces whose services the server does not list for us.
-type Listed = (Vec<(ServiceKey, String)>, BTreeMap<Label, OpError>);
+/// What there is, by name.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    /// Services to be read, and where they are.
+    pub(super) services: Vec<(ServiceKey, String)>,
+    /// Services that are not to be read.
+    pub(super) names: BTreeSet<ServiceKey>,
+    /// Namespaces whose services the server does not list for us.
+    pub(super) refused: BTreeMap<Label, OpError>,
+}
 
-async fn services(client: &Client, source: &Source) -> Result<Listed, ClientError> {
-    let (mut services, mut refused) = (Vec::new(), BTreeMap::new());
+/// All services that `source` shows.
+pub(super) async fn list_services(client: &Client, source: &Source) -> Result<Listed, ClientError> {
+    let mut services = Vec::new();
     let layout = match source {
         Source::Registry { layout, .. } => layout,
         Source::Namespace { layout, namespace } => {
@@ -123,7 +132,7 @@ async fn services(client: &Client, source: &Source) -> Result<Listed, ClientErro
             for name in list(client, layout.namespace(namespace)).await? {
                 services.extend(service_at(source, format!("{}/{name}", layout.namespace(namespace))));
             }
-            return Ok((services, refused));
+            return Ok(Listed { services, ..Listed::default() });
         }
         Source::Adopted(adopted) => {
             let root = adopted.root.as_str();
@@ -136,11 +145,27 @@ async fn services(client: &Client, source: &Source) -> Result<Listed, ClientErro
                     }
                 }
             }
-            return Ok((services, refused));
+            return Ok(Listed { services, ..Listed::default() });
         }
     };
-    let namespaces = list(client, layout.root().to_owned()).await?;
-    let namespaces: Vec<_> = namespaces.iter().filter_map(|name| Label::parse(name).ok()).collect();
+    let namespaces = list_namespaces(client, layout).await?;
+    list_services_of(client, source, layout, namespaces).await
+}
+
+/// The namespaces of the registry.
+pub(super) async fn list_namespaces(client: &Client, layout: &Layout) -> Result<Vec<Label>, ClientError> {
+    let names = list(client, layout.root().to_owned()).await?;
+    Ok(names.iter().filter_map(|name| Label::parse(name).ok()).collect())
+}
+
+/// The services that `source` shows of some namespaces of the registry.
+pub(super) async fn list_services_of(
+    client: &Client,
+    source: &Source,
+    layout: &Layout,
+    namespaces: Vec<Label>,
+) -> Result<Listed, ClientError> {
+    let (mut services, mut refused) = (Vec::new(), BTreeMap::new());
     let listed =
         pipelined(namespaces, |namespace| children(client.clone(), layout.namespace(namespace))).await?;
     for (namespace, listed) in listed {
@@ -152,7 +177,7 @@ async fn services(client: &Client, source: &Source) -> Result<Listed, ClientErro
             Err(refusal) => drop(refused.insert(namespace, refusal)),
         }
     }
-    Ok((services, refused))
+    Ok(Listed { services, refused, ..Listed::default() })
 }
 
 /// The service whose znode is at `path`, if the source shows one.

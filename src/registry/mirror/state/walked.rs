@@ -1,6 +1,6 @@
 //! What whole walks find, and how the view takes it in. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +13,8 @@ use crate::znode::OpError;
 pub struct Walk {
     /// The services that were found.
     pub services: BTreeMap<ServiceKey, WalkedService>,
+    /// Further ones of which only the names are followed.
+    pub names: BTreeSet<ServiceKey>,
     /// Namespaces whose services the server does not list for us: what is known of them stays.
     pub refused: BTreeMap<Label, OpError>,
 }
@@ -24,6 +26,13 @@ pub struct WalkedService {
     pub znode: ReadOutcome,
     /// Its instances.
     pub instances: WalkedInstances,
+}
+
+impl Walk {
+    /// Whether it found a service of this name.
+    pub fn has(&self, service: &ServiceKey) -> bool {
+        self.services.contains_key(service) || self.names.contains(service)
+    }
 }
 
 impl WalkedService {
@@ -59,12 +68,14 @@ impl MirrorState {
         for (namespace, error) in &walk.refused {
             self.skip(&format_args!("the list of namespace {namespace}"), error);
         }
-        let is_gone = |service: &&ServiceKey| {
-            !walk.services.contains_key(*service) && !walk.refused.contains_key(&service.namespace)
-        };
+        let is_gone =
+            |service: &&ServiceKey| !walk.has(service) && !walk.refused.contains_key(&service.namespace);
         let gone: Vec<_> = self.view.services.keys().filter(is_gone).cloned().collect();
         for service in gone {
             self.on_service(&service, &ReadOutcome::Missing, now);
+        }
+        for service in &walk.names {
+            self.on_name(service);
         }
         for (service, walked) in &walk.services {
             self.on_walked(service, walked, now);
@@ -95,6 +106,7 @@ impl MirrorState {
             // Also down, when the ensemble is another than before.
             Arc::make_mut(known).children_zxid = stat.pzxid;
         }
+        self.begin_to_follow(service);
         let gone: Vec<_> = self.view.services.get(service).map_or_else(Vec::new, |known| {
             let ids = known.instances.iter().map(|instance| &instance.id);
             ids.filter(|id| !instances.contains_key(*id)).cloned().collect()
