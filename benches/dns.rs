@@ -52,7 +52,7 @@ fn answer_from(home: Home, bencher: Bencher<'_, '_>, name: &str, kind: RecordTyp
     let mut out = Vec::with_capacity(2048);
     bencher.bench_local(|| {
         let outcome = handler.answer(black_box(&packet), client, Transport::Udp, &mut out);
-        assert_eq!(outcome, Outcome::Reply);
+        assert!(matches!(outcome, Outcome::Reply));
         out.len()
     });
 }

@@ -8,7 +8,7 @@
 //!
 //! [`name`] and [`answer`] decide and are pure; [`handler`] turns bytes into a question and records into bytes,
 //! with hickory's types (the crates were called trust-dns); [`udp`] and [`tcp`] move bytes. Nothing here
-//! waits for anything but its own socket, and no packet can stop it: what cannot be read is answered with the
+//! waits for anything but its own socket and, a bounded time, for what is not followed; and no packet can stop it: what cannot be read is answered with the
 //! code that the RFCs give it, or with silence.
 //!
 //! RFC 1034, 1035 (the protocol), 2308 (negative answers), 2782 (SRV), 6303 (local zones), 6891 (EDNS), 7766

@@ -44,9 +44,9 @@ use crate::clock;
 use crate::dns::{self, Handler};
 use crate::http::{self, Command, Control, Done, ListenerSettings, Router};
 use crate::registry::{
-    Cache, ChangeError, Departure, Layout, LiveViewSettings, Mirror, MirrorStats, Registrar,
-    RegistrarSettings, SavedView, SubscriberReport, Subscription, TtlReports, ViewKeeper, ViewSettings,
-    owner_id,
+    Cache, ChangeError, Demand, Departure, Layout, LiveViewSettings, Mirror, MirrorStats, Registrar,
+    RegistrarSettings, SavedView, Source, SubscriberReport, Subscription, TtlReports, ViewKeeper,
+    ViewSettings, owner_id,
 };
 use crate::telemetry::{Metrics, MetricsError};
 use crate::znode::SubscriberName;
@@ -124,7 +124,9 @@ impl Sidecar {
         let client = Client::start(plan.client);
         let subscriber = subscriber_name(&settings::host_name(), &owner);
 
-        let handler = Arc::new(Handler::new(cache.clone(), plan.zone, plan.ttls, metrics.clone()));
+        let demand = plan.idle.is_some().then(Arc::<Demand>::default);
+        let handler = Handler::new(cache.clone(), plan.zone, plan.ttls, metrics.clone());
+        let handler = Arc::new(handler.with_demand(demand.clone()));
 
         // 1. Ourselves, who can be told something.
         let ttl_reports = TtlReports::default();
@@ -157,7 +159,7 @@ impl Sidecar {
         );
         let router = Router::new(cache.clone(), metrics.clone(), serving.clone());
         let router = router.with_control(control_of(registrar.clone())).with_reports(ttl_reports);
-        let router = router.with_view_settings(view_settings.clone());
+        let router = router.with_view_settings(view_settings.clone()).with_demand(demand.clone());
         let answer = router.with_status(status).into_answer();
         let settings = ListenerSettings::default();
         let http = http::serve(listeners.http, answer, settings, metrics.clone(), serving.clone());
@@ -168,9 +170,18 @@ impl Sidecar {
         metrics::observe(&metrics, &cache, &client, &stats)?;
         // All of them before any runs: nothing is known as a whole before each of them has told its part, nor said to members.
         let subscription = Subscription::new(client.clone(), subscriber);
+        let wanted = demand.zip(plan.idle);
+        if let Some((demand, _)) = &wanted {
+            metrics::observe_demand(&metrics, demand)?;
+        }
         let mirror = |source| {
+            let is_registry = matches!(source, Source::Registry { .. });
             let mirror = Mirror::new(client.clone(), &cache, source, view_settings.clone());
-            mirror.with_stats(stats.clone()).with_subscription(&subscription)
+            let mirror = mirror.with_stats(stats.clone()).with_subscription(&subscription);
+            match &wanted {
+                Some((demand, idle)) if is_registry => mirror.on_demand(*idle, demand.clone()),
+                Some(_) | None => mirror,
+            }
         };
         let mirrors: Vec<_> = plan.sources.into_iter().map(mirror).collect();
         for mirror in mirrors {

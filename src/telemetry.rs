@@ -60,6 +60,9 @@ pub const VIEW_STALE: Metric =
     metric("rollcall_registry_view_stale", "1 while the view may be behind the ensemble, else 0.");
 /// Services in the view.
 pub const VIEW_SERVICES: Metric = metric("rollcall_registry_view_services", "Services in the view.");
+/// Services that are followed.
+pub const VIEW_FOLLOWED: Metric =
+    metric("rollcall_registry_view_followed_services", "Services in the view whose instances are followed.");
 /// Instances in the view.
 pub const VIEW_INSTANCES: Metric =
     metric("rollcall_registry_view_instances", "Instances in the view, whatever their status.");
@@ -103,13 +106,33 @@ pub const REGISTRY_WALKS: Metric =
 /// Instances read by full reads of the mirror.
 pub const REGISTRY_WALK_READS: Metric = metric(
     "rollcall_registry_walk_reads_total",
-    "Instances that the mirror read again with everything: those of services that had changed.",
+    "Instances that the mirror read with all others of their service, which had changed or begun to be followed.",
 );
 /// Single reads of the mirror.
 pub const REGISTRY_READS: Metric =
     metric("rollcall_registry_reads_total", "Znodes that the mirror read because they had changed.");
 /// Views published.
 pub const REGISTRY_PUBLICATIONS: Metric = metric("rollcall_registry_publications_total", "Views published.");
+/// Services that began to be followed.
+pub const REGISTRY_FOLLOWS: Metric = metric(
+    "rollcall_registry_follows_total",
+    "Services that began to be followed because they were looked up.",
+);
+/// Services that are followed no more.
+pub const REGISTRY_LAPSES: Metric = metric(
+    "rollcall_registry_lapses_total",
+    "Services that are followed no more because nobody looked them up.",
+);
+/// Lookups that were held.
+pub const DEMAND_HELD: Metric = metric(
+    "rollcall_registry_lookups_held_total",
+    "Lookups that were held because the service was not followed.",
+);
+/// Lookups without an answer.
+pub const DEMAND_UNREADY: Metric = metric(
+    "rollcall_registry_lookups_unready_total",
+    "Lookups of services that were not followed and whose instances did not come in time.",
+);
 /// Unreadable znodes.
 pub const REGISTRY_UNREADABLE: Metric = metric(
     "rollcall_registry_unreadable_total",
@@ -268,7 +291,7 @@ pub const PROCESS_FDS: Metric =
 pub const PROCESS_THREADS: Metric = metric("rollcall_process_threads", "Threads of the process.");
 
 /// All of the above.
-pub const ALL: [Metric; 62] = [
+pub const ALL: [Metric; 67] = [
     DNS_QUERIES,
     DNS_DROPPED,
     DNS_TRUNCATED,
@@ -279,6 +302,7 @@ pub const ALL: [Metric; 62] = [
     VIEW_AGE,
     VIEW_STALE,
     VIEW_SERVICES,
+    VIEW_FOLLOWED,
     VIEW_INSTANCES,
     VIEW_SAVES,
     VIEW_SAVE_FAILURES,
@@ -291,6 +315,10 @@ pub const ALL: [Metric; 62] = [
     REGISTRY_WALKS,
     REGISTRY_READS,
     REGISTRY_PUBLICATIONS,
+    REGISTRY_FOLLOWS,
+    REGISTRY_LAPSES,
+    DEMAND_HELD,
+    DEMAND_UNREADY,
     REGISTRY_UNREADABLE,
     REGISTRY_DEFECTS,
     REGISTRY_HELD,

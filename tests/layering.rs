@@ -64,6 +64,7 @@ const ANSWERS: &[&str] = &[
     "registry::instance",
     "registry::view",
     "registry::cache",
+    "registry::demand",
     "registry::select",
     "registry::brake",
 ];
@@ -83,6 +84,7 @@ const LOOKUPS_AND_REPORTS: &[&str] = &[
     "registry::view",
     "registry::view_settings",
     "registry::cache",
+    "registry::demand",
     "registry::select",
     "registry::explain",
     "registry::brake",

@@ -25,8 +25,9 @@ struct ServicesBody {
 struct ServiceLine {
     namespace: String,
     name: String,
-    instances: u64,
-    up: u64,
+    /// `None` when that is not known, since the service is not followed.
+    instances: Option<u64>,
+    up: Option<u64>,
 }
 
 /// `GET /api/v1/services/{namespace}/{service}`.
@@ -94,14 +95,22 @@ pub(super) async fn services(arguments: ServicesArguments) -> Result<(), Failure
         Format::Table => {
             let body: ServicesBody = decode(&client, &answer)?;
             let row = |line: &ServiceLine| {
-                let (up, instances) = (line.up.to_string(), line.instances.to_string());
-                vec![printable(&line.namespace), printable(&line.name), up, instances]
+                vec![
+                    printable(&line.namespace),
+                    printable(&line.name),
+                    known_or_dash(line.up),
+                    known_or_dash(line.instances),
+                ]
             };
             let rows = body.services.iter().map(row).collect();
             let table = table(&["NAMESPACE", "SERVICE", "UP", "INSTANCES"], rows);
             print(&format!("{table}\n{}", freshness(body.age_ms, body.stale)))
         }
     }
+}
+
+fn known_or_dash(count: Option<u64>) -> String {
+    count.map_or_else(|| "-".to_owned(), |count| count.to_string())
 }
 
 /// Where the sidecar tells of a service.

@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | anything in the zone but its apex | the view was never loaded | SERVFAIL, extended error 22 |
 //! | apex | always | SOA, NS; else NODATA |
+//! | service, its ports and instances | by its name alone | SERVFAIL, extended error 22, until its instances are read |
 //! | service | yes, some up | A, AAAA: the selected instances; SRV: all that are up |
 //! | service, and names between it and its ports | yes, none up or another type | NODATA |
 //! | instance | in the view, whatever its status | A, AAAA; else NODATA |
@@ -43,6 +44,8 @@ pub struct Answer {
     pub additional: Vec<Record>,
     /// What clients that sent EDNS are told besides (RFC 8914).
     pub extended: Option<ExtendedError>,
+    /// The service whose instances it is about, when these are not followed: they must be asked for.
+    pub wanted: Option<ServiceKey>,
 }
 
 /// An extended DNS error (RFC 8914 section 4).
@@ -54,6 +57,8 @@ pub enum ExtendedError {
     StaleNxDomain,
     /// 22: no ensemble was ever reached.
     NoReachableAuthority,
+    /// 22: the service is known, and its instances could not be read in time.
+    NotRead,
 }
 
 impl ExtendedError {
@@ -62,7 +67,7 @@ impl ExtendedError {
         match self {
             Self::StaleAnswer => 3,
             Self::StaleNxDomain => 19,
-            Self::NoReachableAuthority => 22,
+            Self::NoReachableAuthority | Self::NotRead => 22,
         }
     }
 }
@@ -117,6 +122,9 @@ impl Knowledge<'_> {
             Question::Transport(key) if self.view.services.contains_key(&key) => self.no_data(),
             Question::Instance { service: key, instance } => {
                 let service = self.view.look_up(&key);
+                if service.is_some_and(|service| !service.is_followed) {
+                    return not_read(&key);
+                }
                 match service.and_then(|service| Some((service, service.instance(instance.as_str())?))) {
                     Some((service, instance)) => self.instance(name, kind, service, instance),
                     None => self.no_such_name(),
@@ -142,6 +150,7 @@ impl Knowledge<'_> {
 
     fn service(&self, name: &Name, kind: Kind, service: &Service, rng: &mut Rng) -> Answer {
         match kind {
+            Kind::A | Kind::Aaaa | Kind::Srv | Kind::Any if !service.is_followed => not_read(&service.key),
             Kind::A | Kind::Aaaa => {
                 let selection = select(service, rng);
                 if let Some(first) = selection.first_index() {
@@ -166,6 +175,7 @@ impl Knowledge<'_> {
     ) -> Answer {
         let is_meant = |port: &&Port| port.name == *port_name && port.protocol == protocol;
         match kind {
+            Kind::Srv | Kind::Any if !service.is_followed => not_read(&service.key),
             Kind::Srv => self.srv(name, service, rng, |instance| instance.record.ports.iter().find(is_meant)),
             Kind::Any => self.positive(vec![minimal_any(name, self.ttl(service))]),
             Kind::A | Kind::Aaaa | Kind::Soa | Kind::Ns | Kind::ZoneTransfer | Kind::Other => self.no_data(),
@@ -244,7 +254,7 @@ impl Knowledge<'_> {
     }
 
     fn mark_stale(&self, mut answer: Answer) -> Answer {
-        if self.freshness == Freshness::Stale {
+        if self.freshness == Freshness::Stale && answer.extended.is_none() {
             let is_nx_domain = answer.rcode == ResponseCode::NXDomain;
             answer.extended =
                 Some(if is_nx_domain { ExtendedError::StaleNxDomain } else { ExtendedError::StaleAnswer });
@@ -350,6 +360,16 @@ fn never_learnt() -> Answer {
     }
 }
 
+/// Its instances are not known, which is no reason to say that there are none.
+fn not_read(service: &ServiceKey) -> Answer {
+    Answer {
+        rcode: ResponseCode::ServFail,
+        extended: Some(ExtendedError::NotRead),
+        wanted: Some(service.clone()),
+        ..Answer::default()
+    }
+}
+
 fn seconds(duration: std::time::Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(TTL_MAX_S).min(TTL_MAX_S)
 }
@@ -387,6 +407,42 @@ mod tests {
         sample.instance("web", "web-2").status(Status::Draining);
         let answer = ask(&sample, "web.default.rollcall.internal.", RecordType::A);
         assert_eq!(sorted(&answer.answers), ["10.0.0.3 ttl 2"]);
+    }
+
+    #[test]
+    fn what_is_known_by_its_name_alone_is_wanted_where_its_instances_matter_and_nowhere_else() {
+        let sample = web().unfollowed("web");
+        for (name, kind) in [
+            ("web.default", RecordType::A),
+            ("web", RecordType::AAAA),
+            ("web.default", RecordType::SRV),
+            ("_http._tcp.web.default", RecordType::SRV),
+            ("web-1.web.default", RecordType::A),
+            ("web-1.web.default", RecordType::TXT),
+        ] {
+            let answer = ask(&sample, &format!("{name}.rollcall.internal."), kind);
+            assert_eq!(answer.rcode, ResponseCode::ServFail, "{name} {kind}");
+            assert_eq!(answer.extended, Some(ExtendedError::NotRead), "{name} {kind}");
+            assert_eq!(answer.wanted.unwrap().to_string(), "web.default", "{name} {kind}");
+        }
+        for (name, kind, rcode) in [
+            ("web.default", RecordType::MX, ResponseCode::NoError),
+            ("_tcp.web.default", RecordType::SRV, ResponseCode::NoError),
+            ("empty.shop", RecordType::A, ResponseCode::NoError),
+            ("unknown.default", RecordType::A, ResponseCode::NXDomain),
+        ] {
+            let answer = ask(&sample, &format!("{name}.rollcall.internal."), kind);
+            assert_eq!((answer.rcode, answer.wanted), (rcode, None), "{name} {kind}");
+        }
+        assert!(web_is_marked(&sample), "so that it is followed for long enough");
+    }
+
+    fn web_is_marked(sample: &Sample) -> bool {
+        sample
+            .view
+            .services
+            .values()
+            .any(|service| service.key.name.as_str() == "web" && service.lookups.is_set())
     }
 
     #[test]

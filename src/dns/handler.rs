@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! packet ─► header ─► (fast path) ─► hickory decodes ─► checks ─► Knowledge::answer ─► encode, cut to size ─► out
-//!             │                            │              │
-//!     silence, NOTIMP, FORMERR          FORMERR    BADVERS, REFUSED
+//!             │                            │              │              │
+//!     silence, NOTIMP, FORMERR          FORMERR    BADVERS, REFUSED      held, and all of it again
 //! ```
 //!
 //! **Where a fast path goes.** A table of pre-encoded answers is asked in [`Handler::answer`], right after the
@@ -29,13 +29,15 @@ use tracing::{debug, error};
 use super::Ttls;
 use super::answer::{Answer, ExtendedError, Freshness, Knowledge};
 use super::name::Zone;
-use crate::registry::Cache;
+use crate::registry::{Cache, Demand, Held};
 use crate::telemetry::{DnsKind, DnsRcode, Metrics};
 
 /// Answers packets from the cache. Shared by all sockets; never waits, never panics on any packet.
 #[derive(Debug)]
 pub struct Handler {
     cache: Arc<Cache>,
+    /// Where what is not followed is asked for.
+    demand: Option<Arc<Demand>>,
     served: ArcSwap<Served>,
     metrics: Arc<Metrics>,
 }
@@ -57,12 +59,14 @@ pub enum Transport {
 }
 
 /// What became of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Outcome {
     /// The answer is in `out`.
     Reply,
     /// It was no query; nothing is to be sent.
     Silence,
+    /// It is about a service whose instances are being read: to be given to [`Handler::answer_held`] once this is ready.
+    Hold(Held),
 }
 
 /// Octets of the longest answer over UDP, so that it is never fragmented (RFC 9715 section 3).
@@ -75,7 +79,13 @@ const HEADER_OCTETS: usize = 12;
 impl Handler {
     /// A handler for one zone.
     pub fn new(cache: Arc<Cache>, zone: Zone, ttls: Ttls, metrics: Arc<Metrics>) -> Self {
-        Self { cache, served: ArcSwap::from_pointee(Served { zone, ttls }), metrics }
+        Self { cache, demand: None, served: ArcSwap::from_pointee(Served { zone, ttls }), metrics }
+    }
+
+    /// The same handler, which asks for services that are not followed.
+    #[must_use]
+    pub fn with_demand(self, demand: Option<Arc<Demand>>) -> Self {
+        Self { demand, ..self }
     }
 
     /// Answers for this zone from now on, in answers that may be kept for so long.
@@ -96,6 +106,28 @@ impl Handler {
         transport: Transport,
         out: &mut Vec<u8>,
     ) -> Outcome {
+        self.answer_with(self.demand.as_ref(), packet, client, transport, out)
+    }
+
+    /// The same for a packet that was held: with what is known by now.
+    pub fn answer_held(
+        &self,
+        packet: &[u8],
+        client: SocketAddr,
+        transport: Transport,
+        out: &mut Vec<u8>,
+    ) -> Outcome {
+        self.answer_with(None, packet, client, transport, out)
+    }
+
+    fn answer_with(
+        &self,
+        demand: Option<&Arc<Demand>>,
+        packet: &[u8],
+        client: SocketAddr,
+        transport: Transport,
+        out: &mut Vec<u8>,
+    ) -> Outcome {
         out.clear();
         let Some(head) = Head::read(packet) else {
             self.metrics.dns_dropped.inc();
@@ -111,6 +143,11 @@ impl Handler {
                 }
             },
         };
+        if let (Some(demand), Some(service)) = (demand, &reply.answer.wanted)
+            && let Some(held) = demand.hold(&self.cache, service)
+        {
+            return Outcome::Hold(held);
+        }
         let kind = reply.query.as_ref().map_or(DnsKind::Other, |query| dns_kind(query.query_type()));
         let is_truncated = reply.encode(out).unwrap_or_else(|error| {
             error!(%client, %error, "an answer cannot be encoded");
@@ -312,6 +349,7 @@ fn extended_error_option(extended: ExtendedError) -> EdnsOption {
     let text = match extended {
         ExtendedError::StaleAnswer | ExtendedError::StaleNxDomain => "",
         ExtendedError::NoReachableAuthority => "no ensemble reached yet",
+        ExtendedError::NotRead => "instances not read yet",
     };
     let mut data = extended.code().to_be_bytes().to_vec();
     data.extend_from_slice(text.as_bytes());
@@ -494,6 +532,37 @@ mod tests {
     }
 
     #[test]
+    fn a_query_about_what_is_not_followed_is_held_once_and_answered_with_what_has_come() {
+        let (handler, cache) = web().unfollowed("web").into_handler_and_cache();
+        let demand = Arc::<Demand>::default();
+        let handler = handler.with_demand(Some(demand.clone()));
+        let packet = with_edns("web.default.rollcall.internal.", RecordType::A, 1232).to_vec().unwrap();
+        let mut out = Vec::new();
+        let answer = |out: &Vec<u8>| Message::from_vec(out).unwrap();
+        let outcome = handler.answer(&packet, client(), Transport::Udp, &mut out);
+        assert!(matches!(outcome, Outcome::Hold(_)), "{outcome:?}");
+        assert!(matches!(handler.answer_held(&packet, client(), Transport::Udp, &mut out), Outcome::Reply));
+        assert_eq!(answer(&out).metadata.response_code, ResponseCode::ServFail);
+        assert_eq!(extended(&answer(&out)), Some((22, "instances not read yet".to_owned())));
+
+        cache.publish(web().view);
+        for held in [true, false] {
+            let outcome = match held {
+                true => handler.answer_held(&packet, client(), Transport::Udp, &mut out),
+                false => handler.answer(&packet, client(), Transport::Udp, &mut out),
+            };
+            assert!(matches!(outcome, Outcome::Reply));
+            assert_eq!(answer(&out).answers.len(), 2);
+        }
+        assert_eq!(demand.held(), 1);
+
+        // Where there is no room to wait, or nobody to ask, it fails at once.
+        let (handler, _) = web().unfollowed("web").into_handler_and_cache();
+        assert!(matches!(handler.answer(&packet, client(), Transport::Udp, &mut out), Outcome::Reply));
+        assert_eq!(answer(&out).metadata.response_code, ResponseCode::ServFail);
+    }
+
+    #[test]
     fn additional_records_go_before_answers_do() {
         // 20 SRV records of 55 octets fit into 1232 with few of their 20 addresses.
         let query = with_edns("big.default.rollcall.internal.", RecordType::SRV, 1232);
@@ -607,7 +676,7 @@ mod tests {
             let mut out = vec![1, 2, 3];
             let outcome = HANDLER.with(|handler| handler.answer(packet, client(), transport, &mut out));
             let is_silent = packet.len() < HEADER_OCTETS || packet[2] & 0x80 != 0;
-            prop_assert_eq!(outcome == Outcome::Silence, is_silent);
+            prop_assert_eq!(matches!(outcome, Outcome::Silence), is_silent);
             if is_silent {
                 prop_assert!(out.is_empty());
                 continue;

@@ -61,10 +61,23 @@ impl Sample {
 
     /// A handler that answers from this view.
     pub(crate) fn into_handler(self) -> Arc<Handler> {
-        let cache = Cache::new(clock::now());
+        Arc::new(self.into_handler_and_cache().0)
+    }
+
+    /// The same, and where it has the view from.
+    pub(crate) fn into_handler_and_cache(self) -> (Handler, Arc<Cache>) {
+        let cache = Arc::new(Cache::new(clock::now()));
         cache.publish(self.view);
         cache.set_synced(self.freshness == Freshness::Current);
-        Arc::new(Handler::new(Arc::new(cache), self.zone, Ttls::default(), Arc::new(Metrics::new())))
+        let metrics = Arc::new(Metrics::new());
+        (Handler::new(Arc::clone(&cache), self.zone, Ttls::default(), metrics), cache)
+    }
+
+    /// The same view, of which of this service the name alone is known.
+    pub(crate) fn unfollowed(mut self, name: &str) -> Self {
+        let service = Arc::make_mut(self.service(name));
+        (service.is_followed, service.instances) = (false, Vec::new());
+        self
     }
 
     fn add(&mut self, namespace: &str, name: &str, rows: &[(&str, &str, &str, u16, u16)]) {

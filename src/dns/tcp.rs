@@ -171,7 +171,7 @@ impl Connection {
         let mut output = Vec::new();
         loop {
             // 1. Answer every whole query that is there, in order.
-            match self.answer_all(&mut input, &mut answer, &mut output) {
+            match self.answer_all(&mut input, &mut answer, &mut output).await {
                 Ok(()) if output.is_empty() => {}
                 result => {
                     // 2. Send the answers, also those before a message that ends the connection.
@@ -192,9 +192,10 @@ impl Connection {
         }
     }
 
-    /// Takes whole queries from `input` until there is none or `output` has grown long.
-    fn answer_all(
-        &self,
+    /// Takes whole queries from `input` until there is none or `output` has grown long. One that is held holds up those behind it, as
+    /// answers keep the order of queries; those before it are sent.
+    async fn answer_all(
+        &mut self,
         input: &mut BytesMut,
         answer: &mut Vec<u8>,
         output: &mut Vec<u8>,
@@ -202,8 +203,15 @@ impl Connection {
         while output.len() < OUTPUT_BYTES_MAX
             && let Some(query) = take_frame(input)
         {
-            match self.handler.answer(&query, self.client, Transport::Tcp, answer) {
-                Outcome::Silence => return Err(End::NoQuery),
+            let mut outcome = self.handler.answer(&query, self.client, Transport::Tcp, answer);
+            if let Outcome::Hold(held) = outcome {
+                self.send(output).await?;
+                output.clear();
+                held.ready().await;
+                outcome = self.handler.answer_held(&query, self.client, Transport::Tcp, answer);
+            }
+            match outcome {
+                Outcome::Silence | Outcome::Hold(_) => return Err(End::NoQuery),
                 Outcome::Reply => {
                     let length = u16::try_from(answer.len()).expect("the handler keeps to 65 535 octets");
                     output.extend_from_slice(&length.to_be_bytes());
@@ -293,6 +301,22 @@ mod tests {
             }
         };
         within(async { tokio::join!(sent, received) }).await;
+    }
+
+    #[tokio::test]
+    async fn a_query_that_is_held_keeps_its_place_and_those_before_it_are_answered() {
+        let (handler, cache) = sample::web().unfollowed("web").into_handler_and_cache();
+        let handler = Arc::new(handler.with_demand(Some(Arc::default())));
+        let server = start_with(handler, TcpSettings::default());
+        let mut client = server.connect().await;
+        let names = ["empty.shop", "web.default", "empty.shop"];
+        let queries: Vec<u8> = (1..).zip(names).flat_map(|(id, name)| query_for(id, name)).collect();
+        client.write_all(&queries).await.unwrap();
+        assert_eq!(within(receive(&mut client)).await.unwrap().metadata.id, 1);
+        cache.publish(sample::web().view);
+        let held = within(receive(&mut client)).await.unwrap();
+        assert_eq!((held.metadata.id, held.answers.len()), (2, 2));
+        assert_eq!(within(receive(&mut client)).await.unwrap().metadata.id, 3);
     }
 
     #[tokio::test]
@@ -402,10 +426,14 @@ mod tests {
     }
 
     fn start(settings: TcpSettings) -> Started {
+        start_with(sample::big(100).into_handler(), settings)
+    }
+
+    fn start_with(handler: Arc<Handler>, settings: TcpSettings) -> Started {
         let (_, listener) = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let addr = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(run(listener, sample::big(100).into_handler(), settings, shutdown.clone()));
+        let task = tokio::spawn(run(listener, handler, settings, shutdown.clone()));
         Started { addr, shutdown, task }
     }
 
@@ -415,8 +443,12 @@ mod tests {
 
     /// A framed query whose answer has 100 records.
     fn query(id: u16) -> Vec<u8> {
+        query_for(id, "big.default")
+    }
+
+    fn query_for(id: u16, service: &str) -> Vec<u8> {
         let mut message = Message::new(id, MessageType::Query, OpCode::Query);
-        let name = Name::from_ascii("big.default.rollcall.internal.").unwrap();
+        let name = Name::from_ascii(format!("{service}.rollcall.internal.")).unwrap();
         message.add_query(Query::query(name, RecordType::A));
         let message = message.to_vec().unwrap();
         let length = u16::try_from(message.len()).unwrap().to_be_bytes();

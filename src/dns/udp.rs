@@ -1,4 +1,4 @@
-//! The UDP loop: one task, one socket, two buffers.
+//! The UDP loop: one task, one socket, two buffers; and a task for each query that is held.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,16 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
 use super::handler::{Handler, Outcome, Transport};
+use crate::registry::Held;
 
 /// Answers queries until `shutdown`. Errors of the socket, such as an ICMP message about an earlier answer, are
 /// counted and survived.
 pub async fn run(socket: UdpSocket, handler: Arc<Handler>, shutdown: CancellationToken) {
-    let mut server =
-        Server { socket, handler, packet: vec![0; PACKET_OCTETS_MAX], out: Vec::with_capacity(4096) };
+    let (packet, out) = (vec![0; PACKET_OCTETS_MAX], Vec::with_capacity(4096));
+    let mut server = Server { socket: Arc::new(socket), handler, packet, out, held: JoinSet::new() };
     let mut errors_in_a_row = 0;
     loop {
         let received = tokio::select! {
@@ -42,10 +44,12 @@ pub async fn run(socket: UdpSocket, handler: Arc<Handler>, shutdown: Cancellatio
 }
 
 struct Server {
-    socket: UdpSocket,
+    socket: Arc<UdpSocket>,
     handler: Arc<Handler>,
     packet: Vec<u8>,
     out: Vec<u8>,
+    /// Queries that are held, as many as the demand lets be.
+    held: JoinSet<()>,
 }
 
 impl Server {
@@ -61,34 +65,62 @@ impl Server {
 
     async fn answer(&mut self, length: usize, client: SocketAddr) {
         let packet = &self.packet[..length];
-        // Every packet is foreign input to a decoder that is not ours: if one made it panic, only that packet
-        // is lost.
-        let answered = catch_unwind(AssertUnwindSafe(|| {
-            self.handler.answer(packet, client, Transport::Udp, &mut self.out)
-        }));
-        match answered {
-            Ok(Outcome::Reply) => self.send(client).await,
-            Ok(Outcome::Silence) => {}
-            Err(_) => error!(%client, ?packet, "a query made the handler panic"),
-        }
-    }
-
-    async fn send(&self, client: SocketAddr) {
-        let sent = match self.socket.try_send_to(&self.out, client) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.socket.send_to(&self.out, client).await
+        let (handler, out) = (&self.handler, &mut self.out);
+        match surviving(packet, client, || handler.answer(packet, client, Transport::Udp, out)) {
+            Some(Outcome::Reply) => send(&self.socket, handler, client, out).await,
+            Some(Outcome::Hold(held)) => {
+                let packet = packet.to_vec();
+                let (socket, handler) = (Arc::clone(&self.socket), Arc::clone(handler));
+                while self.held.try_join_next().is_some() {}
+                self.held.spawn(answer_held(held, packet, client, socket, handler));
             }
-            sent => sent,
-        };
-        if let Err(error) = sent {
-            self.note(&error, "send");
+            Some(Outcome::Silence) | None => {}
         }
     }
 
     fn note(&self, error: &io::Error, what: &'static str) {
-        self.handler.metrics().dns_socket_errors.inc();
-        debug!(%error, what, "DNS socket error");
+        note(&self.handler, error, what);
     }
+}
+
+async fn answer_held(
+    held: Held,
+    packet: Vec<u8>,
+    client: SocketAddr,
+    socket: Arc<UdpSocket>,
+    handler: Arc<Handler>,
+) {
+    held.ready().await;
+    let mut out = Vec::new();
+    let answered =
+        surviving(&packet, client, || handler.answer_held(&packet, client, Transport::Udp, &mut out));
+    if let Some(Outcome::Reply) = answered {
+        send(&socket, &handler, client, &out).await;
+    }
+}
+
+/// Every packet is foreign input to a decoder that is not ours: if one made it panic, only that packet is lost.
+fn surviving(packet: &[u8], client: SocketAddr, answer: impl FnOnce() -> Outcome) -> Option<Outcome> {
+    let answered = catch_unwind(AssertUnwindSafe(answer));
+    if answered.is_err() {
+        error!(%client, ?packet, "a query made the handler panic");
+    }
+    answered.ok()
+}
+
+async fn send(socket: &UdpSocket, handler: &Handler, client: SocketAddr, out: &[u8]) {
+    let sent = match socket.try_send_to(out, client) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.send_to(out, client).await,
+        sent => sent,
+    };
+    if let Err(error) = sent {
+        note(handler, &error, "send");
+    }
+}
+
+fn note(handler: &Handler, error: &io::Error, what: &'static str) {
+    handler.metrics().dns_socket_errors.inc();
+    debug!(%error, what, "DNS socket error");
 }
 
 /// Octets of the longest query that is read whole. One with more than a name and a few EDNS options is no
@@ -147,18 +179,45 @@ mod tests {
         assert_eq!(receive(&client).await.metadata.response_code, ResponseCode::FormErr);
     }
 
+    #[tokio::test]
+    async fn a_query_that_is_held_holds_up_no_other() {
+        let (handler, cache) = sample::web().unfollowed("web").into_handler_and_cache();
+        let handler = handler.with_demand(Some(Arc::default()));
+        let (client, _shutdown, _server) = start_with(Arc::new(handler)).await;
+        client.send(&query_for(1, "web.default")).await.unwrap();
+        client.send(&query_for(2, "empty.shop")).await.unwrap();
+        assert_eq!(receive(&client).await.metadata.id, 2);
+        cache.publish(sample::web().view);
+        let answer = receive(&client).await;
+        assert_eq!((answer.metadata.id, answer.answers.len()), (1, 2));
+
+        cache.publish(sample::web().unfollowed("web").view);
+        client.send(&query_for(3, "web.default")).await.unwrap();
+        assert_eq!(receive(&client).await.metadata.response_code, ResponseCode::ServFail);
+    }
+
     async fn start() -> (UdpSocket, CancellationToken, tokio::task::JoinHandle<()>) {
+        start_with(sample::web().into_handler()).await
+    }
+
+    async fn start_with(
+        handler: Arc<Handler>,
+    ) -> (UdpSocket, CancellationToken, tokio::task::JoinHandle<()>) {
         let (socket, _) = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         client.connect(socket.local_addr().unwrap()).await.unwrap();
         let shutdown = CancellationToken::new();
-        let server = tokio::spawn(run(socket, sample::web().into_handler(), shutdown.clone()));
+        let server = tokio::spawn(run(socket, handler, shutdown.clone()));
         (client, shutdown, server)
     }
 
     fn query(id: u16) -> Vec<u8> {
+        query_for(id, "web.default")
+    }
+
+    fn query_for(id: u16, service: &str) -> Vec<u8> {
         let mut message = Message::new(id, MessageType::Query, OpCode::Query);
-        let name = Name::from_ascii("web.default.rollcall.internal.").unwrap();
+        let name = Name::from_ascii(format!("{service}.rollcall.internal.")).unwrap();
         message.add_query(Query::query(name, RecordType::A));
         message.to_vec().unwrap()
     }

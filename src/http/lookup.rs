@@ -4,8 +4,10 @@
 //!
 //! ```json
 //! {"zxid":"0x1","age_ms":12,"stale":false,
-//!  "services":[{"namespace":"default","name":"web","instances":2,"up":2}]}
+//!  "services":[{"namespace":"default","name":"web","followed":true,"instances":2,"up":2}]}
 //! ```
+//!
+//! Of a service that is not followed the numbers are not known, and `null`.
 //!
 //! `GET /api/v1/services/{namespace}/{service}`, with an `ETag`:
 //!
@@ -47,8 +49,9 @@ pub fn services(view: &View, freshness: Freshness) -> Vec<u8> {
     let line = |service: &Service| ServiceLine {
         namespace: service.key.namespace.clone(),
         name: service.key.name.clone(),
-        instances: service.instances.len(),
-        up: service.up().count(),
+        followed: service.is_followed,
+        instances: service.is_followed.then_some(service.instances.len()),
+        up: service.is_followed.then(|| service.up().count()),
     };
     to_json(&ServicesBody {
         zxid: view.zxid.to_string(),
@@ -108,8 +111,9 @@ struct ServicesBody {
 struct ServiceLine {
     namespace: Label,
     name: Label,
-    instances: usize,
-    up: usize,
+    followed: bool,
+    instances: Option<usize>,
+    up: Option<usize>,
 }
 
 #[derive(Serialize)]
@@ -181,10 +185,14 @@ mod tests {
 
     #[test]
     fn the_list_counts_instances_and_those_that_are_up() {
-        let text = String::from_utf8(services(&sample::view(), FRESH)).unwrap();
+        let mut view = sample::view();
+        let key = sample::key("shop", "other");
+        let other = Service { is_followed: false, ..Service::new(key.clone()) };
+        view.services.insert(key, Arc::new(other));
+        let text = String::from_utf8(services(&view, FRESH)).unwrap();
         assert_eq!(
             text,
-            r#"{"zxid":"0x100000007","age_ms":12,"stale":false,"services":[{"namespace":"default","name":"web","instances":3,"up":2},{"namespace":"shop","name":"empty","instances":0,"up":0}]}"#
+            r#"{"zxid":"0x100000007","age_ms":12,"stale":false,"services":[{"namespace":"default","name":"web","followed":true,"instances":3,"up":2},{"namespace":"shop","name":"empty","followed":true,"instances":0,"up":0},{"namespace":"shop","name":"other","followed":false,"instances":null,"up":null}]}"#
         );
     }
 

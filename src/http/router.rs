@@ -17,7 +17,7 @@
 //! tag differs, else when the service changes, and with 304 at the end of the wait or at shutdown.
 //!
 //! Errors are JSON with `error` and `hint`: 400 for a parameter, 404 for a path or a service never heard of, 405
-//! for a method, 503 while nothing was ever learnt.
+//! for a method, 503 while nothing was ever learnt, or when the instances of a service that was not followed could not be read in time.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -42,15 +42,19 @@ use super::sidecar_status::{self, StatusSource};
 use crate::clock;
 use crate::config::timestamp;
 use crate::registry::rehearse::{self, Loss};
-use crate::registry::{BrakePlan, Cache, LiveViewSettings, NoHistory, Past, Service, ServiceKey, TtlReports};
+use crate::registry::{
+    BrakePlan, Cache, Demand, LiveViewSettings, NoHistory, Past, Service, ServiceKey, TtlReports,
+};
 use crate::telemetry::{
-    HttpRoute, Metrics, MetricsError, VIEW_AGE, VIEW_INSTANCES, VIEW_SERVICES, VIEW_STALE,
+    HttpRoute, Metrics, MetricsError, VIEW_AGE, VIEW_FOLLOWED, VIEW_INSTANCES, VIEW_SERVICES, VIEW_STALE,
 };
 
 /// Answers the requests of one listener.
 #[derive(Debug)]
 pub struct Router {
     cache: Arc<Cache>,
+    /// Where what is not followed is asked for.
+    demand: Option<Arc<Demand>>,
     metrics: Arc<Metrics>,
     control: Control,
     shutdown: CancellationToken,
@@ -63,8 +67,14 @@ impl Router {
     /// A router that answers from `cache` until `shutdown`, which also ends its long polls.
     pub fn new(cache: Arc<Cache>, metrics: Arc<Metrics>, shutdown: CancellationToken) -> Self {
         let (control, reports) = (Control::default(), TtlReports::default());
+        let (demand, status) = (None, None);
         let view_settings = LiveViewSettings::from(BrakePlan::default());
-        Self { cache, metrics, control, shutdown, reports, status: None, view_settings }
+        Self { cache, demand, metrics, control, shutdown, reports, status, view_settings }
+    }
+
+    /// The same router, which asks for services that are not followed.
+    pub fn with_demand(self, demand: Option<Arc<Demand>>) -> Self {
+        Self { demand, ..self }
     }
 
     /// The same, and what it is told is carried out by `control`.
@@ -149,13 +159,13 @@ impl Router {
             Route::Explain { namespace, name } => match Parameters::parse(query, &["at"]) {
                 Ok(parameters) => match (parse_key(namespace, name), parameters.at_ms) {
                     (None, _) => never_heard_of(namespace, name),
-                    (Some(key), None) => self.explain(&key),
+                    (Some(key), None) => self.explain(&key).await,
                     (Some(key), Some(at_ms)) => self.explain_past(&key, at_ms),
                 },
                 Err(problem) => problem.into_response(),
             },
             Route::Rehearse => match Parameters::parse(query, &["lose"]) {
-                Ok(parameters) => self.rehearse(&parameters.losses),
+                Ok(parameters) => self.rehearse(&parameters.losses).await,
                 Err(problem) => problem.into_response(),
             },
             Route::Status => match (Parameters::parse(query, &[]), &self.status) {
@@ -189,9 +199,11 @@ impl Router {
         // Subscribed before the first look, so that no publication falls between.
         let mut publications = self.cache.subscribe();
         let mut seen: Option<Arc<Service>> = None;
+        let mut _waiting = None;
         loop {
-            let Some(service) = self.cache.load().look_up(key).cloned() else {
-                return self.not_found(key);
+            let service = match self.followed(key).await {
+                Ok(service) => service,
+                Err(response) => return response,
             };
             // Services that a publication did not touch are shared with the view before.
             if !seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &service)) {
@@ -203,6 +215,7 @@ impl Router {
                 if wait.is_zero() {
                     return not_modified(&etag);
                 }
+                _waiting = Some(service.lookups.wait());
                 seen = Some(service);
             }
             let is_changed = tokio::select! {
@@ -217,15 +230,37 @@ impl Router {
         }
     }
 
-    fn explain(&self, key: &ServiceKey) -> HttpResponse {
-        match self.cache.load().services.get(key) {
-            Some(service) => json(StatusCode::OK, explain::explanation(service, self.freshness(), None)),
-            None => self.not_found(key),
+    /// One service with its instances, which are waited for where they are not followed yet; or why there is none.
+    async fn followed(&self, key: &ServiceKey) -> Result<Arc<Service>, HttpResponse> {
+        let service = self.cache.load().look_up(key).cloned();
+        let service = service.ok_or_else(|| self.not_found(key))?;
+        if service.is_followed {
+            return Ok(service);
+        }
+        if let Some(held) = self.demand.as_ref().and_then(|demand| demand.hold(&self.cache, key)) {
+            held.ready().await;
+        }
+        let service = self.cache.load().look_up(key).cloned();
+        let service = service.ok_or_else(|| self.not_found(key))?;
+        if service.is_followed { Ok(service) } else { Err(not_read(key)) }
+    }
+
+    async fn explain(&self, key: &ServiceKey) -> HttpResponse {
+        match self.followed(key).await {
+            Ok(service) => json(StatusCode::OK, explain::explanation(&service, self.freshness(), None)),
+            Err(response) => response,
         }
     }
 
     fn explain_past(&self, key: &ServiceKey, at_ms: i64) -> HttpResponse {
         match self.cache.look_back(key, at_ms) {
+            Ok(Past { service: Some(service), .. }) if !service.is_followed => {
+                let message = format!(
+                    "{key} was not followed at {}, since nobody looked it up",
+                    timestamp::text(at_ms)
+                );
+                error(StatusCode::NOT_FOUND, &message, "ask for another time, or leave it out")
+            }
             Ok(Past { service: Some(service), is_stale }) => {
                 // How old it was then is not kept.
                 let freshness = Freshness { age: None, is_stale };
@@ -247,10 +282,20 @@ impl Router {
         }
     }
 
-    fn rehearse(&self, losses: &[Loss]) -> HttpResponse {
+    async fn rehearse(&self, losses: &[Loss]) -> HttpResponse {
         if losses.is_empty() {
             let hint = "add lose=zone%3DNAME, lose=node%3DNAME, lose=SERVICE/NUMBER, lose=SERVICE/INSTANCE or lose=ensemble";
             return error(StatusCode::BAD_REQUEST, "nothing is lost", hint);
+        }
+        // One that is not known loses nothing.
+        for key in losses
+            .iter()
+            .filter_map(Loss::service)
+            .filter(|key| self.cache.load().services.contains_key(*key))
+        {
+            if let Err(response) = self.followed(key).await {
+                return response;
+            }
         }
         let view = self.cache.load_full();
         if !view.is_loaded {
@@ -288,6 +333,7 @@ pub fn observe_view(metrics: &Metrics, cache: &Arc<Cache>) -> Result<(), Metrics
     metrics.sample(VIEW_SERVICES, view(|cache| Some(as_f64(cache.load().services.len()))))?;
     let instances =
         |cache: &Cache| cache.load().services.values().map(|service| service.instances.len()).sum();
+    metrics.sample(VIEW_FOLLOWED, view(|cache| Some(as_f64(cache.load().followed()))))?;
     metrics.sample(VIEW_INSTANCES, {
         let cache = Arc::clone(cache);
         move || Some(as_f64(instances(&cache)))
@@ -376,6 +422,16 @@ fn nothing_learnt() -> HttpResponse {
         StatusCode::SERVICE_UNAVAILABLE,
         "nothing was learnt from the ensemble yet",
         "see that the ensemble runs and that the sidecar's server list is right; /metrics shows the view's age",
+    )
+}
+
+fn not_read(key: &ServiceKey) -> HttpResponse {
+    error(
+        StatusCode::SERVICE_UNAVAILABLE,
+        &format!(
+            "the instances of {key} are not known yet: it was not followed, and they could not be read in time"
+        ),
+        "ask again; if it stays, see at /api/v1/status that the sidecar is connected to the ensemble",
     )
 }
 

@@ -6,7 +6,7 @@
 //! {"version":"0.1.0","uptime_ms":5012,
 //!  "connection":{"state":"connected","server":"127.0.0.1:2181","session":"0x1","session_timeout_ms":10000,
 //!                "proof_age_ms":12,"last_failure":null},
-//!  "view":{"zxid":"0x1","age_ms":12,"stale":false,"services":1,"instances":2,"saved_at_ms":null},
+//!  "view":{"zxid":"0x1","age_ms":12,"stale":false,"services":1,"followed":1,"instances":2,"saved_at_ms":null},
 //!  "settings":{"file":"/etc/rollcall/sidecar.yaml","loaded_at_ms":1764115200000,"rejected":null,
 //!              "restart_needed":["http.address"]},
 //!  "instances":[{"service":"web.default","id":"web-1","status":"maintenance","reason":null,"conflict":null,
@@ -17,7 +17,7 @@
 //!               "last_failure":{"text":"cannot connect to 10.0.0.1:80: …","at_ms":1764115200000}}]}]}
 //! ```
 //!
-//! `share_percent` is how much of its weight the application can take, as far as the check tells. `status` and `reason` are those of [`super::command`]; `conflict` names owner and session of whoever has the id. What the
+//! `followed` is of how many services more than the name is known; `share_percent` is how much of its weight the application can take, as far as the check tells. `status` and `reason` are those of [`super::command`]; `conflict` names owner and session of whoever has the id. What the
 //! record would say by the checks alone is `health`. Nothing that a check sends is shown, such as its headers.
 
 use std::fmt;
@@ -130,6 +130,7 @@ pub(super) fn status(status: &SidecarStatus, view: &View, freshness: Freshness) 
             age_ms: freshness.age_ms(),
             stale: freshness.is_stale,
             services: view.services.len(),
+            followed: view.followed(),
             instances: view.services.values().map(|service| service.instances.len()).sum(),
             saved_at_ms: *saved_at_ms,
         },
@@ -164,6 +165,7 @@ struct ViewBody {
     age_ms: Option<u64>,
     stale: bool,
     services: usize,
+    followed: usize,
     instances: usize,
     saved_at_ms: Option<i64>,
 }
@@ -272,7 +274,7 @@ mod tests {
         );
         assert_eq!(
             body["view"],
-            json!({"zxid": "0x100000007", "age_ms": 12, "stale": false, "services": 2, "instances": 3,
+            json!({"zxid": "0x100000007", "age_ms": 12, "stale": false, "services": 2, "followed": 2, "instances": 3,
                    "saved_at_ms": 9})
         );
         assert_eq!(

@@ -22,6 +22,7 @@ impl Difference {
             zone,
             ttls,
             sources,
+            idle,
             brake,
             http_addr,
             registrations,
@@ -42,7 +43,7 @@ impl Difference {
             ("root", *layout != other.layout),
             ("ensemble", *client != other.client),
             ("dns.address", *dns_addr != other.dns_addr),
-            ("subscribe, adopt", *sources != other.sources),
+            ("subscribe, adopt", *sources != other.sources || *idle != other.idle),
             ("http.address", *http_addr != other.http_addr),
             ("state_dir", *state_dir != other.state_dir),
             ("log.format", log.format != other.log.format),
@@ -62,7 +63,7 @@ mod tests {
 
     #[test]
     fn each_key_is_on_one_side() {
-        let cases: [(&str, &[&str], &[&str]); 14] = [
+        let cases: [(&str, &[&str], &[&str]); 15] = [
             ("", &[], &[]),
             ("services: [{name: web, port: 80}]", &["services", "zone, prefer_zone"], &[]),
             ("brake: {share: 50%}", &["brake"], &[]),
@@ -76,6 +77,7 @@ mod tests {
             ("dns: {address: 127.0.0.1:53, ttl: 3s}", &["dns TTLs"], &["dns.address"]),
             ("http: {address: 127.0.0.1:80}", &[], &["http.address"]),
             ("adopt: [{format: curator}]", &[], &["subscribe, adopt"]),
+            ("subscribe: {mode: on-demand}", &[], &["subscribe, adopt"]),
             ("state_dir: /tmp/x", &[], &["state_dir"]),
         ];
         for (text, live, restart) in cases {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::reload::ReloadStats;
 use crate::client::Client;
 use crate::registry::registrar::RegistrarStats;
-use crate::registry::{Cache, MirrorStats, ViewKeeperStats};
+use crate::registry::{Cache, Demand, MirrorStats, ViewKeeperStats};
 use crate::telemetry::{self, Count, Metrics, MetricsError};
 use crate::{client::ClientStats, http};
 
@@ -17,11 +17,13 @@ pub(super) fn observe(
     mirror: &Arc<MirrorStats>,
 ) -> Result<(), MetricsError> {
     http::observe_view(metrics, cache)?;
-    let counts: [Count<MirrorStats>; 9] = [
+    let counts: [Count<MirrorStats>; 11] = [
         (telemetry::REGISTRY_WALKS, MirrorStats::walks),
         (telemetry::REGISTRY_WALK_READS, MirrorStats::walk_reads),
         (telemetry::REGISTRY_READS, MirrorStats::reads),
         (telemetry::REGISTRY_PUBLICATIONS, MirrorStats::publications),
+        (telemetry::REGISTRY_FOLLOWS, MirrorStats::follows),
+        (telemetry::REGISTRY_LAPSES, MirrorStats::lapses),
         (telemetry::REGISTRY_UNREADABLE, MirrorStats::unreadable),
         (telemetry::REGISTRY_DEFECTS, MirrorStats::defects),
         (telemetry::REGISTRY_HELD, MirrorStats::held),
@@ -50,6 +52,13 @@ pub(super) fn observe(
     metrics.sample(telemetry::CLIENT_PING, move || {
         client.stats().ping_round_trip().map(|ping| ping.as_secs_f64())
     })
+}
+
+/// Lookups of what is not followed, which not every sidecar lets wait.
+pub(super) fn observe_demand(metrics: &Metrics, demand: &Arc<Demand>) -> Result<(), MetricsError> {
+    let counts: [Count<Demand>; 2] =
+        [(telemetry::DEMAND_HELD, Demand::held), (telemetry::DEMAND_UNREADY, Demand::unready)];
+    metrics.sample_counts(demand, &counts)
 }
 
 /// The registrar.

@@ -124,6 +124,8 @@ pub struct SidecarPlan {
     pub ttls: Ttls,
     /// What is followed.
     pub sources: Vec<Source>,
+    /// Where of the registry only what is looked up is, for how long nobody may look it up.
+    pub idle: Option<Duration>,
     /// What is made of many instances that vanish at once.
     pub brake: BrakePlan,
     /// Where HTTP listens.
@@ -160,6 +162,7 @@ impl SidecarSettings {
         let sources = layout.as_ref().map_or_else(Vec::new, |layout| {
             plan_sources(&self.subscribe, &self.adopt, layout, own.collect(), &mut mistakes)
         });
+        let idle = self.subscribe.plan_idle(&mut mistakes);
         if let (Some(dns), Some(http)) = (dns_addr, http_addr)
             && dns == http
             && dns.port() != 0
@@ -190,6 +193,7 @@ impl SidecarSettings {
                 zone,
                 ttls,
                 sources,
+                idle,
                 brake,
                 http_addr,
                 registrations,

@@ -1,12 +1,13 @@
 //! The settings of what a sidecar follows, and the sources that they make.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::config::Mistake;
 #[cfg(test)]
 use crate::config::schema;
+use crate::config::{Mistake, Scalar};
 use crate::registry::formats::Format;
 use crate::registry::mirror::service_name;
 use crate::registry::{Adopted, Label, Layout, Source, reserved};
@@ -17,12 +18,16 @@ use crate::znode::ZnodePath;
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct SubscribeSettings {
-    /// How much is followed: `all` or `namespaces`. Default: `all`.
+    /// How much is followed: `all`, `namespaces` or `on-demand`. Default: `all`.
     pub mode: SubscribeMode,
     /// With `namespaces`: which, beside those of the sidecar itself and its services. Danger: others are unknown, as if they did not
     /// exist.
     #[cfg_attr(test, schemars(with = "Vec<schema::Label>"))]
     pub namespaces: Vec<String>,
+    /// With `on-demand`: for how long nobody may look a service up before it is followed no more, `1m` to `1d`. Default `10m`. Danger: what
+    /// is looked up less often is read anew each time, and cannot be had while the ensemble is away.
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
+    pub idle: Option<Scalar>,
 }
 
 /// How much is followed.
@@ -35,6 +40,34 @@ pub enum SubscribeMode {
     All,
     /// Some namespaces.
     Namespaces,
+    /// All names, and the instances of the sidecar's own services and of what is looked up.
+    OnDemand,
+}
+
+impl SubscribeSettings {
+    /// The idle time by default.
+    pub const IDLE: Duration = Duration::from_secs(10 * 60);
+    /// The shortest and the longest: a shorter one reads again and again what is looked up every now and then, and a longer one follows for
+    /// ever what was looked up once.
+    pub const IDLE_BOUNDS: (Duration, Duration) =
+        (Duration::from_secs(60), Duration::from_secs(24 * 60 * 60));
+
+    /// Where what is looked up is followed, for how long nobody may look it up.
+    pub(super) fn plan_idle(&self, mistakes: &mut Vec<Mistake>) -> Option<Duration> {
+        let path = "subscribe.idle";
+        if self.mode != SubscribeMode::OnDemand {
+            if self.idle.is_some() {
+                let message = "everything that is followed is followed always";
+                let remedy = "leave it out, or set subscribe.mode to on-demand";
+                mistakes.push(Mistake::new(path, message, remedy));
+            }
+            return None;
+        }
+        match &self.idle {
+            Some(text) => text.to_duration_within(path, Self::IDLE_BOUNDS, mistakes),
+            None => Some(Self::IDLE),
+        }
+    }
 }
 
 /// A part of the tree that others write, as the settings file has it.
@@ -76,13 +109,21 @@ pub(super) fn plan_sources(
     }
     let adopted = plan_adopted(adopt, layout, mistakes);
     let mut sources = match subscribe.mode {
-        SubscribeMode::All if subscribe.namespaces.is_empty() => {
+        SubscribeMode::All | SubscribeMode::OnDemand if subscribe.namespaces.is_empty() => {
             vec![Source::Registry { layout: layout.clone(), adopted: adopted.clone() }]
         }
         SubscribeMode::All => {
             mistakes.push(Mistake::new(
                 "subscribe.namespaces",
                 "all namespaces are followed already",
+                "leave them out, or set subscribe.mode to namespaces",
+            ));
+            Vec::new()
+        }
+        SubscribeMode::OnDemand => {
+            mistakes.push(Mistake::new(
+                "subscribe.namespaces",
+                "what is followed is decided by what is looked up, in all namespaces",
                 "leave them out, or set subscribe.mode to namespaces",
             ));
             Vec::new()
@@ -229,6 +270,7 @@ mod tests {
         let subscribe = SubscribeSettings {
             mode: SubscribeMode::Namespaces,
             namespaces: vec!["shop".to_owned(), "own".to_owned()],
+            idle: None,
         };
         let sources = planned(&subscribe, &[]).unwrap();
         let roots: Vec<_> = sources.iter().map(Source::root).collect();
@@ -277,8 +319,37 @@ mod tests {
                 "adopt[6].namespace"
             ]
         );
-        let idle = SubscribeSettings { mode: SubscribeMode::All, namespaces: vec!["a".to_owned()] };
-        assert_eq!(planned(&idle, &[]).unwrap_err()[0].path, "subscribe.namespaces");
+        for mode in [SubscribeMode::All, SubscribeMode::OnDemand] {
+            let listed = SubscribeSettings { mode, namespaces: vec!["a".to_owned()], idle: None };
+            assert_eq!(planned(&listed, &[]).unwrap_err()[0].path, "subscribe.namespaces");
+        }
+    }
+
+    #[test]
+    fn on_demand_follows_the_whole_registry_and_has_an_idle_time_as_no_other_mode_has() {
+        let settings = |mode, idle: Option<&str>| SubscribeSettings {
+            mode,
+            namespaces: Vec::new(),
+            idle: idle.map(|text| Scalar(text.to_owned())),
+        };
+        let planned_idle = |mode, idle| {
+            let mut mistakes = Vec::new();
+            let plan = settings(mode, idle).plan_idle(&mut mistakes);
+            if mistakes.is_empty() { Ok(plan) } else { Err(mistakes.remove(0).path) }
+        };
+        assert_eq!(planned_idle(SubscribeMode::OnDemand, None), Ok(Some(SubscribeSettings::IDLE)));
+        assert_eq!(planned_idle(SubscribeMode::OnDemand, Some("2m")), Ok(Some(Duration::from_secs(120))));
+        assert_eq!(planned_idle(SubscribeMode::All, None), Ok(None));
+        for (mode, idle) in [
+            (SubscribeMode::OnDemand, "59s"),
+            (SubscribeMode::OnDemand, "2d"),
+            (SubscribeMode::All, "2m"),
+            (SubscribeMode::Namespaces, "2m"),
+        ] {
+            assert_eq!(planned_idle(mode, Some(idle)), Err("subscribe.idle".to_owned()), "{mode:?} {idle}");
+        }
+        let sources = planned(&settings(SubscribeMode::OnDemand, None), &[]).unwrap();
+        assert_eq!(sources, [Source::all(Layout::default())]);
     }
 
     fn planned(subscribe: &SubscribeSettings, adopt: &[AdoptSettings]) -> Result<Vec<Source>, Vec<Mistake>> {

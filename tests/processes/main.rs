@@ -20,6 +20,7 @@ mod kill_under_load;
 mod lookups;
 mod mass_expiry;
 mod member_outage;
+mod on_demand;
 mod rust_client;
 mod settings;
 mod swarm;

@@ -37,6 +37,8 @@ struct ViewBody {
     age_ms: Option<u64>,
     stale: bool,
     services: u64,
+    /// Of how many the instances are known. Sidecars of earlier versions know all.
+    followed: Option<u64>,
     instances: u64,
     saved_at_ms: Option<i64>,
 }
@@ -108,12 +110,17 @@ fn facts(body: &StatusBody) -> String {
     let up = rough(*uptime_ms);
     let saved = view.saved_at_ms.map_or_else(|| "never".to_owned(), timestamp::text);
     let fresh = freshness(view.age_ms, view.stale);
+    let of_all = view.followed.filter(|followed| *followed < view.services);
+    let followed = of_all.map_or_else(String::new, |followed| format!(" ({followed} followed)"));
     let rows = [
         ("sidecar", format!("rollcall {version}, up {up}")),
         ("connection", connection.text()),
         (
             "view",
-            format!("services {}, instances {}, zxid {}, {fresh}", view.services, view.instances, view.zxid),
+            format!(
+                "services {}{followed}, instances {}, zxid {}, {fresh}",
+                view.services, view.instances, view.zxid
+            ),
         ),
         ("saved", saved),
     ];
@@ -237,7 +244,7 @@ mod tests {
         let body = r#"{"version":"0.1.0","uptime_ms":65012,
             "connection":{"state":"connected","server":"127.0.0.1:2181","session":"0x7","session_timeout_ms":10000,
                           "proof_age_ms":12,"last_failure":null},
-            "view":{"zxid":"0x5","age_ms":12,"stale":false,"services":1,"instances":2,"saved_at_ms":0},
+            "view":{"zxid":"0x5","age_ms":12,"stale":false,"services":9,"followed":1,"instances":2,"saved_at_ms":0},
             "instances":[{"service":"web.default","id":"web-1","status":"draining","reason":null,"conflict":null,
               "health":"failing","degraded":false,"held":true,"draining":true,
               "maintenance":{"reason":"new disk","since_ms":0},
@@ -248,7 +255,7 @@ mod tests {
             "WHAT        HOW IT IS
 sidecar     rollcall 0.1.0, up 1m5s
 connection  connected to 127.0.0.1:2181, session 0x7, last heard of 12ms ago
-view        services 1, instances 2, zxid 0x5, as of 12 ms ago
+view        services 9 (1 followed), instances 2, zxid 0x5, as of 12 ms ago
 saved       1970-01-01T00:00:00.000Z
 
 INSTANCE           STATUS    NOTES

@@ -198,6 +198,60 @@ async fn a_long_poll_ends_at_shutdown_and_when_its_service_is_forgotten() {
 }
 
 #[tokio::test]
+async fn what_is_not_followed_is_asked_for_waited_for_and_not_taken_for_empty() {
+    let (all, key) = (sample::view(), sample::key("default", "web"));
+    let mut names = all.clone();
+    let web = Arc::make_mut(names.services.get_mut(&key).unwrap());
+    (web.is_followed, web.instances) = (false, Vec::new());
+    let demand = Arc::<Demand>::default();
+    let router = started().with_demand(Some(demand.clone()));
+    let rehearsal = "/api/v1/rehearse?lose=web/1";
+    for path in [WEB, "/api/v1/explain/default/web", rehearsal] {
+        router.cache.publish(names.clone());
+        let response = router.answer(&request(Method::GET, path, None)).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        let told: serde_json::Value = serde_json::from_slice(&body(response).await).unwrap();
+        assert!(told["error"].as_str().unwrap().contains("could not be read in time"), "{told}");
+
+        let request = request(Method::GET, path, None);
+        let mut held = pin!(router.answer(&request));
+        assert!(is_pending(held.as_mut()), "{path}");
+        router.cache.publish(all.clone());
+        assert_eq!(within(held).await.status(), StatusCode::OK, "{path}");
+    }
+    assert_eq!((demand.held(), demand.unready()), (6, 3));
+
+    router.cache.publish(names);
+    // Of what nobody asks about, nothing is rehearsed; nobody is asked for a name that is not known.
+    for path in ["/api/v1/rehearse?lose=zone%3Da", "/api/v1/rehearse?lose=nobody/1"] {
+        let response = router.answer(&request(Method::GET, path, None)).await;
+        let told: serde_json::Value = serde_json::from_slice(&body(response).await).unwrap();
+        let services = told["services"].as_array().unwrap();
+        assert!(services.iter().all(|service| service["name"] == "empty"), "{told}");
+    }
+    let past = router.answer(&request(Method::GET, "/api/v1/explain/default/web?at=0s", None)).await;
+    assert_eq!(past.status(), StatusCode::NOT_FOUND);
+    let told: serde_json::Value = serde_json::from_slice(&body(past).await).unwrap();
+    assert!(told["error"].as_str().unwrap().contains("was not followed"), "{told}");
+    assert_eq!(demand.held(), 6);
+}
+
+#[tokio::test]
+async fn a_long_poll_keeps_its_service_in_use() {
+    let router = started();
+    let etag = etag(&router).await;
+    let lookups = router.cache.load().services[&sample::key("default", "web")].lookups.clone();
+    assert!(lookups.take_use() && !lookups.take_use());
+    let request = request(Method::GET, &format!("{WEB}?wait=10m"), Some(&etag));
+    {
+        let mut poll = pin!(router.answer(&request));
+        assert!(is_pending(poll.as_mut()));
+        assert!(lookups.take_use() && lookups.take_use(), "however long it waits");
+    }
+    assert!(!lookups.take_use());
+}
+
+#[tokio::test]
 async fn requests_and_the_view_show_in_the_metrics() {
     let router = started();
     observe_view(&router.metrics, &router.cache).unwrap();
@@ -207,6 +261,7 @@ async fn requests_and_the_view_show_in_the_metrics() {
     for line in [
         "rollcall_http_requests_total{route=\"service\",status=\"404\"} 1\n",
         "rollcall_registry_view_services 2\n",
+        "rollcall_registry_view_followed_services 2\n",
         "rollcall_registry_view_instances 3\n",
         "rollcall_registry_view_stale 1\n",
         "rollcall_process_resident_memory_bytes ",
