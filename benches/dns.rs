@@ -7,7 +7,7 @@ use divan::{AllocProfiler, Bencher, black_box};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
 use rollcall::clock;
-use rollcall::dns::{Handler, Outcome, Transport, Ttls, Zone};
+use rollcall::dns::{DnsPlan, Handler, Outcome, Transport, Zone};
 use rollcall::id::{SessionId, Zxid};
 use rollcall::registry::{Cache, Home, Instance, Label, Record, Service, ServiceKey, View};
 use rollcall::telemetry::Metrics;
@@ -70,7 +70,7 @@ fn handler(home: Home) -> Handler {
     cache.set_synced(true);
     let cache = cache.at_home(home);
     let zone = Zone::parse("rollcall.internal", label("default")).expect("a zone");
-    Handler::new(Arc::new(cache), zone, Ttls::default(), Arc::new(Metrics::new()))
+    Handler::new(Arc::new(cache), DnsPlan::of_zone(zone), Arc::new(Metrics::new()))
 }
 
 fn instance(service: u16, place: u8) -> Instance {

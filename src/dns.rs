@@ -6,7 +6,7 @@
 //!    └──── bytes ───────────┴◄──────── records, response code ─────────────┘
 //! ```
 //!
-//! [`name`] and [`answer`] decide and are pure; [`handler`] turns bytes into a question and records into bytes,
+//! [`name`] and [`authority`] decide and are pure; [`handler`] turns bytes into a question and records into bytes,
 //! with hickory's types (the crates were called trust-dns); [`udp`] and [`tcp`] move bytes. Nothing here
 //! waits for anything but its own socket and, a bounded time, for what is not followed; and no packet can stop it: what cannot be read is answered with the
 //! code that the RFCs give it, or with silence.
@@ -21,13 +21,22 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UdpSocket};
 
 pub mod answer;
+pub mod authority;
+mod consul;
+mod cookie;
+mod filter;
 pub mod handler;
+mod head;
 pub mod name;
+mod records;
+mod reply;
+mod reverse;
 #[cfg(test)]
 mod sample;
 pub mod tcp;
 pub mod udp;
 
+pub use consul::ConsulDomain;
 pub use handler::{Handler, Outcome, Transport};
 pub use name::{Zone, ZoneError};
 
@@ -40,6 +49,26 @@ pub struct Ttls {
     pub negative: Duration,
     /// The most that anything gets while the view is stale. Default 1 s.
     pub stale: Duration,
+}
+
+/// What is answered for, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsPlan {
+    /// The zone.
+    pub zone: Zone,
+    /// The domain of Consul's names, if they are answered as well.
+    pub consul: Option<ConsulDomain>,
+    /// How long answers may be kept.
+    pub ttls: Ttls,
+    /// Whether every query is logged.
+    pub is_logged: bool,
+}
+
+impl DnsPlan {
+    /// A zone alone, with the defaults.
+    pub fn of_zone(zone: Zone) -> Self {
+        Self { zone, consul: None, ttls: Ttls::default(), is_logged: false }
+    }
 }
 
 impl Default for Ttls {

@@ -15,6 +15,7 @@
 //!   closed.
 
 mod difference;
+mod dns_settings;
 mod listeners;
 mod metrics;
 mod reload;
@@ -32,10 +33,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub use dns_settings::{ConsulSettings, DnsSettings};
 pub(crate) use listeners::reason;
 pub use listeners::{BindError, Listener, Listeners};
 pub use reload::{Reading, SettingsFile};
-pub use settings::{DnsSettings, EnsembleSettings, HttpSettings, SidecarPlan, SidecarSettings};
+pub use settings::{EnsembleSettings, HttpSettings, SidecarPlan, SidecarSettings};
 pub use subscription::{AdoptSettings, SubscribeMode, SubscribeSettings};
 
 use self::reload::{LiveParts, Reloader};
@@ -125,7 +127,7 @@ impl Sidecar {
         let subscriber = subscriber_name(&settings::host_name(), &owner);
 
         let demand = plan.idle.is_some().then(Arc::<Demand>::default);
-        let handler = Handler::new(cache.clone(), plan.zone, plan.ttls, metrics.clone());
+        let handler = Handler::new(cache.clone(), plan.dns, metrics.clone());
         let handler = Arc::new(handler.with_demand(demand.clone()));
 
         // 1. Ourselves, who can be told something.

@@ -39,6 +39,11 @@ pub const DNS_DROPPED: Metric =
 /// Answers that did not fit.
 pub const DNS_TRUNCATED: Metric =
     metric("rollcall_dns_truncated_total", "DNS answers over UDP that were cut and said so (TC).");
+/// Answers that are longer than any message.
+pub const DNS_SHORTENED: Metric = metric(
+    "rollcall_dns_shortened_total",
+    "DNS answers over TCP that were longer than 64 KiB, and name some of the instances only.",
+);
 /// Errors of the DNS sockets.
 pub const DNS_SOCKET_ERRORS: Metric =
     metric("rollcall_dns_socket_errors_total", "Errors of the DNS sockets: receive, send, accept.");
@@ -291,10 +296,11 @@ pub const PROCESS_FDS: Metric =
 pub const PROCESS_THREADS: Metric = metric("rollcall_process_threads", "Threads of the process.");
 
 /// All of the above.
-pub const ALL: [Metric; 67] = [
+pub const ALL: [Metric; 68] = [
     DNS_QUERIES,
     DNS_DROPPED,
     DNS_TRUNCATED,
+    DNS_SHORTENED,
     DNS_SOCKET_ERRORS,
     DNS_CONNECTIONS,
     HTTP_REQUESTS,

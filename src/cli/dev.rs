@@ -74,7 +74,7 @@ pub(super) async fn run(arguments: DevArguments) -> Result<(), Failure> {
     // 4. The sidecar.
     let client_addr = member.client_addr();
     meet_member(&mut plan.sidecar, client_addr, http_addr);
-    let zone = plan.sidecar.zone.apex().to_string();
+    let zone = plan.sidecar.dns.zone.apex().to_string();
     let metrics = Arc::new(Metrics::new());
     observe_member(&metrics, &member.stats()).map_err(|error| Failure::failed(chain(&error)))?;
     let watch = arguments.config.as_deref().zip(text).map(|(file, text)| FileWatch::start(file, &text));

@@ -43,7 +43,7 @@ impl FromStr for ServiceArgument {
         let (name, addr) = text.split_once('=').ok_or_else(|| format!("there is no =; {form}"))?;
         let NameArgument(service) = name.parse()?;
         if service.is_reserved() {
-            return Err(format!("{} has a meaning of its own in DNS names; use another", service.name));
+            return Err(format!("{service} has a word with a meaning of its own in DNS names; use another"));
         }
         let addr = match addr.strip_prefix("localhost:") {
             Some(port) => {

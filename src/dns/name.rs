@@ -1,14 +1,17 @@
 //! Which question a DNS name asks, and which names stand in answers. Pure.
 //!
 //! ```text
-//! <zone>                                             apex
-//! <service>.<zone>                                   short: a service of the sidecar's own namespace,
-//!                                                    or a namespace, which the view decides
-//! <service>.<namespace>.<zone>                       service
-//! _<port>._<tcp|udp>.<service>[.<namespace>].<zone>  named port
-//! _<tcp|udp>.<service>[.<namespace>].<zone>          the empty node above named ports
-//! <instance>.<service>.<namespace>.<zone>            instance
+//! <zone>                                                         apex
+//! <service>.<zone>                                               short: a service of the sidecar's own namespace,
+//!                                                                or a namespace, which the view decides
+//! [<filter>.]<service>[.<namespace>].<zone>                      service
+//! _<port>._<tcp|udp>.[<filter>.]<service>[.<namespace>].<zone>   named port
+//! _<tcp|udp>.[<filter>.]<service>[.<namespace>].<zone>           the empty nodes above named ports
+//! <instance>.<service>.<namespace>.<zone>                        instance
 //! ```
+//!
+//! A filter is `<tag>.tag`, `<zone>.az`, or `primary`, `standby` or `all`; there may be one of each kind. The words are reserved, so no
+//! service or namespace has one for a name.
 //!
 //! Labels are compared without regard to case (RFC 4343). The registry's own labels are lower case, so a
 //! question holds them folded; the caller's letters stay in the query's [`Name`], which owns the answers.
@@ -17,6 +20,7 @@ use std::fmt;
 
 use hickory_proto::rr::Name;
 
+use super::filter::{Filter, Tiers};
 use crate::registry::{Label, Protocol, ServiceKey};
 
 /// The zone that is answered for.
@@ -37,13 +41,20 @@ pub enum Question {
         service: ServiceKey,
     },
     /// A service.
-    Service(ServiceKey),
-    /// The empty node between a service and its named ports.
-    Transport(ServiceKey),
+    Service {
+        /// Its key.
+        service: ServiceKey,
+        /// Which of its instances.
+        filter: Filter,
+    },
+    /// An empty node between a service and its named ports or its filters.
+    Between(ServiceKey),
     /// A port of a service by its name.
     NamedPort {
         /// The service.
         service: ServiceKey,
+        /// Which of its instances.
+        filter: Filter,
         /// What the port is called.
         port: Label,
         /// How it is spoken to.
@@ -97,16 +108,7 @@ impl Zone {
     ///
     /// When it is the root, has a label that is none, or is longer than [`Self::OCTETS_MAX`].
     pub fn parse(text: &str, own_namespace: Label) -> Result<Self, ZoneError> {
-        let not_a_name = || ZoneError::NotAName { text: text.to_owned() };
-        let lower = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-        let labels = lower.split('.').map(Label::parse).collect::<Result<Vec<_>, _>>();
-        let labels = labels.map_err(|_| not_a_name())?;
-        let octets = 1 + labels.iter().map(|label| 1 + label.as_str().len()).sum::<usize>();
-        if octets > Self::OCTETS_MAX {
-            return Err(ZoneError::TooLong { text: text.to_owned(), octets });
-        }
-        let name = Name::from_labels(labels.iter().map(|label| label.as_str().as_bytes()));
-        Ok(Self { name: name.map_err(|_| not_a_name())?, own_namespace })
+        Ok(Self { name: parse_zone(text)?, own_namespace })
     }
 
     /// The zone's own name, in lower case.
@@ -114,62 +116,59 @@ impl Zone {
         &self.name
     }
 
-    /// Whether `name` is the zone or below it.
-    pub fn contains(&self, name: &Name) -> bool {
-        let has_equal_end = name
-            .iter()
-            .rev()
-            .zip(self.name.iter().rev())
-            .all(|(label, zone_label)| label.eq_ignore_ascii_case(zone_label));
-        name.iter().len() >= self.name.iter().len() && has_equal_end
+    /// The namespace of short names.
+    pub const fn own_namespace(&self) -> &Label {
+        &self.own_namespace
     }
 
     /// What `name` asks for.
     pub fn question(&self, name: &Name) -> Question {
-        if !self.contains(name) {
-            return Question::OutOfZone;
+        let mut slots: [&[u8]; DEPTH_MAX] = [&[]; DEPTH_MAX];
+        match labels_below(name, &self.name, &mut slots) {
+            None => Question::OutOfZone,
+            Some(labels) => labels.and_then(|labels| self.parse_labels(labels)).unwrap_or(Question::Unknown),
         }
-        let depth = name.iter().len() - self.name.iter().len();
-        let mut labels: [&[u8]; DEPTH_MAX] = [&[]; DEPTH_MAX];
-        let Some(labels) = labels.get_mut(..depth) else { return Question::Unknown };
-        for (slot, label) in labels.iter_mut().zip(name.iter()) {
-            *slot = label;
-        }
-        self.parse_labels(labels).unwrap_or(Question::Unknown)
     }
 
     fn parse_labels(&self, labels: &[&[u8]]) -> Option<Question> {
-        let own =
-            |name: &[u8]| Some(ServiceKey { namespace: self.own_namespace.clone(), name: label(name)? });
-        Some(match *labels {
-            [] => Question::Apex,
-            [name] => Question::Short { service: own(name)? },
-            [transport, name] if is_service_label(transport) => {
-                protocol(transport)?;
-                Question::Transport(own(name)?)
+        match *labels {
+            [] => return Some(Question::Apex),
+            [name] if !is_service_label(name) => {
+                let service = self.service(&[name])?;
+                return Some(Question::Short { service });
             }
-            [name, namespace] => Question::Service(key(name, namespace)?),
-            [port, transport, name] if is_service_label(port) && is_service_label(transport) => {
-                Question::NamedPort {
-                    service: own(name)?,
-                    port: port_label(port)?,
-                    protocol: protocol(transport)?,
-                }
+            _ => {}
+        }
+        let (port, labels) = port_and_rest(labels)?;
+        let (filter, rest) = filter_and_rest(labels)?;
+        if let Some(service) = self.service(rest) {
+            return Some(match port {
+                PortLabels::None => Question::Service { service, filter },
+                PortLabels::Protocol => Question::Between(service),
+                PortLabels::Named(port, protocol) => Question::NamedPort { service, filter, port, protocol },
+            });
+        }
+        match (port, rest) {
+            // The node above all tags, or all zones.
+            (_, [word, rest @ ..]) if is_word(word, b"tag") || is_word(word, b"az") => {
+                let (_, rest) = filter_and_rest(rest)?;
+                Some(Question::Between(self.service(rest)?))
             }
-            [transport, name, namespace] if is_service_label(transport) => {
-                protocol(transport)?;
-                Question::Transport(key(name, namespace)?)
+            (PortLabels::None, [instance, rest @ ..]) if rest.len() == 2 && filter == Filter::default() => {
+                Some(Question::Instance { service: self.service(rest)?, instance: label(instance)? })
             }
-            [instance, name, namespace] => {
-                Question::Instance { service: key(name, namespace)?, instance: label(instance)? }
-            }
-            [port, transport, name, namespace] => Question::NamedPort {
-                service: key(name, namespace)?,
-                port: port_label(port)?,
-                protocol: protocol(transport)?,
-            },
+            _ => None,
+        }
+    }
+
+    /// The service that is left of a name when everything before it is read.
+    fn service(&self, labels: &[&[u8]]) -> Option<ServiceKey> {
+        let key = match *labels {
+            [name] => ServiceKey { namespace: self.own_namespace.clone(), name: label(name)? },
+            [name, namespace] => ServiceKey { namespace: label(namespace)?, name: label(name)? },
             _ => return None,
-        })
+        };
+        (!key.is_reserved()).then_some(key)
     }
 
     /// The canonical name of a service, `<service>.<namespace>.<zone>`.
@@ -196,6 +195,38 @@ impl fmt::Display for Zone {
     }
 }
 
+/// Reads a zone such as `rollcall.internal` or `rollcall.internal.`, in any letter case.
+pub(super) fn parse_zone(text: &str) -> Result<Name, ZoneError> {
+    let not_a_name = || ZoneError::NotAName { text: text.to_owned() };
+    let lower = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    let labels = lower.split('.').map(Label::parse).collect::<Result<Vec<_>, _>>();
+    let labels = labels.map_err(|_| not_a_name())?;
+    let octets = 1 + labels.iter().map(|label| 1 + label.as_str().len()).sum::<usize>();
+    if octets > Zone::OCTETS_MAX {
+        return Err(ZoneError::TooLong { text: text.to_owned(), octets });
+    }
+    let name = Name::from_labels(labels.iter().map(|label| label.as_str().as_bytes()));
+    name.map_err(|_| not_a_name())
+}
+
+/// The labels of `name` before those of `zone`; `None` when it is not in the zone, and `Some(None)` when there are more than `slots`.
+pub(super) fn labels_below<'a, 'b>(
+    name: &'a Name,
+    zone: &Name,
+    slots: &'b mut [&'a [u8]],
+) -> Option<Option<&'b [&'a [u8]]>> {
+    let mut ends = name.iter().rev().zip(zone.iter().rev());
+    let depth = name.iter().len().checked_sub(zone.iter().len())?;
+    if !ends.all(|(label, of_zone)| label.eq_ignore_ascii_case(of_zone)) {
+        return None;
+    }
+    let Some(labels) = slots.get_mut(..depth) else { return Some(None) };
+    for (slot, label) in labels.iter_mut().zip(name.iter()) {
+        *slot = label;
+    }
+    Some(Some(labels))
+}
+
 /// The canonical name of an instance, the target of SRV records.
 ///
 /// # Panics
@@ -206,8 +237,58 @@ pub fn instance_name(service_name: &Name, instance: &Label) -> Name {
     service_name.prepend_label(instance).expect("OCTETS_MAX leaves room for three labels")
 }
 
-fn key(name: &[u8], namespace: &[u8]) -> Option<ServiceKey> {
-    Some(ServiceKey { namespace: label(namespace)?, name: label(name)? })
+/// What a name begins with when it asks for ports.
+enum PortLabels {
+    None,
+    Protocol,
+    Named(Label, Protocol),
+}
+
+fn port_and_rest<'a, 'b>(labels: &'b [&'a [u8]]) -> Option<(PortLabels, &'b [&'a [u8]])> {
+    match labels {
+        [port, transport, rest @ ..] if is_service_label(port) && is_service_label(transport) => {
+            Some((PortLabels::Named(port_label(port)?, protocol(transport)?), rest))
+        }
+        [transport, rest @ ..] if is_service_label(transport) => {
+            protocol(transport)?;
+            Some((PortLabels::Protocol, rest))
+        }
+        _ => Some((PortLabels::None, labels)),
+    }
+}
+
+/// The filters that `labels` begin with; `None` when there are two of a kind.
+fn filter_and_rest<'a, 'b>(mut labels: &'b [&'a [u8]]) -> Option<(Filter, &'b [&'a [u8]])> {
+    let mut filter = Filter::default();
+    loop {
+        let is_new = match labels {
+            [tag, word, rest @ ..] if is_word(word, b"tag") => {
+                labels = rest;
+                filter.tag.replace(label(tag)?).is_none()
+            }
+            [zone, word, rest @ ..] if is_word(word, b"az") => {
+                labels = rest;
+                filter.zone.replace(label(zone)?).is_none()
+            }
+            [word, rest @ ..] if let Some(tiers) = tiers(word) => {
+                labels = rest;
+                std::mem::replace(&mut filter.tiers, tiers) == Tiers::Offered
+            }
+            _ => return Some((filter, labels)),
+        };
+        if !is_new {
+            return None;
+        }
+    }
+}
+
+fn tiers(word: &[u8]) -> Option<Tiers> {
+    let words = [(&b"primary"[..], Tiers::Primary), (b"standby", Tiers::Standby), (b"all", Tiers::All)];
+    words.into_iter().find(|(known, _)| is_word(word, known)).map(|(_, tiers)| tiers)
+}
+
+pub(super) fn is_word(label: &[u8], word: &[u8]) -> bool {
+    label.eq_ignore_ascii_case(word)
 }
 
 /// Whether the label is of the `_http` and `_tcp` sort (RFC 2782).
@@ -230,7 +311,7 @@ fn protocol(bytes: &[u8]) -> Option<Protocol> {
 }
 
 /// The label in lower case, or `None` when the registry could not hold it.
-fn label(bytes: &[u8]) -> Option<Label> {
+pub(super) fn label(bytes: &[u8]) -> Option<Label> {
     let mut lower = [0; Label::BYTES_MAX];
     let lower = lower.get_mut(..bytes.len())?;
     lower.copy_from_slice(bytes);
@@ -238,8 +319,8 @@ fn label(bytes: &[u8]) -> Option<Label> {
     Label::parse(std::str::from_utf8(lower).ok()?).ok()
 }
 
-/// Labels before the zone in the longest name: `_<port>._<tcp|udp>.<service>.<namespace>`.
-const DEPTH_MAX: usize = 4;
+/// Labels before the zone in the name with the most: `_<port>._tcp.<tag>.tag.<zone>.az.all.<service>.<namespace>`.
+const DEPTH_MAX: usize = 9;
 
 #[cfg(test)]
 mod tests {
@@ -251,11 +332,12 @@ mod tests {
     fn every_row_of_the_table_is_understood() {
         assert_eq!(ask("rollcall.internal."), Question::Apex);
         assert_eq!(ask("web.rollcall.internal."), Question::Short { service: service("web", "shop") });
-        assert_eq!(ask("web.default.rollcall.internal."), Question::Service(service("web", "default")));
+        assert_eq!(ask("web.default.rollcall.internal."), whole(service("web", "default")));
         assert_eq!(
             ask("_http._tcp.web.default.rollcall.internal."),
             Question::NamedPort {
                 service: service("web", "default"),
+                filter: Filter::default(),
                 port: Label::parse("http").unwrap(),
                 protocol: Protocol::Tcp
             }
@@ -264,15 +346,13 @@ mod tests {
             ask("_dns._udp.web.rollcall.internal."),
             Question::NamedPort {
                 service: service("web", "shop"),
+                filter: Filter::default(),
                 port: Label::parse("dns").unwrap(),
                 protocol: Protocol::Udp
             }
         );
-        assert_eq!(
-            ask("_tcp.web.default.rollcall.internal."),
-            Question::Transport(service("web", "default"))
-        );
-        assert_eq!(ask("_udp.web.rollcall.internal."), Question::Transport(service("web", "shop")));
+        assert_eq!(ask("_tcp.web.default.rollcall.internal."), Question::Between(service("web", "default")));
+        assert_eq!(ask("_udp.web.rollcall.internal."), Question::Between(service("web", "shop")));
         assert_eq!(
             ask("web-1.web.default.rollcall.internal."),
             Question::Instance {
@@ -283,8 +363,48 @@ mod tests {
     }
 
     #[test]
+    fn filters_stand_before_the_service_in_any_order() {
+        let label = |text: &str| Label::parse(text).unwrap();
+        let (blue, zone) = (Some(label("blue")), Some(label("eu-1a")));
+        let tiers = |tiers| Filter { tiers, ..Filter::default() };
+        let cases = [
+            ("blue.tag", Filter { tag: blue.clone(), ..Filter::default() }),
+            ("eu-1a.az", Filter { zone: zone.clone(), ..Filter::default() }),
+            ("EU-1a.AZ", Filter { zone: zone.clone(), ..Filter::default() }),
+            ("primary", tiers(Tiers::Primary)),
+            ("standby", tiers(Tiers::Standby)),
+            ("all", tiers(Tiers::All)),
+            ("all.tag", Filter { tag: Some(label("all")), ..Filter::default() }),
+            ("tag.tag", Filter { tag: Some(label("tag")), ..Filter::default() }),
+            ("blue.tag.eu-1a.az.all", Filter { tag: blue.clone(), zone: zone.clone(), tiers: Tiers::All }),
+            ("standby.eu-1a.az.blue.tag", Filter { tag: blue, zone, tiers: Tiers::Standby }),
+        ];
+        for (text, filter) in cases {
+            for (name, key) in [("web", service("web", "shop")), ("web.default", service("web", "default"))] {
+                let question = ask(&format!("{text}.{name}.rollcall.internal."));
+                assert_eq!(
+                    question,
+                    Question::Service { service: key.clone(), filter: filter.clone() },
+                    "{text}.{name}"
+                );
+                let question = ask(&format!("_http._tcp.{text}.{name}.rollcall.internal."));
+                let Question::NamedPort { service, filter: of_port, .. } = question else {
+                    panic!("{question:?}")
+                };
+                assert_eq!((service, of_port), (key.clone(), filter.clone()));
+                let question = ask(&format!("_tcp.{text}.{name}.rollcall.internal."));
+                assert_eq!(question, Question::Between(key));
+            }
+        }
+        for between in ["tag.web", "az.web.default", "tag.primary.web", "az.blue.tag.web.default"] {
+            let question = ask(&format!("{between}.rollcall.internal."));
+            assert!(matches!(question, Question::Between(_)), "{between}: {question:?}");
+        }
+    }
+
+    #[test]
     fn letter_case_means_nothing() {
-        assert_eq!(ask("WEB.Default.RollCall.INTERNAL."), Question::Service(service("web", "default")));
+        assert_eq!(ask("WEB.Default.RollCall.INTERNAL."), whole(service("web", "default")));
         assert_eq!(
             ask("_HTTP._Tcp.web.default.rollcall.internal."),
             ask("_http._tcp.web.default.rollcall.internal.")
@@ -302,6 +422,12 @@ mod tests {
             "a.b.c.d.e.rollcall.internal.",
             "*.default.rollcall.internal.",
             "w_b.default.rollcall.internal.",
+            "all.primary.web.rollcall.internal.",
+            "a.tag.b.tag.web.rollcall.internal.",
+            "primary.tag.rollcall.internal.",
+            "tag.rollcall.internal.default.rollcall.internal.",
+            "web-1.primary.web.default.rollcall.internal.",
+            "web.primary.rollcall.internal.",
         ] {
             assert_eq!(ask(name), Question::Unknown, "{name}");
         }
@@ -350,6 +476,10 @@ mod tests {
 
     fn ask(name: &str) -> Question {
         zone().question(&Name::from_ascii(name).unwrap())
+    }
+
+    fn whole(service: ServiceKey) -> Question {
+        Question::Service { service, filter: Filter::default() }
     }
 
     fn service(name: &str, namespace: &str) -> ServiceKey {

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::answer::{Freshness, Knowledge};
+use super::answer::Freshness;
+use super::authority::Knowledge;
 use super::name::Zone;
-use super::{Handler, Ttls};
+use super::{DnsPlan, Handler};
 use crate::clock;
 use crate::id::{Epoch, SessionId, Zxid};
 use crate::registry::{Cache, Instance, Label, Record, Service, ServiceKey, Status, View};
@@ -15,7 +16,7 @@ use crate::telemetry::Metrics;
 pub(crate) struct Sample {
     pub(crate) view: View,
     pub(crate) freshness: Freshness,
-    zone: Zone,
+    pub(crate) plan: DnsPlan,
 }
 
 /// `web.default` with two primaries and a standby, `empty.shop` with nobody; the own namespace is `default`.
@@ -52,11 +53,17 @@ pub(crate) fn big(instances: usize) -> Sample {
 impl Sample {
     pub(crate) fn never_loaded() -> Self {
         let zone = Zone::parse("rollcall.internal", label("default")).expect("a zone");
-        Self { view: View::default(), freshness: Freshness::Current, zone }
+        Self { view: View::default(), freshness: Freshness::Current, plan: DnsPlan::of_zone(zone) }
     }
 
     pub(crate) fn knowledge(&self) -> Knowledge<'_> {
-        Knowledge { view: &self.view, freshness: self.freshness, zone: &self.zone, ttls: Ttls::default() }
+        Knowledge {
+            view: &self.view,
+            freshness: self.freshness,
+            zone: &self.plan.zone,
+            consul: self.plan.consul.as_ref(),
+            ttls: self.plan.ttls,
+        }
     }
 
     /// A handler that answers from this view.
@@ -70,7 +77,7 @@ impl Sample {
         cache.publish(self.view);
         cache.set_synced(self.freshness == Freshness::Current);
         let metrics = Arc::new(Metrics::new());
-        (Handler::new(Arc::clone(&cache), self.zone, Ttls::default(), metrics), cache)
+        (Handler::new(Arc::clone(&cache), self.plan, metrics), cache)
     }
 
     /// The same view, of which of this service the name alone is known.
@@ -112,6 +119,11 @@ impl Edit<'_> {
 
     pub(crate) fn zone(self, zone: &str) {
         self.0.zone = Some(zone.to_owned());
+    }
+
+    pub(crate) fn tags(self, tags: &[&str]) -> Self {
+        self.0.tags = tags.iter().map(|tag| label(tag)).collect();
+        self
     }
 
     pub(crate) fn effective_priority(self, priority: u16) {

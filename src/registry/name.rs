@@ -87,12 +87,12 @@ pub struct ServiceKey {
 impl ServiceKey {
     /// The namespace of what names none.
     pub const NAMESPACE_DEFAULT: &'static str = "default";
-    /// Words with a meaning of their own in DNS names, which no service may be called.
+    /// Words with a meaning of their own in DNS names, which no service or namespace may be called.
     pub const RESERVED: [&'static str; 5] = ["primary", "standby", "all", "tag", "az"];
 
-    /// Whether the service's name is one of [`Self::RESERVED`].
+    /// Whether one of its names is one of [`Self::RESERVED`].
     pub fn is_reserved(&self) -> bool {
-        Self::RESERVED.contains(&self.name.as_str())
+        [&self.name, &self.namespace].iter().any(|name| Self::RESERVED.contains(&name.as_str()))
     }
 }
 

@@ -46,6 +46,11 @@ pub fn select_in_all_zones<'a>(service: &'a Service, rng: &mut fastrand::Rng) ->
     by_weight(service, rng, |instance| Some(instance.tier()) == tier)
 }
 
+/// Selects among all instances that are up, whatever their tier and zone.
+pub fn select_in_all_tiers<'a>(service: &'a Service, rng: &mut fastrand::Rng) -> Selection<'a> {
+    by_weight(service, rng, |_| true)
+}
+
 /// The part of all lookups in which each instance stands first, in the order of the instances; `None` for one that is never among the
 /// selected.
 pub fn shares(service: &Service) -> Vec<Option<f64>> {

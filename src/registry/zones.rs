@@ -45,7 +45,7 @@ use std::sync::Arc;
 
 use super::name::ServiceKey;
 use super::select::tier;
-use super::view::{Service, View};
+use super::view::{Instance, Service, View};
 
 /// Where lookups come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -154,6 +154,15 @@ impl ZonePlan {
 }
 
 impl View {
+    /// The service as it would be with the instances alone that are meant, for lookups from where this view is. Nothing that is
+    /// looked up there counts for the whole.
+    pub fn narrowed(&self, service: &Service, is_meant: impl Fn(&Instance) -> bool) -> Service {
+        let instances = service.instances.iter().filter(|instance| is_meant(instance)).cloned().collect();
+        let mut some = Service { instances, tally: Arc::default(), ..service.clone() };
+        some.zones = ZonePlan::of(&some, &self.home).into();
+        some
+    }
+
     /// Makes the plans for lookups from `home`.
     pub fn settle(&mut self, home: Home) {
         self.home = home.into();

@@ -19,8 +19,7 @@ impl Difference {
             layout,
             client,
             dns_addr,
-            zone,
-            ttls,
+            dns,
             sources,
             idle,
             brake,
@@ -34,8 +33,10 @@ impl Difference {
             ("services", *registrations != other.registrations),
             ("brake", *brake != other.brake),
             // The apex, and the namespace of short names.
-            ("dns.zone, namespace", *zone != other.zone),
-            ("dns TTLs", *ttls != other.ttls),
+            ("dns.zone, namespace", dns.zone != other.dns.zone),
+            ("dns.consul", dns.consul != other.dns.consul),
+            ("dns TTLs", dns.ttls != other.dns.ttls),
+            ("dns.log_queries", dns.is_logged != other.dns.is_logged),
             ("zone, prefer_zone", *home != other.home),
             ("log.filter", log.filter != other.log.filter),
         ];
@@ -63,12 +64,14 @@ mod tests {
 
     #[test]
     fn each_key_is_on_one_side() {
-        let cases: [(&str, &[&str], &[&str]); 15] = [
+        let cases: [(&str, &[&str], &[&str]); 17] = [
             ("", &[], &[]),
             ("services: [{name: web, port: 80}]", &["services", "zone, prefer_zone"], &[]),
             ("brake: {share: 50%}", &["brake"], &[]),
             ("dns: {ttl: 5s}", &["dns TTLs"], &[]),
             ("dns: {zone: other.internal.}", &["dns.zone, namespace"], &[]),
+            ("dns: {consul: {enabled: true}}", &["dns.consul"], &[]),
+            ("dns: {log_queries: true}", &["dns.log_queries"], &[]),
             ("zone: a", &["zone, prefer_zone"], &[]),
             ("log: {filter: debug}", &["log.filter"], &[]),
             ("log: {format: json}", &[], &["log.format"]),

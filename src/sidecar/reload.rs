@@ -204,7 +204,7 @@ impl Reloader {
     }
 
     async fn apply(&self, plan: &SidecarPlan) {
-        self.parts.dns.serve(plan.zone.clone(), plan.ttls);
+        self.parts.dns.serve(plan.dns.clone());
         let view = ViewSettings { brake: plan.brake.clone(), home: plan.home.clone() };
         self.parts.view.send_if_modified(|current| {
             let differs = *current != view;

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::dns_settings::DnsSettings;
 use super::subscription::{AdoptSettings, SubscribeSettings, plan_label, plan_sources};
 use crate::client::{ClientSettings, is_host_and_port};
 #[cfg(test)]
 use crate::config::schema;
-use crate::config::{Mistake, Scalar, duration, socket_addr};
-use crate::dns::{Ttls, Zone};
+use crate::config::{Mistake, Scalar, socket_addr};
+use crate::dns::DnsPlan;
 use crate::registry::{
     BrakePlan, BrakeSettings, Home, Label, Layout, OwnService, Registration, ServiceDefaults, ServiceKey,
     Source, resolve_services,
@@ -78,27 +79,6 @@ pub struct EnsembleSettings {
     pub session_timeout: Option<Scalar>,
 }
 
-/// The DNS listener and its answers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, default)]
-pub struct DnsSettings {
-    /// Where to listen, UDP and TCP. Default `127.0.0.1:8600`.
-    #[cfg_attr(test, schemars(with = "Option<schema::SocketAddress>"))]
-    pub address: Option<String>,
-    /// The zone that is answered for. Default `rollcall.internal.`
-    pub zone: Option<String>,
-    /// How long answers may be kept, in whole seconds, at most `7d`. Default `2s`. Danger: a long one delays failover.
-    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
-    pub ttl: Option<Scalar>,
-    /// How long it may be kept that there is nothing, in whole seconds. Default `1s`.
-    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
-    pub negative_ttl: Option<Scalar>,
-    /// The longest TTL while the view may be behind, in whole seconds. Default `1s`.
-    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
-    pub stale_ttl: Option<Scalar>,
-}
-
 /// The HTTP listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -118,10 +98,8 @@ pub struct SidecarPlan {
     pub client: ClientSettings,
     /// Where DNS listens.
     pub dns_addr: SocketAddr,
-    /// What it answers for.
-    pub zone: Zone,
-    /// How long its answers may be kept.
-    pub ttls: Ttls,
+    /// What it answers for, and how.
+    pub dns: DnsPlan,
     /// What is followed.
     pub sources: Vec<Source>,
     /// Where of the registry only what is looked up is, for how long nobody may look it up.
@@ -154,8 +132,7 @@ impl SidecarSettings {
         let dns_addr = socket_addr("dns.address", self.dns.address.as_deref(), Self::DNS_ADDR, &mut mistakes);
         let http_addr =
             socket_addr("http.address", self.http.address.as_deref(), Self::HTTP_ADDR, &mut mistakes);
-        let zone = self.plan_zone(&namespace, &mut mistakes);
-        let ttls = self.plan_ttls(&mut mistakes);
+        let dns = self.dns.plan(&namespace, &mut mistakes);
         let brake = self.brake.plan("brake", &mut mistakes);
         let registrations = self.plan_services(layout.as_ref(), &namespace, &mut mistakes);
         let own = registrations.iter().map(|own| own.service.namespace.clone()).chain([namespace]);
@@ -163,9 +140,9 @@ impl SidecarSettings {
             plan_sources(&self.subscribe, &self.adopt, layout, own.collect(), &mut mistakes)
         });
         let idle = self.subscribe.plan_idle(&mut mistakes);
-        if let (Some(dns), Some(http)) = (dns_addr, http_addr)
-            && dns == http
-            && dns.port() != 0
+        if let (Some(of_dns), Some(http)) = (dns_addr, http_addr)
+            && of_dns == http
+            && http.port() != 0
         {
             let message = format!("{http} is dns.address, too");
             mistakes.push(Mistake::new("http.address", message, "give each a port of its own"));
@@ -180,8 +157,8 @@ impl SidecarSettings {
         if let Err(error) = self.log.check_filter() {
             mistakes.push(Mistake::new("log.filter", error.to_string(), ""));
         }
-        if let (Some(layout), Some(client), Some(dns_addr), Some(http_addr), Some(zone), true) =
-            (layout, client, dns_addr, http_addr, zone, mistakes.is_empty())
+        if let (Some(layout), Some(client), Some(dns_addr), Some(http_addr), Some(dns), true) =
+            (layout, client, dns_addr, http_addr, dns, mistakes.is_empty())
         {
             let preferred = self.zone.filter(|_| self.prefer_zone.unwrap_or(true));
             let home = Home::new(preferred, registrations.iter().map(|own| own.service.clone()));
@@ -190,8 +167,7 @@ impl SidecarSettings {
                 layout,
                 client,
                 dns_addr,
-                zone,
-                ttls,
+                dns,
                 sources,
                 idle,
                 brake,
@@ -210,8 +186,6 @@ impl SidecarSettings {
     pub const DNS_ADDR: &'static str = "127.0.0.1:8600";
     /// Where HTTP listens by default.
     pub const HTTP_ADDR: &'static str = "127.0.0.1:8500";
-    /// The zone by default.
-    pub const ZONE: &'static str = "rollcall.internal.";
     /// The shortest and the longest session timeout: a shorter one takes slow machines for dead ones, a longer one offers
     /// dead machines for minutes.
     pub const SESSION_TIMEOUT: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(40));
@@ -264,42 +238,6 @@ impl SidecarSettings {
         Some(client)
     }
 
-    fn plan_zone(&self, namespace: &Label, mistakes: &mut Vec<Mistake>) -> Option<Zone> {
-        let zone = Zone::parse(self.dns.zone.as_deref().unwrap_or(Self::ZONE), namespace.clone());
-        if let Err(error) = &zone {
-            mistakes.push(Mistake::new(
-                "dns.zone",
-                error.to_string(),
-                "write one such as rollcall.internal.",
-            ));
-        }
-        zone.ok()
-    }
-
-    fn plan_ttls(&self, mistakes: &mut Vec<Mistake>) -> Ttls {
-        let default = Ttls::default();
-        let mut ttl = |key: &str, text: &Option<Scalar>, default: Duration| {
-            let path = format!("dns.{key}");
-            let Some(ttl) = text.as_ref().map(|text| text.to_duration(&path, mistakes)) else {
-                return default;
-            };
-            let ttl = ttl.unwrap_or(default);
-            if ttl > TTL_MAX || ttl.subsec_nanos() != 0 {
-                mistakes.push(Mistake::new(
-                    path,
-                    format!("{} is no TTL", duration::text(ttl)),
-                    format!("write whole seconds, at most {}", duration::text(TTL_MAX)),
-                ));
-            }
-            ttl
-        };
-        Ttls {
-            answer: ttl("ttl", &self.dns.ttl, default.answer),
-            negative: ttl("negative_ttl", &self.dns.negative_ttl, default.negative),
-            stale: ttl("stale_ttl", &self.dns.stale_ttl, default.stale),
-        }
-    }
-
     fn plan_services(
         &mut self,
         layout: Option<&Layout>,
@@ -338,9 +276,6 @@ impl SidecarSettings {
         })
     }
 }
-
-/// The longest TTL (RFC 8767 section 4 takes a week for the most that makes sense).
-const TTL_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// The host's name, which in Kubernetes is the pod's.
 pub(super) fn host_name() -> String {

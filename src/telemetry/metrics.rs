@@ -9,8 +9,8 @@ use prometheus::{Encoder, Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Regi
 
 use super::process::ProcessCollector;
 use super::{
-    DNS_CONNECTIONS, DNS_DROPPED, DNS_QUERIES, DNS_SOCKET_ERRORS, DNS_TRUNCATED, HTTP_CONNECTIONS,
-    HTTP_REQUESTS, Metric,
+    DNS_CONNECTIONS, DNS_DROPPED, DNS_QUERIES, DNS_SHORTENED, DNS_SOCKET_ERRORS, DNS_TRUNCATED,
+    HTTP_CONNECTIONS, HTTP_REQUESTS, Metric,
 };
 
 /// Everything that `/metrics` prints. One per process; cheap to share, never locked while counting.
@@ -21,6 +21,8 @@ pub struct Metrics {
     pub dns_dropped: IntCounter,
     /// See [`DNS_TRUNCATED`].
     pub dns_truncated: IntCounter,
+    /// See [`DNS_SHORTENED`].
+    pub dns_shortened: IntCounter,
     /// See [`DNS_SOCKET_ERRORS`].
     pub dns_socket_errors: IntCounter,
     /// See [`DNS_CONNECTIONS`].
@@ -186,6 +188,7 @@ impl Metrics {
             dns_queries: DnsKind::ALL.map(|kind| DnsRcode::ALL.map(|rcode| resolve(kind, rcode))),
             dns_dropped: registered(&registry, IntCounter::with_opts(opts(DNS_DROPPED))),
             dns_truncated: registered(&registry, IntCounter::with_opts(opts(DNS_TRUNCATED))),
+            dns_shortened: registered(&registry, IntCounter::with_opts(opts(DNS_SHORTENED))),
             dns_socket_errors: registered(&registry, IntCounter::with_opts(opts(DNS_SOCKET_ERRORS))),
             dns_connections: registered(&registry, IntGauge::with_opts(opts(DNS_CONNECTIONS))),
             http_requests: counters(&registry, HTTP_REQUESTS, &["route", "status"]),

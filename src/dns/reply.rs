@@ -1,0 +1,192 @@
+//! A whole answer, and its octets.
+//!
+//! Answers are encoded record by record with hickory's encoder. Its `MessageResponse` would set TC when only
+//! additional records are left out, and leave out the OPT record first, which RFC 6891 section 7 forbids.
+
+use hickory_proto::ProtoError;
+use hickory_proto::op::{Edns, Header, HeaderCounts, Metadata, Query, ResponseCode};
+use hickory_proto::rr::Record;
+use hickory_proto::rr::rdata::opt::EdnsOption;
+use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
+
+use super::answer::{Answer, ExtendedError};
+use super::cookie::OPTION_COOKIE;
+
+/// Octets of the longest answer over UDP, so that it is never fragmented (RFC 9715 section 3).
+pub(super) const UDP_OCTETS_MAX: u16 = 1232;
+/// Octets of the longest answer for clients without EDNS (RFC 1035 section 4.2.1).
+pub(super) const PLAIN_OCTETS_MAX: u16 = 512;
+
+/// A whole answer before it is encoded.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) metadata: Metadata,
+    pub(super) query: Option<Query>,
+    pub(super) answer: Answer,
+    edns: Option<Edns>,
+    limit: Limit,
+}
+
+/// How long a reply may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Limit {
+    /// A packet of so many octets; what does not fit can be asked for over TCP.
+    Packet(u16),
+    /// The longest message that there is.
+    Message,
+}
+
+/// What was left out of a reply, of what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// Nothing.
+    Whole,
+    /// Something, and TC is set.
+    Truncated,
+    /// Something, and there is no longer way to ask.
+    Shortened,
+}
+
+impl Limit {
+    const fn octets(self) -> u16 {
+        match self {
+            Self::Packet(octets) => octets,
+            Self::Message => u16::MAX,
+        }
+    }
+}
+
+impl Reply {
+    pub(super) fn new(
+        metadata: Metadata,
+        query: Query,
+        answer: Answer,
+        edns: Option<Edns>,
+        limit: Limit,
+    ) -> Self {
+        let mut reply = Self { metadata, query: Some(query), answer, edns, limit };
+        reply.metadata.response_code = reply.answer.rcode;
+        reply.metadata.authoritative = reply.answer.is_authoritative;
+        reply
+    }
+
+    pub(super) fn header_only(mut metadata: Metadata, rcode: ResponseCode) -> Self {
+        metadata.response_code = rcode;
+        Self {
+            metadata,
+            query: None,
+            answer: Answer::default(),
+            edns: None,
+            limit: Limit::Packet(PLAIN_OCTETS_MAX),
+        }
+    }
+
+    /// Success, and the cookie in the OPT record.
+    pub(super) fn cookie_only(metadata: Metadata, edns: Edns) -> Self {
+        Self { edns: Some(edns), ..Self::header_only(metadata, ResponseCode::NoError) }
+    }
+
+    /// Writes the answer with as many whole records as fit, the question's own before additional ones, and the
+    /// OPT record always. Says what was left out; TC is set when records that were asked for did not fit into a packet, and only then.
+    ///
+    /// With a zone of the greatest length, one SRV record may not fit into 512 octets. Then TC stands over no
+    /// record at all, which sends the client to TCP (RFC 2181 section 9).
+    pub(super) fn encode(&self, out: &mut Vec<u8>) -> Result<Cut, ProtoError> {
+        let mut encoder = BinEncoder::new(out);
+        let limit = usize::from(self.limit.octets() - self.edns.as_ref().map_or(0, opt_octets));
+        let header = encoder.place::<Header>()?;
+        if let Some(query) = &self.query {
+            query.emit(&mut encoder)?;
+        }
+        let answers = emit_whole(&mut encoder, &self.answer.answers, limit)?;
+        let authorities = emit_whole(&mut encoder, &self.answer.authority, limit)?;
+        let is_cut = usize::from(answers) < self.answer.answers.len()
+            || usize::from(authorities) < self.answer.authority.len();
+        let mut additionals = match is_cut {
+            true => 0,
+            false => emit_whole(&mut encoder, &self.answer.additional, limit)?,
+        };
+        if let Some(edns) = &self.edns {
+            edns.emit(&mut encoder)?;
+            additionals += 1;
+        }
+        let mut metadata = self.metadata;
+        // Over TCP there is nothing better to ask for, and TC would send the client round for ever.
+        metadata.truncation = is_cut && self.limit != Limit::Message;
+        let queries = u16::from(self.query.is_some());
+        let counts = HeaderCounts { queries, answers, authorities, additionals };
+        header.replace(&mut encoder, Header { metadata, counts })?;
+        encoder.trim();
+        Ok(match (is_cut, self.limit) {
+            (false, _) => Cut::Whole,
+            (true, Limit::Packet(_)) => Cut::Truncated,
+            (true, Limit::Message) => Cut::Shortened,
+        })
+    }
+
+    /// The same for an answer without question and records, which always fits.
+    pub(super) fn encode_header_only(&self, out: &mut Vec<u8>) {
+        out.clear();
+        if self.encode(out).is_err() {
+            out.clear();
+        }
+    }
+}
+
+/// Writes records until one does not fit into `limit` octets, and says how many did.
+///
+/// The encoder writes a name whole before it finds it compressible, so its own limit would refuse a last record
+/// that does fit; it is left at the largest message, and the record taken back here.
+fn emit_whole(encoder: &mut BinEncoder<'_>, records: &[Record], limit: usize) -> Result<u16, ProtoError> {
+    let mut count = 0;
+    for record in records {
+        let start = encoder.offset();
+        let fits = match record.emit(encoder) {
+            Ok(()) => encoder.offset() <= limit,
+            Err(ProtoError::MaxBufferSizeExceeded(_)) => false,
+            Err(error) => return Err(error),
+        };
+        if !fits {
+            encoder.set_offset(start);
+            encoder.trim();
+            break;
+        }
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// Our OPT record for a client that sent one (RFC 6891 section 6.1.1).
+pub(super) fn answer_edns(asked: &Edns, answer: &Answer, cookie: Option<Vec<u8>>) -> Edns {
+    let mut edns = Edns::new();
+    edns.set_max_payload(UDP_OCTETS_MAX);
+    edns.set_dnssec_ok(asked.flags().dnssec_ok); // RFC 3225 section 3
+    edns.set_rcode_high(answer.rcode.high());
+    if let Some(cookie) = cookie {
+        edns.options_mut().insert(EdnsOption::Unknown(OPTION_COOKIE, cookie));
+    }
+    if let Some(extended) = answer.extended {
+        edns.options_mut().insert(extended_error_option(extended));
+    }
+    edns
+}
+
+/// RFC 8914 section 2.
+fn extended_error_option(extended: ExtendedError) -> EdnsOption {
+    let text = match extended {
+        ExtendedError::StaleAnswer | ExtendedError::StaleNxDomain => "",
+        ExtendedError::NoReachableAuthority => "no ensemble reached yet",
+        ExtendedError::NotRead => "instances not read yet",
+    };
+    let mut data = extended.code().to_be_bytes().to_vec();
+    data.extend_from_slice(text.as_bytes());
+    EdnsOption::Unknown(OPTION_EXTENDED_ERROR, data)
+}
+
+/// Octets of the OPT record: root, type, class, TTL, length; then code, length and data of each option.
+fn opt_octets(edns: &Edns) -> u16 {
+    11 + edns.options().options.iter().map(|(_, option)| 4 + option.len()).sum::<u16>()
+}
+
+/// RFC 8914 section 5.2.
+pub(super) const OPTION_EXTENDED_ERROR: u16 = 15;

@@ -1,0 +1,116 @@
+//! The settings of the DNS listener and its answers.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::subscription::plan_label;
+#[cfg(test)]
+use crate::config::schema;
+use crate::config::{Mistake, Scalar, duration};
+use crate::dns::{ConsulDomain, DnsPlan, Ttls, Zone};
+use crate::registry::Label;
+
+/// The DNS listener and its answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct DnsSettings {
+    /// Where to listen, UDP and TCP. Default `127.0.0.1:8600`.
+    #[cfg_attr(test, schemars(with = "Option<schema::SocketAddress>"))]
+    pub address: Option<String>,
+    /// The zone that is answered for. Default `rollcall.internal.`
+    pub zone: Option<String>,
+    /// How long answers may be kept, in whole seconds, at most `7d`. Default `2s`. Danger: a long one delays failover.
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
+    pub ttl: Option<Scalar>,
+    /// How long it may be kept that there is nothing, in whole seconds. Default `1s`.
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
+    pub negative_ttl: Option<Scalar>,
+    /// The longest TTL while the view may be behind, in whole seconds. Default `1s`.
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
+    pub stale_ttl: Option<Scalar>,
+    /// Consul's names, beside those of the zone.
+    pub consul: ConsulSettings,
+    /// Whether every query is logged, at `info` with the target `rollcall::dns::queries`. Default false. Danger: it says who asks for
+    /// what, and takes far longer than the answer.
+    pub log_queries: Option<bool>,
+}
+
+/// Consul's names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct ConsulSettings {
+    /// Whether they are answered. Default false.
+    pub enabled: Option<bool>,
+    /// The domain that they end with. Default `consul.`
+    pub domain: Option<String>,
+    /// The datacenter that they may name; others do not exist. Default `dc1`.
+    pub datacenter: Option<String>,
+}
+
+impl DnsSettings {
+    /// The zone by default.
+    pub const ZONE: &'static str = "rollcall.internal.";
+
+    /// Checks everything but the address, and decides every default; `namespace` is that of short names.
+    pub(super) fn plan(&self, namespace: &Label, mistakes: &mut Vec<Mistake>) -> Option<DnsPlan> {
+        let zone = self.plan_zone(namespace, mistakes);
+        let consul = self.plan_consul(namespace, mistakes);
+        let ttls = self.plan_ttls(mistakes);
+        Some(DnsPlan { zone: zone?, consul, ttls, is_logged: self.log_queries.unwrap_or(false) })
+    }
+
+    fn plan_consul(&self, namespace: &Label, mistakes: &mut Vec<Mistake>) -> Option<ConsulDomain> {
+        let ConsulSettings { enabled, domain, datacenter } = &self.consul;
+        let text = domain.as_deref().unwrap_or(ConsulDomain::DOMAIN);
+        let datacenter = datacenter.as_deref().unwrap_or(ConsulDomain::DATACENTER);
+        let datacenter = plan_label("dns.consul.datacenter", datacenter, mistakes)?;
+        let domain = ConsulDomain::parse(text, datacenter, namespace.clone());
+        if let Err(error) = &domain {
+            let remedy = "write one such as consul.";
+            mistakes.push(Mistake::new("dns.consul.domain", error.to_string(), remedy));
+        }
+        domain.ok().filter(|_| enabled.unwrap_or(false))
+    }
+
+    fn plan_zone(&self, namespace: &Label, mistakes: &mut Vec<Mistake>) -> Option<Zone> {
+        let zone = Zone::parse(self.zone.as_deref().unwrap_or(Self::ZONE), namespace.clone());
+        if let Err(error) = &zone {
+            mistakes.push(Mistake::new(
+                "dns.zone",
+                error.to_string(),
+                "write one such as rollcall.internal.",
+            ));
+        }
+        zone.ok()
+    }
+
+    fn plan_ttls(&self, mistakes: &mut Vec<Mistake>) -> Ttls {
+        let default = Ttls::default();
+        let mut ttl = |key: &str, text: &Option<Scalar>, default: Duration| {
+            let path = format!("dns.{key}");
+            let Some(ttl) = text.as_ref().map(|text| text.to_duration(&path, mistakes)) else {
+                return default;
+            };
+            let ttl = ttl.unwrap_or(default);
+            if ttl > TTL_MAX || ttl.subsec_nanos() != 0 {
+                mistakes.push(Mistake::new(
+                    path,
+                    format!("{} is no TTL", duration::text(ttl)),
+                    format!("write whole seconds, at most {}", duration::text(TTL_MAX)),
+                ));
+            }
+            ttl
+        };
+        Ttls {
+            answer: ttl("ttl", &self.ttl, default.answer),
+            negative: ttl("negative_ttl", &self.negative_ttl, default.negative),
+            stale: ttl("stale_ttl", &self.stale_ttl, default.stale),
+        }
+    }
+}
+
+/// The longest TTL (RFC 8767 section 4 takes a week for the most that makes sense).
+const TTL_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
