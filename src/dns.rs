@@ -24,6 +24,7 @@ pub mod answer;
 pub mod authority;
 mod consul;
 mod cookie;
+mod fast;
 mod filter;
 pub mod handler;
 mod head;

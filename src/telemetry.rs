@@ -33,6 +33,9 @@ const fn metric(name: &'static str, help: &'static str) -> Metric {
 /// DNS queries answered, by type of question and response code.
 pub const DNS_QUERIES: Metric =
     metric("rollcall_dns_queries_total", "DNS queries answered, by type of question and response code.");
+/// Answers that were encoded before.
+pub const DNS_HITS: Metric =
+    metric("rollcall_dns_hits_total", "DNS queries answered with what was encoded for an earlier one.");
 /// Packets that got no answer.
 pub const DNS_DROPPED: Metric =
     metric("rollcall_dns_dropped_total", "DNS packets that were no queries and got no answer.");
@@ -296,8 +299,9 @@ pub const PROCESS_FDS: Metric =
 pub const PROCESS_THREADS: Metric = metric("rollcall_process_threads", "Threads of the process.");
 
 /// All of the above.
-pub const ALL: [Metric; 68] = [
+pub const ALL: [Metric; 69] = [
     DNS_QUERIES,
+    DNS_HITS,
     DNS_DROPPED,
     DNS_TRUNCATED,
     DNS_SHORTENED,

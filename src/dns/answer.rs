@@ -1,9 +1,11 @@
 //! What a question is answered with, before it is encoded.
 
+use std::sync::Arc;
+
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::Record;
 
-use crate::registry::ServiceKey;
+use crate::registry::{Service, ServiceKey};
 
 /// An answer before it is encoded.
 #[derive(Debug, Default)]
@@ -20,6 +22,10 @@ pub struct Answer {
     pub additional: Vec<Record>,
     /// What clients that sent EDNS are told besides (RFC 8914).
     pub extended: Option<ExtendedError>,
+    /// The service of which alone the answer is made, when that is followed.
+    pub source: Option<Arc<Service>>,
+    /// Where the instance that stands first stands in it; to be counted when the answer is given.
+    pub first: Option<usize>,
     /// The service whose instances it is about, when these are not followed: they must be asked for.
     pub wanted: Option<ServiceKey>,
 }

@@ -20,6 +20,7 @@
 //! The SOA is that of a locally served zone (RFC 6303 section 3): the zone names itself as its server.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use fastrand::Rng;
 use hickory_proto::op::ResponseCode;
@@ -68,18 +69,25 @@ impl Knowledge<'_> {
             Question::Apex => return self.apex(name, kind),
             _ if !self.view.is_loaded => return never_learnt(),
             Question::Short { service: key } => match self.view.look_up(&key) {
-                Some(service) => self.service(name, kind, service, rng),
+                Some(service) => made_of(service, self.service(name, kind, service, rng)),
                 None if self.has_namespace(&key.name) => self.no_data(),
                 None => self.no_such_name(),
             },
             Question::Service { service: key, filter } => match self.view.look_up(&key) {
+                Some(service) if filter == Filter::default() => {
+                    made_of(service, self.service(name, kind, service, rng))
+                }
                 Some(service) => {
                     let some = filter.apply(service, self.view);
-                    self.some_of_service(name, kind, &some, filter.tiers, rng)
+                    // Where the first stands there says nothing of the whole.
+                    Answer { first: None, ..self.some_of_service(name, kind, &some, filter.tiers, rng) }
                 }
                 None => self.no_such_name(),
             },
             Question::NamedPort { service: key, filter, port, protocol } => match self.view.look_up(&key) {
+                Some(service) if filter == Filter::default() => {
+                    made_of(service, self.named_port(name, kind, service, (&port, protocol), rng))
+                }
                 Some(service) => {
                     let some = filter.apply(service, self.view);
                     self.named_port(name, kind, &some, (&port, protocol), rng)
@@ -134,11 +142,9 @@ impl Knowledge<'_> {
                     Tiers::All => select_in_all_tiers(service, rng),
                     Tiers::Offered | Tiers::Primary | Tiers::Standby => select(service, rng),
                 };
-                if let Some(first) = selection.first_index() {
-                    service.tally.count(first);
-                }
+                let first = selection.first_index();
                 let addresses = selection.iter().flat_map(|instance| &instance.record.addresses);
-                self.addresses(name, kind, addresses, self.ttl(service))
+                Answer { first, ..self.addresses(name, kind, addresses, self.ttl(service)) }
             }
             Kind::Srv => self.srv(name, service, rng, |instance| instance.record.default_port()),
             Kind::Any => self.positive(vec![records::minimal_any(name, self.ttl(service))]),
@@ -423,6 +429,11 @@ fn best_first<'a>(service: &'a Service, rng: &mut Rng) -> Vec<&'a Instance> {
     instances.extend(others.filter(|other| Some(other.tier()) != chosen_tier));
     instances[selected..].sort_by_key(|instance| instance.tier());
     instances
+}
+
+/// An answer that is made of this service alone.
+fn made_of(service: &Arc<Service>, answer: Answer) -> Answer {
+    Answer { source: service.is_followed.then(|| service.clone()), ..answer }
 }
 
 fn refused() -> Answer {

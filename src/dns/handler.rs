@@ -26,6 +26,7 @@ use super::DnsPlan;
 use super::answer::{Answer, Freshness};
 use super::authority::Knowledge;
 use super::cookie::{ClientCookie, CookieJar};
+use super::fast::{Draw, FastTable, PlainQuery, Source};
 use super::head::Head;
 use super::reply::{Cut, Limit, PLAIN_OCTETS_MAX, Reply, UDP_OCTETS_MAX, answer_edns};
 use super::reverse::{self, ReverseIndex};
@@ -39,12 +40,38 @@ pub struct Handler {
     cache: Arc<Cache>,
     /// Where what is not followed is asked for.
     demand: Option<Arc<Demand>>,
-    plan: ArcSwap<DnsPlan>,
+    plan: ArcSwap<Served>,
     reverse: ReverseIndex,
     cookies: CookieJar,
     metrics: Arc<Metrics>,
     /// When it was told last that an answer was too long, in seconds since 1970.
     shortened_told_s: AtomicU32,
+}
+
+/// What is answered for, with the answers that were made by that.
+#[derive(Debug)]
+struct Served {
+    dns: DnsPlan,
+    fast: FastTable,
+}
+
+impl Served {
+    fn new(dns: DnsPlan) -> Self {
+        Self { dns, fast: FastTable::default() }
+    }
+
+    /// Keeps a reply that is encoded in `out` for who asks the same.
+    fn keep(&self, plain: &PlainQuery<'_>, reply: &Reply, out: &[u8], seen: u64) {
+        let Answer { source: Some(service), rcode: ResponseCode::NoError, first, extended, .. } =
+            &reply.answer
+        else {
+            return;
+        };
+        let Some((counts, body)) = reply.body(out, plain.end()) else { return };
+        let freshness = if extended.is_some() { Freshness::Stale } else { Freshness::Current };
+        let source = Source { service: service.clone(), freshness, seen };
+        self.fast.keep(plain, source, Draw { counts, body: body.into(), first: *first });
+    }
 }
 
 /// What carried a packet, which decides how long its answer may be.
@@ -71,7 +98,7 @@ impl Handler {
     /// A handler that answers as `plan` says.
     pub fn new(cache: Arc<Cache>, plan: DnsPlan, metrics: Arc<Metrics>) -> Self {
         let (reverse, cookies) = (ReverseIndex::default(), CookieJar::default());
-        let (plan, shortened_told_s) = (ArcSwap::from_pointee(plan), AtomicU32::new(0));
+        let (plan, shortened_told_s) = (ArcSwap::from_pointee(Served::new(plan)), AtomicU32::new(0));
         Self { cache, demand: None, plan, reverse, cookies, metrics, shortened_told_s }
     }
 
@@ -83,7 +110,7 @@ impl Handler {
 
     /// Answers as `plan` says from now on.
     pub fn serve(&self, plan: DnsPlan) {
-        self.plan.store(Arc::new(plan));
+        self.plan.store(Arc::new(Served::new(plan)));
     }
 
     /// Where its queries are counted.
@@ -122,6 +149,17 @@ impl Handler {
         out: &mut Vec<u8>,
     ) -> Outcome {
         out.clear();
+        // Before any view is loaded, so that what is kept is looked at again after the next publication.
+        let seen = self.cache.publications();
+        let plan = self.plan.load();
+        let plain = PlainQuery::read(packet);
+        if let Some(plain) = &plain
+            && let Some(kind) = plan.fast.answer(plain, &self.cache, transport == Transport::Tcp, out)
+        {
+            self.metrics.dns_hits.inc();
+            self.metrics.count_dns_query(dns_kind(kind), DnsRcode::NoError);
+            return Outcome::Reply;
+        }
         let Some(head) = Head::read(packet) else {
             self.metrics.dns_dropped.inc();
             return Outcome::Silence;
@@ -129,7 +167,7 @@ impl Handler {
         let reply = match head.refusal() {
             Some(rcode) => Reply::header_only(head.metadata(), rcode),
             None => match Request::from_bytes(packet.to_vec(), client, transport.into()) {
-                Ok(request) => self.reply(&request, transport),
+                Ok(request) => self.reply(&plan.dns, &request, transport),
                 Err(error) => {
                     debug!(%client, %error, "malformed query");
                     Reply::header_only(head.metadata(), ResponseCode::FormErr)
@@ -141,26 +179,32 @@ impl Handler {
         {
             return Outcome::Hold(held);
         }
+        if let Answer { source: Some(service), first: Some(first), .. } = &reply.answer {
+            service.tally.count(*first);
+        }
         let cut = reply.encode(out).unwrap_or_else(|error| {
             error!(%client, %error, "an answer cannot be encoded");
             Reply::header_only(head.metadata(), ResponseCode::ServFail).encode_header_only(out);
             Cut::Whole
         });
+        if let (Some(plain), Cut::Whole, false) = (&plain, cut, plan.dns.is_logged) {
+            plan.keep(plain, &reply, out, seen);
+        }
         match cut {
             Cut::Whole => {}
             Cut::Truncated => self.metrics.dns_truncated.inc(),
             Cut::Shortened => self.on_shortened(&reply),
         }
-        self.tell(client, &reply, out.len(), cut);
+        self.tell(&plan.dns, client, &reply, out.len(), cut);
         Outcome::Reply
     }
 
     /// Counts and logs an answer.
-    fn tell(&self, client: SocketAddr, reply: &Reply, octets: usize, cut: Cut) {
+    fn tell(&self, plan: &DnsPlan, client: SocketAddr, reply: &Reply, octets: usize, cut: Cut) {
         let kind = reply.query.as_ref().map_or(DnsKind::Other, |query| dns_kind(query.query_type()));
         let rcode = reply.metadata.response_code;
         self.metrics.count_dns_query(kind, dns_rcode(rcode));
-        if self.plan.load().is_logged {
+        if plan.is_logged {
             let name = reply.query.as_ref().map(|query| query.name().to_string());
             let kind = reply.query.as_ref().map(|query| query.query_type().to_string());
             let answers = reply.answer.answers.len();
@@ -188,7 +232,7 @@ impl Handler {
         );
     }
 
-    fn reply(&self, request: &Request, transport: Transport) -> Reply {
+    fn reply(&self, plan: &DnsPlan, request: &Request, transport: Transport) -> Reply {
         let metadata = Metadata::response_from_request(&request.metadata);
         let cookie = match request.edns.as_ref().map(|edns| edns.option(EdnsCode::Cookie)) {
             Some(Some(EdnsOption::Unknown(_, option))) => match ClientCookie::read(option) {
@@ -212,7 +256,7 @@ impl Handler {
         } else if query.query_class() != DNSClass::IN {
             Answer { rcode: ResponseCode::Refused, ..Answer::default() }
         } else {
-            self.look_up(&query)
+            self.look_up(plan, &query)
         };
         let limit = match (transport, &request.edns) {
             (Transport::Tcp, _) => Limit::Message,
@@ -225,11 +269,10 @@ impl Handler {
         Reply::new(metadata, query, answer, edns, limit)
     }
 
-    fn look_up(&self, query: &Query) -> Answer {
+    fn look_up(&self, plan: &DnsPlan, query: &Query) -> Answer {
         let view = self.cache.load();
         let freshness = if self.cache.is_stale() { Freshness::Stale } else { Freshness::Current };
-        let plan = self.plan.load();
-        let DnsPlan { zone, consul, ttls, is_logged: _ } = &**plan;
+        let DnsPlan { zone, consul, ttls, is_logged: _ } = plan;
         let knowledge = Knowledge { view: &view, freshness, zone, consul: consul.as_ref(), ttls: *ttls };
         if query.query_type() == RecordType::PTR
             && let Some(address) = reverse::address_of(query.name())

@@ -124,6 +124,19 @@ impl Reply {
         })
     }
 
+    /// The numbers of its records and their octets, without OPT, of the whole that [`Self::encode`] wrote to `out`, where the question
+    /// ends at `question_end`; `None` when additional records were left out.
+    pub(super) fn body<'a>(&self, out: &'a [u8], question_end: usize) -> Option<([u16; 3], &'a [u8])> {
+        let opt_octets = self.edns.as_ref().map_or(0, opt_octets);
+        let body = out.get(question_end..out.len().checked_sub(usize::from(opt_octets))?)?;
+        let Answer { answers, authority, additional, .. } = &self.answer;
+        let counts =
+            [answers.len(), authority.len(), additional.len()].map(|count| u16::try_from(count).ok());
+        let [Some(answers), Some(authorities), Some(additionals)] = counts else { return None };
+        let written = u16::from_be_bytes([*out.get(10)?, *out.get(11)?]) - u16::from(self.edns.is_some());
+        (written == additionals).then_some(([answers, authorities, additionals], body))
+    }
+
     /// The same for an answer without question and records, which always fits.
     pub(super) fn encode_header_only(&self, out: &mut Vec<u8>) {
         out.clear();

@@ -21,6 +21,8 @@ use crate::clock;
 pub struct Cache {
     view: ArcSwap<View>,
     published: watch::Sender<u64>,
+    /// Publications, for readers that must not take a lock.
+    count: AtomicU64,
     started: Instant,
     /// ms from `started` to the last proof that the view was current, plus one; 0 while there was none.
     proved_at_ms: AtomicU64,
@@ -54,6 +56,7 @@ impl Cache {
         Self {
             view: ArcSwap::from_pointee(View::default()),
             published: watch::Sender::new(0),
+            count: AtomicU64::new(0),
             started: now,
             proved_at_ms: AtomicU64::new(0),
             inherited_age: None,
@@ -94,7 +97,13 @@ impl Cache {
         let before = self.view.swap(view.clone());
         history.on_published(&before, &view, clock::unix_ms());
         drop(history);
+        self.count.fetch_add(1, Ordering::Release);
         self.published.send_modify(|count| *count += 1);
+    }
+
+    /// Publications so far. A view that is loaded afterwards is that of this one or of a later one.
+    pub fn publications(&self) -> u64 {
+        self.count.load(Ordering::Acquire)
     }
 
     /// Tells of every publication from now on.

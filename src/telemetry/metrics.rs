@@ -9,7 +9,7 @@ use prometheus::{Encoder, Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Regi
 
 use super::process::ProcessCollector;
 use super::{
-    DNS_CONNECTIONS, DNS_DROPPED, DNS_QUERIES, DNS_SHORTENED, DNS_SOCKET_ERRORS, DNS_TRUNCATED,
+    DNS_CONNECTIONS, DNS_DROPPED, DNS_HITS, DNS_QUERIES, DNS_SHORTENED, DNS_SOCKET_ERRORS, DNS_TRUNCATED,
     HTTP_CONNECTIONS, HTTP_REQUESTS, Metric,
 };
 
@@ -17,6 +17,8 @@ use super::{
 pub struct Metrics {
     registry: Registry,
     dns_queries: [[IntCounter; DnsRcode::ALL.len()]; DnsKind::ALL.len()],
+    /// See [`DNS_HITS`].
+    pub dns_hits: IntCounter,
     /// See [`DNS_DROPPED`].
     pub dns_dropped: IntCounter,
     /// See [`DNS_TRUNCATED`].
@@ -186,6 +188,7 @@ impl Metrics {
         registry.register(Box::new(ProcessCollector::new())).expect("its names are its own");
         Self {
             dns_queries: DnsKind::ALL.map(|kind| DnsRcode::ALL.map(|rcode| resolve(kind, rcode))),
+            dns_hits: registered(&registry, IntCounter::with_opts(opts(DNS_HITS))),
             dns_dropped: registered(&registry, IntCounter::with_opts(opts(DNS_DROPPED))),
             dns_truncated: registered(&registry, IntCounter::with_opts(opts(DNS_TRUNCATED))),
             dns_shortened: registered(&registry, IntCounter::with_opts(opts(DNS_SHORTENED))),
