@@ -24,7 +24,6 @@
 //! clear what that means. The tag says whether the instances changed: it holds the
 //! service's zxid and a hash of its instances, and neither age nor staleness, which change all the time.
 
-use std::collections::BTreeMap;
 use std::hash::Hasher;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -33,7 +32,7 @@ use rustc_hash::FxHasher;
 use serde::Serialize;
 
 use crate::registry::select::shares;
-use crate::registry::{Label, Port, Service, Standing, Status, View};
+use crate::registry::{Label, Meta, Port, Service, Standing, Status, View};
 
 /// How far the view can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +137,7 @@ struct InstanceBody<'a> {
     zone: Option<&'a str>,
     node: Option<&'a str>,
     tags: &'a [Label],
-    meta: &'a BTreeMap<String, String>,
+    meta: &'a Meta,
     standing: Standing,
     selected: bool,
 }

@@ -43,6 +43,7 @@ use serde_json::{Map, Value};
 pub use self::settings::FormatSettings;
 pub(super) use self::settings::{refuse_long, refuse_shared_places, resolve_formats};
 pub use self::target::{ForeignZnode, FormatKind, FormatTarget};
+use super::meta::Meta;
 use super::name::Label;
 use super::record::{Port, Protocol, Record, RecordError, Status};
 
@@ -182,7 +183,7 @@ fn record(
         zone: None,
         node: None,
         tags: Vec::new(),
-        meta: BTreeMap::new(),
+        meta: Meta::default(),
         owner: String::new(),
         incarnation: String::new(),
         registered_at_ms: 0,

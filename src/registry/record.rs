@@ -1,11 +1,11 @@
 //! One instance's record: the JSON in its znode.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::meta::Meta;
 use super::name::Label;
 
 /// What an instance says about itself, version 1. Readers ignore keys that they do not know, and writers keep
@@ -41,7 +41,7 @@ pub struct Record {
     pub tags: Vec<Label>,
     /// Anything else about it.
     #[serde(default)]
-    pub meta: BTreeMap<String, String>,
+    pub meta: Meta,
     /// Who may replace this record.
     #[serde(default)]
     pub owner: String,
@@ -147,7 +147,11 @@ impl Record {
         if bytes.len() > Self::BYTES_MAX {
             return Err(RecordError::TooLong { bytes: bytes.len() });
         }
-        let record: Self = serde_json::from_slice(bytes)?;
+        let mut record: Self = serde_json::from_slice(bytes)?;
+        // Lists grow to fours; ten thousand records are kept.
+        record.addresses.shrink_to_fit();
+        record.ports.shrink_to_fit();
+        record.tags.shrink_to_fit();
         if record.addresses.is_empty() {
             return Err(RecordError::Missing("addresses"));
         }

@@ -224,7 +224,9 @@ mod tests {
     use super::*;
     use crate::id::{SessionId, Zxid};
     use crate::registry::sample::{Row, key, view_from};
-    use crate::registry::{Label, Port, Protocol, Record, ServiceKey, ServiceSettings, Standing, Status};
+    use crate::registry::{
+        Label, Meta, Port, Protocol, Record, ServiceKey, ServiceSettings, Standing, Status,
+    };
 
     #[test]
     fn only_what_is_up_is_offered() {
@@ -397,7 +399,7 @@ mod tests {
                 zone: None,
                 node: None,
                 tags: Vec::new(),
-                meta: std::collections::BTreeMap::new(),
+                meta: Meta::default(),
                 owner: String::new(),
                 incarnation: String::new(),
                 registered_at_ms: 0,

@@ -442,7 +442,7 @@ impl Registration {
             zone: self.zone.clone(),
             node: self.node.clone(),
             tags: self.tags.clone(),
-            meta: self.meta.clone(),
+            meta: self.meta.clone().into(),
             owner: owner.to_owned(),
             incarnation: incarnation.to_owned(),
             registered_at_ms,

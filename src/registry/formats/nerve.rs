@@ -39,8 +39,7 @@ pub(super) struct Backend<'a> {
 
 impl<'a> Backend<'a> {
     pub(super) fn new(id: &'a str, record: &'a Record, port: u16) -> Self {
-        let mut labels: BTreeMap<_, _> =
-            record.meta.iter().map(|(key, text)| (key.as_str(), text.as_str())).collect();
+        let mut labels: BTreeMap<_, _> = record.meta.iter().collect();
         if let Some(zone) = &record.zone {
             labels.insert(ZONE_LABEL, zone);
         }
@@ -114,7 +113,7 @@ impl Found {
         let weight = self.weight.map_or(1, |weight| u16::try_from(weight).unwrap_or(u16::MAX));
         let zone = meta.remove(ZONE_LABEL);
         let record = record(Format::Nerve, address, ports, Status::Up, self.rest);
-        Ok(Record { weight, priority: u16::from(is_backup), zone, meta, ..record })
+        Ok(Record { weight, priority: u16::from(is_backup), zone, meta: meta.into(), ..record })
     }
 }
 
@@ -157,7 +156,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!((record.weight, record.priority, record.status), (u16::MAX, 1, Status::Up));
-        assert_eq!((record.zone.as_deref(), record.meta["team"].as_str()), (Some("a"), "x"));
+        assert_eq!((record.zone.as_deref(), &record.meta["team"]), (Some("a"), "x"));
         let kept = &record.other["nerve"];
         assert_eq!((&kept["name"], &kept["extra"]), (&"i-0abc".into(), &true.into()));
         assert_eq!(

@@ -29,8 +29,7 @@ pub(super) struct ZookeeperInstance<'a> {
 
 impl<'a> ZookeeperInstance<'a> {
     pub(super) fn new(name: &'a str, id: &'a str, record: &'a Record) -> Self {
-        let mut metadata: BTreeMap<_, _> =
-            record.meta.iter().map(|(key, text)| (key.as_str(), text.as_str())).collect();
+        let mut metadata: BTreeMap<_, _> = record.meta.iter().collect();
         if let Some(zone) = &record.zone {
             metadata.insert(ZONE_KEY, zone);
         }
@@ -62,7 +61,7 @@ pub(super) fn decode(service: &str, name: &str, data: &[u8]) -> Result<Record, F
         record.status = status;
     }
     record.zone = meta.remove(ZONE_KEY);
-    record.meta = meta;
+    record.meta = meta.into();
     Ok(record)
 }
 
@@ -121,8 +120,8 @@ mod tests {
             r#"{{"@class":"{CLASS}","id":"x","metadata":{{"zone":"a","color":"red","n":1,"instance_status":"ODD"}}}}"#
         );
         let record = read(&payload);
-        assert_eq!((record.zone.as_deref(), record.meta["color"].as_str()), (Some("a"), "red"));
-        assert_eq!(record.meta["instance_status"], "ODD", "what is not understood can be looked up");
+        assert_eq!((record.zone.as_deref(), &record.meta["color"]), (Some("a"), "red"));
+        assert_eq!(&record.meta["instance_status"], "ODD", "what is not understood can be looked up");
         let kept = &record.other["spring"]["payload"];
         assert_eq!((&kept["id"], &kept["metadata"]["n"]), (&"x".into(), &1.into()));
 

@@ -169,7 +169,7 @@ fn any_record() -> impl Strategy<Value = Record> {
                 addresses: vec![address],
                 ports,
                 status,
-                meta,
+                meta: meta.into(),
                 zone,
                 weight,
                 priority,
