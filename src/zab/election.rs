@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::mutation::{self, Mutation};
 use super::timer::{Timer, Timers};
@@ -165,6 +165,7 @@ impl Election {
         round: u64,
         means: &mut Means<'_>,
     ) -> Option<Decision> {
+        let had_majority = !self.has_lost_majority(means.settings);
         if vote.zxid == NOT_ALL {
             self.without_say.insert(from);
         } else {
@@ -176,6 +177,9 @@ impl Election {
         } else if vote.leader == from {
             // What it said before is out of date.
             self.blank.remove(&from);
+        }
+        if had_majority && self.has_lost_majority(means.settings) {
+            warn!(blank = ?self.blank, without_say = ?self.without_say, "so many voters have no history, or not all of one, that the others cannot elect a leader; if they have lost their data, start them with --force-bootstrap, all of them at a time: what only they had is lost");
         }
         // A voter would answer what only listens, and be answered.
         if round < self.round && self.own.is_some() {
@@ -239,6 +243,13 @@ impl Election {
     }
 
     /// A new ensemble begins when all of its voters are there and none has a history.
+    /// Whether those who have lost their history are too many for the others, of whom this member is one, to be a quorum.
+    fn has_lost_majority(&self, settings: &PeerSettings) -> bool {
+        let has_history = !self.is_blank && self.own.is_some_and(|own| own.zxid > Zxid::ZERO);
+        let has_say = |voter: &ServerId| !self.blank.contains(voter) && !self.without_say.contains(voter);
+        has_history && !settings.quorum.is_reached_by(settings.quorum.voters().filter(has_say))
+    }
+
     fn bootstrap_if_all_are_blank(&mut self, means: &mut Means<'_>) {
         if !self.is_blank || !means.settings.quorum.voters().all(|voter| self.blank.contains(&voter)) {
             return;
@@ -533,6 +544,26 @@ mod tests {
         let message = said(ServerState::Looking, nothing(3), 1);
         election.on_notification(server(3), &message, &mut bench.means());
         assert!(election.has_say(), "now nobody has one");
+    }
+
+    #[test]
+    fn a_survivor_notices_that_a_majority_has_lost_its_history() {
+        let mut bench = Bench::of(2, &[1, 3]);
+        let mut election = bench.start(5);
+        let nothing = |leader| Vote { epoch: Epoch(0), zxid: Zxid::NONE, leader: server(leader) };
+        for (from, vote, has_lost) in
+            [(1, nothing(1), false), (3, nothing(3), true), (3, vote(3, 5), false), (3, nothing(3), true)]
+        {
+            election.on_notification(
+                server(from),
+                &said(ServerState::Looking, vote, ROUND),
+                &mut bench.means(),
+            );
+            assert_eq!(election.has_lost_majority(&bench.settings), has_lost, "{from}: {vote:?}");
+        }
+        let mut blank = bench.start_blank();
+        blank.on_notification(server(1), &said(ServerState::Looking, nothing(1), ROUND), &mut bench.means());
+        assert!(!blank.has_lost_majority(&bench.settings), "that is how an ensemble begins");
     }
 
     #[test]
