@@ -20,6 +20,7 @@ mod own;
 mod owner;
 mod record;
 pub mod registrar;
+mod registration;
 pub mod rehearse;
 mod report;
 #[cfg(test)]
@@ -52,9 +53,10 @@ pub use own::{OwnCheck, OwnInstance, OwnStatus, RegistrationState};
 pub use owner::{owner_id, random_id};
 pub use record::{Port, Protocol, Record, RecordError, Status};
 pub use registrar::{Registrar, RegistrarSettings};
+pub use registration::Registration;
 pub use report::{CheckKey, ReportReceiver, TtlReport, TtlReports, UnknownCheck, Verdict};
 pub use saved_view::{SavedView, SavedViewError};
-pub use service::{OwnService, PortSettings, Registration, ServiceDefaults, reserved, resolve_services};
+pub use service::{OwnService, PortSettings, ServiceDefaults, reserved, resolve_services};
 pub use tally::Tally;
 pub use view::{
     FailbackMode, Instance, LAST_RESORT, LookupMark, Service, ServiceSettings, Standing, View, Waiting,

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::service::OWNER_BYTES_MAX;
+use super::registration::OWNER_BYTES_MAX;
 use super::state_file;
 
 /// The file in the state directory that holds the id.

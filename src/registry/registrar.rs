@@ -61,8 +61,8 @@ use super::maintenance::MaintenanceFile;
 use super::name::{Label, ServiceKey};
 pub use super::own::{OwnCheck, OwnInstance, OwnStatus, RegistrationState};
 use super::owner::random_id;
+use super::registration::Registration;
 use super::report::TtlReports;
-use super::service::Registration;
 use crate::client::Client;
 use crate::clock;
 

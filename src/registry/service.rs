@@ -10,9 +10,10 @@ use serde::Deserialize;
 
 use super::check::{Check, CheckKind, CheckSettings, resolve_checks};
 use super::failback::HELD_PRIORITY;
-use super::formats::{FormatSettings, FormatTarget, refuse_long, refuse_shared_places, resolve_formats};
+use super::formats::{FormatSettings, refuse_long, refuse_shared_places, resolve_formats};
 use super::name::{Label, ServiceKey};
 use super::record::{Port, Protocol, Record, Status};
+use super::registration::Registration;
 #[cfg(test)]
 use crate::config::schema;
 use crate::config::{Mistake, Scalar};
@@ -115,39 +116,6 @@ pub struct ServiceDefaults {
     pub node: Option<String>,
     /// Where the registry lies, so that nothing else is written there.
     pub registry_root: Option<ZnodePath>,
-}
-
-/// One instance to register, with everything decided but its health.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Registration {
-    /// The service it belongs to.
-    pub service: ServiceKey,
-    /// Its id within the service.
-    pub id: Label,
-    /// Where it is reached, at least one.
-    pub addresses: Vec<IpAddr>,
-    /// What it listens on, at least one.
-    pub ports: Vec<Port>,
-    /// Its share of traffic.
-    pub weight: u16,
-    /// Its share while a check that is not critical fails; at most `weight`.
-    pub degraded_weight: u16,
-    /// The least share that a load leaves it; at most `weight`.
-    pub load_weight_min: u16,
-    /// Its tier.
-    pub priority: u16,
-    /// Its failure domain.
-    pub zone: Option<String>,
-    /// Its machine.
-    pub node: Option<String>,
-    /// What lookups can filter by.
-    pub tags: Vec<Label>,
-    /// Anything else.
-    pub meta: BTreeMap<String, String>,
-    /// What must pass for it to be offered; none means that it always is.
-    pub checks: Vec<Check>,
-    /// What it is written in while it is up, beside our own format.
-    pub formats: Vec<FormatTarget>,
 }
 
 /// Decides every setting of `services`, which stand at `path` in the file (`services`).
@@ -423,53 +391,6 @@ impl OwnService {
     }
 }
 
-impl Registration {
-    /// The instance's whole name, `service.namespace/id`.
-    pub fn name(&self) -> String {
-        format!("{}/{}", self.service, self.id)
-    }
-
-    /// The record of the instance in this state.
-    pub fn record(&self, status: Status, owner: &str, incarnation: &str, registered_at_ms: i64) -> Record {
-        Record {
-            version: Record::VERSION,
-            addresses: self.addresses.clone(),
-            ports: self.ports.clone(),
-            status,
-            weight: self.weight,
-            priority: self.priority,
-            effective_priority: None,
-            zone: self.zone.clone(),
-            node: self.node.clone(),
-            tags: self.tags.clone(),
-            meta: self.meta.clone().into(),
-            owner: owner.to_owned(),
-            incarnation: incarnation.to_owned(),
-            registered_at_ms,
-            other: serde_json::Map::new(),
-        }
-    }
-
-    /// Its weight while the application can take so much of it.
-    pub fn weight_at(&self, share_percent: u8) -> u16 {
-        let scaled = (u32::from(self.weight) * u32::from(share_percent.min(100)) + 50) / 100;
-        u16::try_from(scaled).unwrap_or(self.weight).max(self.load_weight_min)
-    }
-
-    /// Bytes of its longest record.
-    fn record_bytes_max(&self) -> usize {
-        let name = "x".repeat(OWNER_BYTES_MAX);
-        let record = Record {
-            effective_priority: Some(HELD_PRIORITY),
-            ..self.record(Status::Maintenance, &name, &name, i64::MAX)
-        };
-        serde_json::to_vec(&record).map_or(usize::MAX, |bytes| bytes.len())
-    }
-}
-
-/// Bytes that are kept free in a record for its owner and its incarnation, each: twice a UUID.
-pub(super) const OWNER_BYTES_MAX: usize = 72;
-
 /// The id of an instance that has none in the settings: what the host's name has of a label, and the port.
 fn default_id(host_name: &str, port: u16) -> Label {
     let port = port.to_string();
@@ -514,124 +435,4 @@ fn refuse_port_0(path: &str, port: u16, mistakes: &mut Vec<Mistake>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::registry::check::{CheckSource, CheckTarget};
-
-    #[test]
-    fn a_name_and_a_port_are_enough() {
-        let registrations = resolve("[{name: web, port: 8080}]").unwrap();
-        let [web] = registrations.as_slice() else { panic!("{registrations:?}") };
-        assert_eq!((web.service.to_string(), web.id.as_str()), ("web.default".to_owned(), "host-7-8080"));
-        assert_eq!(web.ports[0].name.as_str(), "default");
-        assert_eq!((web.weight, web.degraded_weight, web.priority), (1, 1, 0));
-        let server = "127.0.0.1:8080".parse().unwrap();
-        let CheckSource::Asked(asking) = &web.checks[0].source else { panic!("{web:?}") };
-        assert_eq!(asking.target, CheckTarget::Tcp { server });
-        let record = web.record(Status::Up, "me", "1", 5);
-        assert_eq!(Record::decode(&record.encode().unwrap()).unwrap(), record);
-    }
-
-    #[test]
-    fn every_mistake_is_reported_with_its_path() {
-        let mistakes = resolve(
-            "[{name: Web, namespace: a_b, id: '', port: 0, addresses: [1.2.3, 0.0.0.0], tags: [x, X, x], zone: ''},
-              {name: all, checks: [{kind: tcp, interval: 2}]},
-              {name: web, address: 10.0.0.1, addresses: [10.0.0.1], port: 1, ports: [{name: a, port: 1}, {name: a, port: 2}]},
-              {name: dns, ports: [{name: dns, port: 53, protocol: udp}]},
-              {name: dns, ports: [{name: dns, port: 53, protocol: udp}], checks: [{kind: http}]}]",
-        )
-        .unwrap_err();
-        let paths: Vec<_> = mistakes.iter().map(|problem| problem.path.as_str()).collect();
-        assert_eq!(
-            paths,
-            [
-                "services[0].name",
-                "services[0].namespace",
-                "services[0].addresses[0]",
-                "services[0].addresses[1]",
-                "services[0].port",
-                "services[0].id",
-                "services[0].tags[1]",
-                "services[0].tags[2]",
-                "services[0].zone",
-                "services[1].name",
-                "services[1]",
-                "services[1].checks[0].interval",
-                "services[2].address",
-                "services[2].addresses[0]",
-                "services[2].port",
-                "services[2].ports[1].name",
-                "services[3]",
-                "services[4].checks[0].port",
-            ],
-            "{mistakes:#?}"
-        );
-    }
-
-    #[test]
-    fn one_id_is_given_once_within_a_service() {
-        let mistakes = resolve("[{name: web, port: 80}, {name: web, port: 80}]").unwrap_err();
-        assert_eq!(mistakes[0].path, "services[1].id");
-        assert!(mistakes[0].message.contains("services[0]"), "{mistakes:?}");
-        assert!(resolve("[{name: web, port: 80}, {name: api, port: 80}]").is_ok());
-    }
-
-    #[test]
-    fn a_degraded_instance_gets_no_more_than_a_healthy_one() {
-        let weights = |yaml| {
-            let web = resolve(&format!("[{{name: web, port: 80, {yaml}}}]"))?.remove(0);
-            Ok::<_, Vec<Mistake>>((web.weight, web.degraded_weight))
-        };
-        assert_eq!(weights("weight: 100"), Ok((100, 1)));
-        assert_eq!(weights("weight: 0"), Ok((0, 0)));
-        assert_eq!(weights("weight: 100, degraded_weight: 0"), Ok((100, 0)));
-        let mistakes = weights("degraded_weight: 2").unwrap_err();
-        assert_eq!((mistakes.len(), mistakes[0].path.as_str()), (1, "services[0].degraded_weight"));
-    }
-
-    #[test]
-    fn a_record_that_would_be_too_long_is_refused() {
-        let meta = "y".repeat(Record::BYTES_MAX);
-        let mistakes = resolve(&format!("[{{name: web, port: 80, meta: {{x: {meta}}}}}]")).unwrap_err();
-        assert_eq!(mistakes[0].path, "services[0]");
-    }
-
-    #[test]
-    fn without_an_address_of_its_own_the_sidecar_asks_for_one() {
-        let service = OwnService { name: "web".to_owned(), port: Some(80), ..OwnService::default() };
-        let mistakes = resolve_services(&[service], "services", &ServiceDefaults::default()).unwrap_err();
-        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
-        assert!(mistakes[0].remedy.contains("address"));
-    }
-
-    #[test]
-    fn unknown_keys_are_refused() {
-        let error = serde_yaml::from_str::<OwnService>("{name: web, prot: 80}").unwrap_err();
-        assert!(error.to_string().contains("prot"), "{error}");
-    }
-
-    #[test]
-    fn any_host_name_gives_an_id() {
-        for (host, id) in [
-            ("web-0", "web-0-80"),
-            ("Node_1.example.org", "node-1-80"),
-            ("", "80"),
-            ("---", "80"),
-            ("ü", "80"),
-        ] {
-            assert_eq!(default_id(host, 80).as_str(), id);
-        }
-        assert_eq!(default_id(&"x".repeat(80), 65535).as_str().len(), Label::BYTES_MAX);
-    }
-
-    fn resolve(yaml: &str) -> Result<Vec<Registration>, Vec<Mistake>> {
-        let services: Vec<OwnService> = serde_yaml::from_str(yaml).unwrap();
-        let defaults = ServiceDefaults {
-            address: Some("127.0.0.1".parse().unwrap()),
-            host_name: "host-7.example".to_owned(),
-            ..ServiceDefaults::default()
-        };
-        resolve_services(&services, "services", &defaults)
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ use super::{FormatKind, FormatTarget};
 use crate::config::Mistake;
 use crate::registry::name::Label;
 use crate::registry::record::{Port, Protocol, Record, Status};
-use crate::registry::service::Registration;
+use crate::registry::registration::Registration;
 use crate::znode::ZnodePath;
 
 /// Formats of one service: more is a mistake.

@@ -6,8 +6,8 @@ use tokio::task::{AbortHandle, JoinSet};
 use tracing::Instrument;
 
 use crate::registry::check::{Check, CheckSlot, HealthBoard, runner};
+use crate::registry::registration::Registration;
 use crate::registry::report::{CheckKey, TtlReports};
-use crate::registry::service::Registration;
 
 /// The tasks, and the board that they write to.
 #[derive(Debug)]

@@ -21,7 +21,7 @@ use crate::registry::maintenance::MaintenanceFile;
 use crate::registry::name::{Label, ServiceKey};
 use crate::registry::own::{OwnInstance, RegistrationState};
 use crate::registry::record::{Record, RecordError, Status};
-use crate::registry::service::Registration;
+use crate::registry::registration::Registration;
 use crate::registry::view::{ServiceSettings, View};
 
 /// One of our instances: what is wanted of it, and what became of that.

@@ -5,7 +5,7 @@ use super::plan::Observed;
 use crate::client::{Client, ClientError};
 use crate::registry::formats::{ForeignZnode, FormatTarget};
 use crate::registry::record::{Record, Status};
-use crate::registry::service::Registration;
+use crate::registry::registration::Registration;
 use crate::znode::OpError;
 
 /// Reads a znode that may not be there.

@@ -23,7 +23,7 @@ use super::{ROUNDS_MAX, RegistrarTask};
 use crate::client::{ClientError, MultiOp};
 use crate::id::SessionId;
 use crate::registry::record::Record;
-use crate::registry::service::Registration;
+use crate::registry::registration::Registration;
 
 /// Instances that are looked at side by side, one request of each at a time: enough that many take few round trips, few
 /// enough to leave room for the mirror's reads.

@@ -14,7 +14,7 @@ use tracing::info;
 use super::entry::Entry;
 use super::{DRAINING_MIN, Phase, RegistrarTask};
 use crate::registry::failback::Failback;
-use crate::registry::service::Registration;
+use crate::registry::registration::Registration;
 
 /// How far an instance is that is not wanted any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
