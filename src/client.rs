@@ -45,6 +45,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::connection::{Command, Connection, Proof, WatchSink};
+pub use self::dial::HostNames;
 pub use self::error::{ClientError, Operation};
 pub use self::session::Reply;
 use self::session::Session;
@@ -97,7 +98,7 @@ impl Client {
             proof.clone(),
             stats.clone(),
         );
-        tokio::spawn(connection.run());
+        tokio::spawn(connection.with_host_names(settings.host_names.clone()).run());
         Self { shared: Arc::new(Shared { settings, commands, closings, state, proof, stats }) }
     }
 

@@ -6,9 +6,11 @@
 //!    └──── bytes ───────────┴◄──────── records, response code ─────────────┘
 //! ```
 //!
+//! Names out of the zone go to [`forward`].
+//!
 //! [`name`] and [`authority`] decide and are pure; [`handler`] turns bytes into a question and records into bytes,
 //! with hickory's types (the crates were called trust-dns); [`udp`] and [`tcp`] move bytes. Nothing here
-//! waits for anything but its own socket and, a bounded time, for what is not followed; and no packet can stop it: what cannot be read is answered with the
+//! waits for anything but its own socket and, a bounded time and in tasks of their own, for what is not followed and for upstreams; and no packet can stop it: what cannot be read is answered with the
 //! code that the RFCs give it, or with silence.
 //!
 //! RFC 1034, 1035 (the protocol), 2308 (negative answers), 2782 (SRV), 6303 (local zones), 6891 (EDNS), 7766
@@ -26,6 +28,7 @@ mod consul;
 mod cookie;
 mod fast;
 mod filter;
+pub mod forward;
 pub mod handler;
 mod head;
 pub mod name;
@@ -38,7 +41,8 @@ pub mod tcp;
 pub mod udp;
 
 pub use consul::ConsulDomain;
-pub use handler::{Handler, Outcome, Transport};
+pub use forward::{ForwardPlan, ForwardSettings, Forwarder, Hosts};
+pub use handler::{Handler, Later, Outcome, Transport};
 pub use name::{Zone, ZoneError};
 
 /// How long others may keep an answer. TTLs are sent in whole seconds, rounded down.

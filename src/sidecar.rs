@@ -41,9 +41,9 @@ pub use settings::{EnsembleSettings, HttpSettings, SidecarPlan, SidecarSettings}
 pub use subscription::{AdoptSettings, SubscribeMode, SubscribeSettings};
 
 use self::reload::{LiveParts, Reloader};
-use crate::client::Client;
+use crate::client::{Client, ClientSettings, HostNames};
 use crate::clock;
-use crate::dns::{self, Handler};
+use crate::dns::{self, Forwarder, Handler, Hosts};
 use crate::http::{self, Command, Control, Done, ListenerSettings, Router};
 use crate::registry::{
     Cache, ChangeError, Demand, Departure, Layout, LiveViewSettings, Mirror, MirrorStats, Registrar,
@@ -123,12 +123,16 @@ impl Sidecar {
         let serving = CancellationToken::new();
         let mut parts = JoinSet::new();
 
-        let client = Client::start(plan.client);
+        let forwarder = Forwarder::new(plan.forward, dns_addr, metrics.clone(), serving.clone());
+        let forwarder = Arc::new(forwarder);
+        let host_names = Some(host_names(&forwarder));
+        let client = Client::start(ClientSettings { host_names, ..plan.client });
         let subscriber = subscriber_name(&settings::host_name(), &owner);
 
         let demand = plan.idle.is_some().then(Arc::<Demand>::default);
         let handler = Handler::new(cache.clone(), plan.dns, metrics.clone());
-        let handler = Arc::new(handler.with_demand(demand.clone()));
+        let handler = handler.with_demand(demand.clone()).with_forwarder(Some(forwarder.clone()));
+        let handler = Arc::new(handler);
 
         // 1. Ourselves, who can be told something.
         let ttl_reports = TtlReports::default();
@@ -141,10 +145,17 @@ impl Sidecar {
             .map_err(SidecarError::State)?;
         metrics::observe_registrar(&metrics, &registrar.stats())?;
         spawn(&mut parts, "registrar", task.run());
-        let live = LiveParts { registrar: registrar.clone(), dns: handler.clone(), view };
+        let live = LiveParts {
+            registrar: registrar.clone(),
+            dns: handler.clone(),
+            forwarder: forwarder.clone(),
+            view,
+        };
         let reloader = file.map(|file| Reloader::new(file, started, live));
 
         // 2. Answers, from what is known so far.
+        metrics::observe_forwarder(&metrics, &forwarder)?;
+        spawn(&mut parts, "DNS forwarder", forwarder.run());
         spawn(
             &mut parts,
             "DNS listener (UDP)",
@@ -300,6 +311,17 @@ fn control_of(registrar: Registrar) -> Control {
                 }
             }
         })
+    })
+}
+
+/// Members are looked up without the sidecar's own listener.
+fn host_names(forwarder: &Arc<Forwarder>) -> HostNames {
+    let hosts = Arc::new(Hosts::new(forwarder.clone(), Hosts::SYSTEM_FILE));
+    HostNames::new(move |host| {
+        let hosts = hosts.clone();
+        Box::pin(
+            async move { hosts.look_up(&host).await.map_err(|trouble| io::Error::other(trouble.text())) },
+        )
     })
 }
 

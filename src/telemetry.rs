@@ -9,10 +9,12 @@
 //! Names are `rollcall_<module>_<what>_<unit>`, in base units, and all of them stand below. Labels come from
 //! small fixed sets: never a service, path, session or address.
 
+mod forward;
 mod logging;
 mod metrics;
 mod process;
 
+pub use forward::{ForwardCounts, ForwardOutcome, UpstreamFailure};
 pub use logging::{LogFormat, LogHandle, LogSettings, LoggingError, init_logging};
 pub use metrics::{Count, DnsKind, DnsRcode, HttpRoute, Metrics, MetricsError};
 pub(crate) use process::ProcessUsage;
@@ -53,6 +55,38 @@ pub const DNS_SOCKET_ERRORS: Metric =
 /// Open DNS connections.
 pub const DNS_CONNECTIONS: Metric =
     metric("rollcall_dns_tcp_connections", "DNS connections over TCP that are open.");
+/// Queries for names out of the zone, by what became of them.
+pub const FORWARD_QUERIES: Metric = metric(
+    "rollcall_dns_forward_queries_total",
+    "DNS queries for names out of the zone, by what they were answered from: upstream, cache, stale, local, or not: failed, busy, refused.",
+);
+/// Forwarded queries that wait.
+pub const FORWARD_WAITING: Metric =
+    metric("rollcall_dns_forward_waiting", "DNS queries that wait for upstreams.");
+/// Questions that upstreams are being asked.
+pub const FORWARD_IN_FLIGHT: Metric = metric(
+    "rollcall_dns_forward_in_flight",
+    "Questions that upstreams are being asked; queries that ask the same share one.",
+);
+/// Answers in the forwarder's cache.
+pub const FORWARD_CACHE_ENTRIES: Metric =
+    metric("rollcall_dns_forward_cache_entries", "Answers of upstreams, and failures, that are kept.");
+/// Bytes in the forwarder's cache.
+pub const FORWARD_CACHE_BYTES: Metric =
+    metric("rollcall_dns_forward_cache_bytes", "Memory that these take, about.");
+/// How long upstreams took.
+pub const UPSTREAM_SECONDS: Metric =
+    metric("rollcall_dns_upstream_seconds", "Time that upstreams took to answer.");
+/// Upstreams that did not answer.
+pub const UPSTREAM_FAILURES: Metric = metric(
+    "rollcall_dns_upstream_failures_total",
+    "Times that an upstream did not answer a question, by reason: silence, network, tls, refused, garbled.",
+);
+/// Packets that were no answer to what was asked.
+pub const UPSTREAM_MISMATCHES: Metric = metric(
+    "rollcall_dns_upstream_mismatches_total",
+    "Packets that came for an answer and were none to what had been asked: mistaken, late, or forged.",
+);
 /// HTTP requests answered, by route and status.
 pub const HTTP_REQUESTS: Metric =
     metric("rollcall_http_requests_total", "HTTP requests answered, by route and status.");
@@ -299,7 +333,7 @@ pub const PROCESS_FDS: Metric =
 pub const PROCESS_THREADS: Metric = metric("rollcall_process_threads", "Threads of the process.");
 
 /// All of the above.
-pub const ALL: [Metric; 69] = [
+pub const ALL: [Metric; 77] = [
     DNS_QUERIES,
     DNS_HITS,
     DNS_DROPPED,
@@ -307,6 +341,14 @@ pub const ALL: [Metric; 69] = [
     DNS_SHORTENED,
     DNS_SOCKET_ERRORS,
     DNS_CONNECTIONS,
+    FORWARD_QUERIES,
+    FORWARD_WAITING,
+    FORWARD_IN_FLIGHT,
+    FORWARD_CACHE_ENTRIES,
+    FORWARD_CACHE_BYTES,
+    UPSTREAM_SECONDS,
+    UPSTREAM_FAILURES,
+    UPSTREAM_MISMATCHES,
     HTTP_REQUESTS,
     HTTP_CONNECTIONS,
     VIEW_AGE,

@@ -8,6 +8,7 @@
 //! A file may hold certificates and key together, as the PEM key stores of Apache ZooKeeper do. New files that are broken change
 //! nothing: what was loaded last stays in use, and the log says so.
 
+mod random;
 mod trust;
 
 use std::io;
@@ -30,6 +31,7 @@ use tokio_rustls::rustls::{
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use tracing::{info, warn};
 
+pub use random::fill_random;
 pub use trust::{TlsClient, TlsDialError, Trust, is_server_name};
 
 /// Where certificates and keys lie, and what is asked of the other end.

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 use tracing::{Span, debug, field, info, info_span, warn};
 
-use super::dial::{Dialed, dial};
+use super::dial::{Dialed, HostNames, dial};
 use super::error::ClientError;
 use super::session::{Input, Output, Reply, Session, Ticket};
 use super::state::{ClientState, ClientStats};
@@ -79,6 +79,8 @@ pub(super) struct Connection {
     link: Link,
     /// The addresses each server had when it was last reached.
     known_addresses: FxHashMap<Arc<str>, Vec<SocketAddr>>,
+    /// Who looks up servers before the system does.
+    host_names: Option<HostNames>,
     frame_bytes_max: usize,
     commands: mpsc::Receiver<Command>,
     closings: mpsc::Receiver<CloseWaiter>,
@@ -125,6 +127,7 @@ impl Connection {
             session,
             link: Link::Down,
             known_addresses: FxHashMap::default(),
+            host_names: None,
             frame_bytes_max,
             commands,
             closings,
@@ -138,6 +141,12 @@ impl Connection {
             span: info_span!("session", id = field::Empty),
             is_ended: false,
         }
+    }
+
+    /// The same, which has servers looked up by somebody else first.
+    pub(super) fn with_host_names(mut self, host_names: Option<HostNames>) -> Self {
+        self.host_names = host_names;
+        self
     }
 
     /// Runs until the session is closed or all handles are dropped.
@@ -279,8 +288,9 @@ impl Connection {
         self.stats.dials.add_one();
         self.span.in_scope(|| debug!(%server, "dialing"));
         let known = self.known_addresses.get(&server).cloned().unwrap_or_default();
-        let dialing = server.clone();
-        self.link = Link::Dialing(server, Box::pin(async move { dial(&dialing, known).await }));
+        let (dialing, host_names) = (server.clone(), self.host_names.clone());
+        let dialed = async move { dial(&dialing, known, host_names.as_ref()).await };
+        self.link = Link::Dialing(server, Box::pin(dialed));
     }
 
     fn send(&mut self, bytes: &[u8]) {

@@ -1,14 +1,50 @@
 //! Getting a TCP connection to a server that is known by name.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// How long one address is tried alone before the next joins in (RFC 8305, section 5).
 const HEAD_START: Duration = Duration::from_millis(250);
+
+/// How long somebody else may take to look a name up: some of the time to connect must be left.
+const HOST_NAMES_PATIENCE: Duration = Duration::from_millis(800);
+
+/// Somebody who looks up hosts before the system is asked: no address where the system should be, an error where nobody answers.
+#[derive(Clone)]
+pub struct HostNames(Arc<LookUp>);
+
+type LookUp = dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync;
+
+impl HostNames {
+    /// Looks up by this.
+    pub fn new(
+        look_up: impl Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(look_up))
+    }
+}
+
+impl fmt::Debug for HostNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HostNames")
+    }
+}
+
+impl PartialEq for HostNames {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for HostNames {}
 
 /// A server that was reached.
 #[derive(Debug)]
@@ -24,9 +60,13 @@ pub(super) struct Dialed {
 /// # Errors
 ///
 /// What failed and what to check, as text.
-pub(super) async fn dial(server: &str, known: Vec<SocketAddr>) -> Result<Dialed, String> {
-    let mut addresses = match lookup_host(server).await {
-        Ok(addresses) => addresses.collect(),
+pub(super) async fn dial(
+    server: &str,
+    known: Vec<SocketAddr>,
+    host_names: Option<&HostNames>,
+) -> Result<Dialed, String> {
+    let mut addresses = match look_up(server, !known.is_empty(), host_names).await {
+        Ok(addresses) => addresses,
         Err(_) if !known.is_empty() => known,
         Err(error) => {
             return Err(format!("cannot be resolved ({error}); it must be host:port with a known host"));
@@ -35,6 +75,28 @@ pub(super) async fn dial(server: &str, known: Vec<SocketAddr>) -> Result<Dialed,
     fastrand::shuffle(&mut addresses);
     let stream = connect_to_any(addresses.clone()).await?;
     Ok(Dialed { stream, addresses })
+}
+
+/// The system is not asked where somebody else should know, does not answer, and there are addresses to fall back on: its resolver may be
+/// the very one that does not answer.
+async fn look_up(
+    server: &str,
+    has_known: bool,
+    host_names: Option<&HostNames>,
+) -> io::Result<Vec<SocketAddr>> {
+    if let (Some(host_names), Some((host, port))) = (host_names, server.rsplit_once(':'))
+        && let (Ok(port), Err(_)) = (port.parse::<u16>(), server.parse::<SocketAddr>())
+    {
+        let addresses = timeout(HOST_NAMES_PATIENCE, (host_names.0)(host.to_owned())).await;
+        match addresses.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(addresses) if !addresses.is_empty() => {
+                return Ok(addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect());
+            }
+            Err(error) if has_known => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(lookup_host(server).await?.collect())
 }
 
 async fn connect_to_any(addresses: Vec<SocketAddr>) -> Result<TcpStream, String> {
@@ -69,20 +131,42 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_without_a_port_is_told_apart_from_a_dead_server() {
-        let error = dial("localhost", vec![]).await.unwrap_err();
+        let error = dial("localhost", vec![], None).await.unwrap_err();
         assert!(error.contains("host:port"), "{error}");
         let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let error = dial(&unused.to_string(), vec![]).await.unwrap_err();
+        let error = dial(&unused.to_string(), vec![], None).await.unwrap_err();
         assert!(error.starts_with(&unused.to_string()), "{error}");
     }
 
     #[tokio::test]
     async fn a_listener_is_reached_by_name_and_without_it_by_the_addresses_it_had() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let dialed =
-            dial(&format!("localhost:{}", listener.local_addr().unwrap().port()), vec![]).await.unwrap();
+        let dialed = dial(&format!("localhost:{}", listener.local_addr().unwrap().port()), vec![], None)
+            .await
+            .unwrap();
         assert!(dialed.stream.nodelay().unwrap());
-        let again = dial("no-such-host.invalid:2181", dialed.addresses).await.unwrap();
+        let again = dial("no-such-host.invalid:2181", dialed.addresses, None).await.unwrap();
         assert_eq!(again.stream.peer_addr().unwrap(), listener.local_addr().unwrap());
+    }
+
+    #[tokio::test]
+    async fn names_are_asked_of_somebody_else_first_and_the_system_only_where_it_should_be() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let names = HostNames::new(|host| {
+            Box::pin(async move {
+                match host.as_str() {
+                    "member.invalid" => Ok(vec![IpAddr::from([127, 0, 0, 1])]),
+                    "localhost" => Ok(Vec::new()),
+                    _ => Err(io::ErrorKind::TimedOut.into()),
+                }
+            })
+        });
+        for host in ["member.invalid", "localhost", "127.0.0.1"] {
+            let dialed = dial(&format!("{host}:{}", addr.port()), vec![], Some(&names)).await.unwrap();
+            assert_eq!(dialed.stream.peer_addr().unwrap(), addr, "{host}");
+        }
+        let again = dial("other.invalid:2181", vec![addr], Some(&names)).await.unwrap();
+        assert_eq!(again.addresses, [addr]);
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::backoff::Backoff;
+use super::dial::HostNames;
 
 /// Where the ensemble is, and how long to wait for what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub struct ClientSettings {
     pub frame_bytes_max: usize,
     /// How many notices a watcher may be behind before it loses them and is told to resync. Default 4096.
     pub watch_queue_max: usize,
+    /// Who looks up the names of servers before the system is asked. Default: nobody.
+    pub host_names: Option<HostNames>,
 }
 
 impl Default for ClientSettings {
@@ -43,6 +46,7 @@ impl Default for ClientSettings {
             backoff_cap: Duration::from_secs(3),
             frame_bytes_max: 4 << 20,
             watch_queue_max: 4096,
+            host_names: None,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::Record;
 
+use super::forward::Trouble;
 use crate::registry::{Service, ServiceKey};
 
 /// An answer before it is encoded.
@@ -26,6 +27,12 @@ pub struct Answer {
     pub source: Option<Arc<Service>>,
     /// Where the instance that stands first stands in it; to be counted when the answer is given.
     pub first: Option<usize>,
+    /// Whether the name is none of ours, so that somebody else may know it.
+    pub is_out_of_zone: bool,
+    /// Whether others were asked, or can be (RA).
+    pub is_recursive: bool,
+    /// Whether others have validated it (AD).
+    pub is_authentic: bool,
     /// The service whose instances it is about, when these are not followed: they must be asked for.
     pub wanted: Option<ServiceKey>,
 }
@@ -41,6 +48,8 @@ pub enum ExtendedError {
     NoReachableAuthority,
     /// 22: the service is known, and its instances could not be read in time.
     NotRead,
+    /// 14, 22, 23: upstreams gave no answer.
+    Forwarding(Trouble),
 }
 
 impl ExtendedError {
@@ -50,6 +59,7 @@ impl ExtendedError {
             Self::StaleAnswer => 3,
             Self::StaleNxDomain => 19,
             Self::NoReachableAuthority | Self::NotRead => 22,
+            Self::Forwarding(trouble) => trouble.code(),
         }
     }
 }

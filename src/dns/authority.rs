@@ -13,7 +13,8 @@
 //! | name of Consul's, when these are answered | | the same under its names |
 //! | namespace | has a service | NODATA |
 //! | anything else in the zone | | NXDOMAIN |
-//! | out of the zone, zone transfers | | REFUSED |
+//! | out of the zone | | REFUSED, if nobody forwards it |
+//! | zone transfers | | REFUSED |
 //!
 //! Negative answers spread through caches and search lists, so a known service never turns into NXDOMAIN. An
 //! instance is found by its name even while it is not offered: clients still hold SRV records that name it.
@@ -63,7 +64,9 @@ impl Knowledge<'_> {
         let answer = match self.zone.question(name) {
             Question::OutOfZone => {
                 let question = self.consul.and_then(|domain| Some((domain, domain.question(name)?)));
-                let Some((domain, question)) = question else { return refused() };
+                let Some((domain, question)) = question else {
+                    return Answer { is_out_of_zone: true, ..refused() };
+                };
                 return self.consul(name, kind, (domain, &question), rng);
             }
             Question::Apex => return self.apex(name, kind),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use arc_swap::ArcSwap;
-use hickory_proto::op::{Metadata, Query, ResponseCode};
+use hickory_proto::op::{Edns, Metadata, Query, ResponseCode};
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use hickory_proto::rr::{DNSClass, RecordType};
 use hickory_server::net::xfer::Protocol;
@@ -27,6 +27,7 @@ use super::answer::{Answer, Freshness};
 use super::authority::Knowledge;
 use super::cookie::{ClientCookie, CookieJar};
 use super::fast::{Draw, FastTable, PlainQuery, Source};
+use super::forward::{Asked, Forwarder, Forwarding, Pending, Question};
 use super::head::Head;
 use super::reply::{Cut, Limit, PLAIN_OCTETS_MAX, Reply, UDP_OCTETS_MAX, answer_edns};
 use super::reverse::{self, ReverseIndex};
@@ -40,6 +41,8 @@ pub struct Handler {
     cache: Arc<Cache>,
     /// Where what is not followed is asked for.
     demand: Option<Arc<Demand>>,
+    /// Who knows what is out of the zone.
+    forwarder: Option<Arc<Forwarder>>,
     plan: ArcSwap<Served>,
     reverse: ReverseIndex,
     cookies: CookieJar,
@@ -90,8 +93,44 @@ pub enum Outcome {
     Reply,
     /// It was no query; nothing is to be sent.
     Silence,
-    /// It is about a service whose instances are being read: to be given to [`Handler::answer_held`] once this is ready.
-    Hold(Held),
+    /// It has to be waited for: to be given to [`Handler::answer_ready`] once this is ready.
+    Later(Later),
+}
+
+/// What an answer waits for.
+#[derive(Debug)]
+pub enum Later {
+    /// A service's instances, which are being read.
+    Held(Held),
+    /// Upstreams, which are being asked.
+    Forwarded(Box<Forwarded>),
+}
+
+/// A query that upstreams are asked, and the answer to it but for what they say.
+#[derive(Debug)]
+pub struct Forwarded {
+    pending: Pending,
+    asked: Original,
+}
+
+/// What was waited for.
+#[derive(Debug)]
+pub struct Ready(Option<Box<Reply>>);
+
+impl Later {
+    /// Waits, a bounded time.
+    pub async fn ready(self) -> Ready {
+        match self {
+            Self::Held(held) => {
+                held.ready().await;
+                Ready(None)
+            }
+            Self::Forwarded(forwarded) => {
+                let Forwarded { pending, asked } = *forwarded;
+                Ready(Some(Box::new(asked.reply(pending.answer().await))))
+            }
+        }
+    }
 }
 
 impl Handler {
@@ -99,13 +138,19 @@ impl Handler {
     pub fn new(cache: Arc<Cache>, plan: DnsPlan, metrics: Arc<Metrics>) -> Self {
         let (reverse, cookies) = (ReverseIndex::default(), CookieJar::default());
         let (plan, shortened_told_s) = (ArcSwap::from_pointee(Served::new(plan)), AtomicU32::new(0));
-        Self { cache, demand: None, plan, reverse, cookies, metrics, shortened_told_s }
+        Self { cache, demand: None, forwarder: None, plan, reverse, cookies, metrics, shortened_told_s }
     }
 
     /// The same handler, which asks for services that are not followed.
     #[must_use]
     pub fn with_demand(self, demand: Option<Arc<Demand>>) -> Self {
         Self { demand, ..self }
+    }
+
+    /// The same handler, which has names out of the zone looked up by others.
+    #[must_use]
+    pub fn with_forwarder(self, forwarder: Option<Arc<Forwarder>>) -> Self {
+        Self { forwarder, ..self }
     }
 
     /// Answers as `plan` says from now on.
@@ -129,15 +174,23 @@ impl Handler {
         self.answer_with(self.demand.as_ref(), packet, client, transport, out)
     }
 
-    /// The same for a packet that was held: with what is known by now.
-    pub fn answer_held(
+    /// The same for a packet that had to wait: with what is known by now.
+    pub fn answer_ready(
         &self,
+        ready: Ready,
         packet: &[u8],
         client: SocketAddr,
         transport: Transport,
         out: &mut Vec<u8>,
     ) -> Outcome {
-        self.answer_with(None, packet, client, transport, out)
+        match ready.0 {
+            None => self.answer_with(None, packet, client, transport, out),
+            Some(reply) => {
+                out.clear();
+                self.finish(&self.plan.load().dns, &reply, client, out);
+                Outcome::Reply
+            }
+        }
     }
 
     fn answer_with(
@@ -167,7 +220,10 @@ impl Handler {
         let reply = match head.refusal() {
             Some(rcode) => Reply::header_only(head.metadata(), rcode),
             None => match Request::from_bytes(packet.to_vec(), client, transport.into()) {
-                Ok(request) => self.reply(&plan.dns, &request, transport),
+                Ok(request) => match self.reply(&plan.dns, &request, transport) {
+                    Ok(reply) => reply,
+                    Err(forwarded) => return Outcome::Later(Later::Forwarded(forwarded)),
+                },
                 Err(error) => {
                     debug!(%client, %error, "malformed query");
                     Reply::header_only(head.metadata(), ResponseCode::FormErr)
@@ -177,26 +233,32 @@ impl Handler {
         if let (Some(demand), Some(service)) = (demand, &reply.answer.wanted)
             && let Some(held) = demand.hold(&self.cache, service)
         {
-            return Outcome::Hold(held);
+            return Outcome::Later(Later::Held(held));
         }
         if let Answer { source: Some(service), first: Some(first), .. } = &reply.answer {
             service.tally.count(*first);
         }
-        let cut = reply.encode(out).unwrap_or_else(|error| {
-            error!(%client, %error, "an answer cannot be encoded");
-            Reply::header_only(head.metadata(), ResponseCode::ServFail).encode_header_only(out);
-            Cut::Whole
-        });
+        let cut = self.finish(&plan.dns, &reply, client, out);
         if let (Some(plain), Cut::Whole, false) = (&plain, cut, plan.dns.is_logged) {
             plan.keep(plain, &reply, out, seen);
         }
+        Outcome::Reply
+    }
+
+    /// Encodes an answer, counts and logs it.
+    fn finish(&self, plan: &DnsPlan, reply: &Reply, client: SocketAddr, out: &mut Vec<u8>) -> Cut {
+        let cut = reply.encode(out).unwrap_or_else(|error| {
+            error!(%client, %error, "an answer cannot be encoded");
+            Reply::header_only(reply.metadata, ResponseCode::ServFail).encode_header_only(out);
+            Cut::Whole
+        });
         match cut {
             Cut::Whole => {}
             Cut::Truncated => self.metrics.dns_truncated.inc(),
-            Cut::Shortened => self.on_shortened(&reply),
+            Cut::Shortened => self.on_shortened(reply),
         }
-        self.tell(&plan.dns, client, &reply, out.len(), cut);
-        Outcome::Reply
+        self.tell(plan, client, reply, out.len(), cut);
+        cut
     }
 
     /// Counts and logs an answer.
@@ -232,26 +294,32 @@ impl Handler {
         );
     }
 
-    fn reply(&self, plan: &DnsPlan, request: &Request, transport: Transport) -> Reply {
+    /// The answer, or what it waits for.
+    fn reply(
+        &self,
+        plan: &DnsPlan,
+        request: &Request,
+        transport: Transport,
+    ) -> Result<Reply, Box<Forwarded>> {
         let metadata = Metadata::response_from_request(&request.metadata);
         let cookie = match request.edns.as_ref().map(|edns| edns.option(EdnsCode::Cookie)) {
             Some(Some(EdnsOption::Unknown(_, option))) => match ClientCookie::read(option) {
                 Some(cookie) => Some(self.cookies.answer(cookie, request.src().ip(), unix_s())),
-                None => return Reply::header_only(metadata, ResponseCode::FormErr),
+                None => return Ok(Reply::header_only(metadata, ResponseCode::FormErr)),
             },
             _ => None,
         };
         let [query] = request.queries.queries() else {
             // A client that only wants a cookie (RFC 7873 section 5.4).
-            return match (&request.edns, cookie) {
+            return Ok(match (&request.edns, cookie) {
                 (Some(asked), Some(cookie)) if request.queries.queries().is_empty() => {
                     Reply::cookie_only(metadata, answer_edns(asked, &Answer::default(), Some(cookie)))
                 }
                 _ => Reply::header_only(metadata, ResponseCode::FormErr),
-            };
+            });
         };
         let query = query.original().clone();
-        let answer = if request.edns.as_ref().is_some_and(|edns| edns.version() > 0) {
+        let mut answer = if request.edns.as_ref().is_some_and(|edns| edns.version() > 0) {
             Answer { rcode: ResponseCode::BADVERS, ..Answer::default() }
         } else if query.query_class() != DNSClass::IN {
             Answer { rcode: ResponseCode::Refused, ..Answer::default() }
@@ -265,8 +333,14 @@ impl Handler {
                 Limit::Packet(edns.max_payload().clamp(PLAIN_OCTETS_MAX, UDP_OCTETS_MAX))
             }
         };
-        let edns = request.edns.as_ref().map(|asked| answer_edns(asked, &answer, cookie));
-        Reply::new(metadata, query, answer, edns, limit)
+        let asked = Original { metadata, query, edns: request.edns.clone(), cookie, limit };
+        if let (true, Some(forwarder)) = (answer.is_out_of_zone, &self.forwarder) {
+            match forwarder.ask(asked.to_forward(request), &plan.zone) {
+                Forwarding::Now(forwarded) => answer = forwarded,
+                Forwarding::Later(pending) => return Err(Box::new(Forwarded { pending, asked })),
+            }
+        }
+        Ok(asked.reply(answer))
     }
 
     fn look_up(&self, plan: &DnsPlan, query: &Query) -> Answer {
@@ -283,6 +357,36 @@ impl Handler {
             }
         }
         knowledge.answer(query.name(), query.query_type(), &mut fastrand::Rng::new())
+    }
+}
+
+/// What an answer repeats of its query, and keeps to.
+#[derive(Debug)]
+struct Original {
+    metadata: Metadata,
+    query: Query,
+    edns: Option<Edns>,
+    cookie: Option<Vec<u8>>,
+    limit: Limit,
+}
+
+impl Original {
+    fn reply(self, answer: Answer) -> Reply {
+        let Self { metadata, query, edns, cookie, limit } = self;
+        let edns = edns.as_ref().map(|asked| answer_edns(asked, &answer, cookie));
+        Reply::new(metadata, query, answer, edns, limit)
+    }
+
+    fn to_forward(&self, request: &Request) -> Asked {
+        let dnssec_ok = self.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
+        let Metadata { checking_disabled, recursion_desired, authentic_data, .. } = request.metadata;
+        let (name, kind) = (self.query.name().clone(), self.query.query_type());
+        Asked {
+            question: Question { name, kind, dnssec_ok, checking_disabled },
+            is_recursion_desired: recursion_desired,
+            wants_authentic: authentic_data || dnssec_ok, // RFC 6840 section 5.8
+            client: request.src().ip(),
+        }
     }
 }
 

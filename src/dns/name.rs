@@ -121,6 +121,11 @@ impl Zone {
         &self.own_namespace
     }
 
+    /// Whether `name` is the zone or below it.
+    pub fn contains(&self, name: &Name) -> bool {
+        labels_below(name, &self.name, &mut []).is_some()
+    }
+
     /// What `name` asks for.
     pub fn question(&self, name: &Name) -> Question {
         let mut slots: [&[u8]; DEPTH_MAX] = [&[]; DEPTH_MAX];

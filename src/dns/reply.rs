@@ -67,6 +67,8 @@ impl Reply {
         let mut reply = Self { metadata, query: Some(query), answer, edns, limit };
         reply.metadata.response_code = reply.answer.rcode;
         reply.metadata.authoritative = reply.answer.is_authoritative;
+        reply.metadata.recursion_available = reply.answer.is_recursive;
+        reply.metadata.authentic_data = reply.answer.is_authentic;
         reply
     }
 
@@ -190,6 +192,7 @@ fn extended_error_option(extended: ExtendedError) -> EdnsOption {
         ExtendedError::StaleAnswer | ExtendedError::StaleNxDomain => "",
         ExtendedError::NoReachableAuthority => "no ensemble reached yet",
         ExtendedError::NotRead => "instances not read yet",
+        ExtendedError::Forwarding(trouble) => trouble.text(),
     };
     let mut data = extended.code().to_be_bytes().to_vec();
     data.extend_from_slice(text.as_bytes());

@@ -1,7 +1,9 @@
-//! The TCP side (RFC 7766): bounded connections, two-octet framing, answers in the order of the queries.
+//! The TCP side (RFC 7766): bounded connections, two-octet framing; answers in the order of the queries, but for those that have to
+//! wait, which come when they can (section 6.2.1.1).
 //!
 //! ```text
-//! accept ─► permit ─► connection: [length][query] … ─► handler ─► [length][answer] …
+//! accept ─► permit ─► connection: [length][query] … ─► handler ─┬─► [length][answer] …
+//!                                                               └─ waits in a task ─┘
 //! ```
 //!
 //! A connection ends when its client closes it, stays silent for `idle_timeout`, takes longer than
@@ -14,18 +16,20 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
-use super::handler::{Handler, Outcome, Transport};
+use super::handler::{Handler, Later, Outcome, Transport};
+use crate::clock;
 
 /// Bounds of the TCP side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +73,7 @@ pub async fn run(
             Ok((stream, client, permit)) => {
                 pause = ACCEPT_PAUSE_MIN;
                 let (handler, wanted) = (Arc::clone(&handler), Arc::clone(&wanted));
-                let connection = Connection { stream, client, handler, wanted, settings };
+                let connection = Connection::new(stream, client, handler, wanted, settings);
                 let open = OpenConnection::new(Arc::clone(&connection.handler), permit);
                 let shutdown = shutdown.clone();
                 connections.spawn(async move {
@@ -133,6 +137,12 @@ struct Connection {
     /// Tells one silent connection to make room.
     wanted: Arc<Notify>,
     settings: TcpSettings,
+    /// Answers that are waited for.
+    later: JoinSet<Option<Vec<u8>>>,
+    /// When the first octet of a query came that is not whole.
+    begun: Option<Instant>,
+    /// Whether the client sends no more, and still takes answers.
+    is_half_closed: bool,
 }
 
 /// Why a connection ended, for the log.
@@ -153,6 +163,17 @@ enum End {
 }
 
 impl Connection {
+    fn new(
+        stream: TcpStream,
+        client: SocketAddr,
+        handler: Arc<Handler>,
+        wanted: Arc<Notify>,
+        settings: TcpSettings,
+    ) -> Self {
+        let later = JoinSet::new();
+        Self { stream, client, handler, wanted, settings, later, begun: None, is_half_closed: false }
+    }
+
     async fn run(mut self, shutdown: CancellationToken) {
         let client = self.client;
         tokio::select! {
@@ -171,7 +192,7 @@ impl Connection {
         let mut output = Vec::new();
         loop {
             // 1. Answer every whole query that is there, in order.
-            match self.answer_all(&mut input, &mut answer, &mut output).await {
+            match self.answer_all(&mut input, &mut answer, &mut output) {
                 Ok(()) if output.is_empty() => {}
                 result => {
                     // 2. Send the answers, also those before a message that ends the connection.
@@ -185,72 +206,110 @@ impl Connection {
                     continue;
                 }
             }
-            // 3. Read on.
-            if let Err(end) = self.receive(&mut input).await {
+            // 3. Read on, or take an answer that was waited for.
+            if let Err(end) = self.receive(&mut input, &mut output).await {
                 return end;
+            }
+            if !output.is_empty() {
+                if let Err(end) = self.send(&output).await {
+                    return end;
+                }
+                output.clear();
             }
         }
     }
 
-    /// Takes whole queries from `input` until there is none or `output` has grown long. One that is held holds up those behind it, as
-    /// answers keep the order of queries; those before it are sent.
-    async fn answer_all(
+    /// Takes whole queries from `input` until there is none, `output` has grown long, or too many wait. One that has to wait holds up
+    /// none behind it.
+    fn answer_all(
         &mut self,
         input: &mut BytesMut,
         answer: &mut Vec<u8>,
         output: &mut Vec<u8>,
     ) -> Result<(), End> {
         while output.len() < OUTPUT_BYTES_MAX
+            && self.later.len() < LATER_MAX
             && let Some(query) = take_frame(input)
         {
-            let mut outcome = self.handler.answer(&query, self.client, Transport::Tcp, answer);
-            if let Outcome::Hold(held) = outcome {
-                self.send(output).await?;
-                output.clear();
-                held.ready().await;
-                outcome = self.handler.answer_held(&query, self.client, Transport::Tcp, answer);
-            }
-            match outcome {
-                Outcome::Silence | Outcome::Hold(_) => return Err(End::NoQuery),
-                Outcome::Reply => {
-                    let length = u16::try_from(answer.len()).expect("the handler keeps to 65 535 octets");
-                    output.extend_from_slice(&length.to_be_bytes());
-                    output.extend_from_slice(answer);
+            match self.handler.answer(&query, self.client, Transport::Tcp, answer) {
+                Outcome::Silence => return Err(End::NoQuery),
+                Outcome::Later(later) => {
+                    self.later.spawn(answer_later(later, query, self.client, self.handler.clone()));
                 }
+                Outcome::Reply => push_frame(output, answer),
             }
         }
         Ok(())
     }
 
-    /// Reads until the next query is whole. Its clock starts with its first octet, however it trickles.
-    async fn receive(&mut self, input: &mut BytesMut) -> Result<(), End> {
+    /// Reads until the next query is whole, or an answer that was waited for is in `output`. A query's clock starts with its first octet,
+    /// however it trickles.
+    async fn receive(&mut self, input: &mut BytesMut, output: &mut Vec<u8>) -> Result<(), End> {
+        let now = clock::now();
         if input.is_empty() {
-            let read = tokio::select! {
-                biased;
-                read = timeout(self.settings.idle_timeout, self.stream.read_buf(input)) => read,
-                () = self.wanted.notified() => return Err(End::MadeRoom),
-            };
-            match read {
-                Err(_) => return Err(End::Idle),
-                Ok(Ok(0)) => return Err(End::Closed),
-                Ok(read) => read?,
-            };
+            self.begun = None;
         }
-        let rest = async {
-            while !has_frame(input) {
-                if self.stream.read_buf(input).await? == 0 {
-                    return Err(End::Closed);
-                }
+        while !has_frame(input) || self.later.len() >= LATER_MAX {
+            if self.is_half_closed && self.later.is_empty() {
+                return Err(End::Closed);
             }
-            Ok(())
-        };
-        timeout(self.settings.message_timeout, rest).await.unwrap_or(Err(End::Slow))
+            let begun = *self.begun.get_or_insert(clock::now());
+            let (is_silent, is_waited_for) = (input.is_empty(), !self.later.is_empty());
+            let deadline = if is_silent {
+                now + self.settings.idle_timeout
+            } else {
+                begun + self.settings.message_timeout
+            };
+            tokio::select! {
+                biased;
+                Some(answer) = self.later.join_next() => {
+                    // A task that panicked answers nothing.
+                    if let Some(answer) = answer.unwrap_or_default() {
+                        push_frame(output, &answer);
+                    }
+                    return Ok(());
+                }
+                read = self.stream.read_buf(input), if self.later.len() < LATER_MAX && !self.is_half_closed => match read? {
+                    0 if is_silent && is_waited_for => self.is_half_closed = true,
+                    0 => return Err(End::Closed),
+                    _ if is_silent => self.begun = Some(clock::now()),
+                    _ => {}
+                },
+                () = self.wanted.notified(), if is_silent && !is_waited_for => return Err(End::MadeRoom),
+                // Whoever waits for an answer is not idle; the answer's own time is bounded.
+                () = sleep_until(deadline.into()), if !(is_silent && is_waited_for) && self.later.len() < LATER_MAX => {
+                    return Err(if is_silent { End::Idle } else { End::Slow });
+                }
+                else => return Err(End::Closed),
+            }
+        }
+        self.begun = None;
+        Ok(())
     }
 
     async fn send(&mut self, output: &[u8]) -> Result<(), End> {
         let sent = timeout(self.settings.message_timeout, self.stream.write_all(output)).await;
         Ok(sent.map_err(|_| End::Slow)??)
     }
+}
+
+/// The answer to a query that has to wait; none to what turns out to be no query.
+async fn answer_later(
+    later: Later,
+    query: BytesMut,
+    client: SocketAddr,
+    handler: Arc<Handler>,
+) -> Option<Vec<u8>> {
+    let ready = later.ready().await;
+    let mut answer = Vec::new();
+    let outcome = handler.answer_ready(ready, &query, client, Transport::Tcp, &mut answer);
+    matches!(outcome, Outcome::Reply).then_some(answer)
+}
+
+fn push_frame(output: &mut Vec<u8>, answer: &[u8]) {
+    let length = u16::try_from(answer.len()).expect("the handler keeps to 65 535 octets");
+    output.extend_from_slice(&length.to_be_bytes());
+    output.extend_from_slice(answer);
 }
 
 /// The length that a whole frame at the beginning of `input` has without its prefix.
@@ -275,6 +334,8 @@ const PREFIX_BYTES: usize = 2;
 const READ_BYTES: usize = 2048;
 /// Bytes of answers that are gathered before they are sent; one more answer may follow.
 const OUTPUT_BYTES_MAX: usize = 16 * 1024;
+/// Queries of a connection that wait at a time; while there are as many, no more is read.
+const LATER_MAX: usize = 64;
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(5);
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -304,7 +365,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_query_that_is_held_keeps_its_place_and_those_before_it_are_answered() {
+    async fn a_query_that_is_held_holds_up_no_other() {
         let (handler, cache) = sample::web().unfollowed("web").into_handler_and_cache();
         let handler = Arc::new(handler.with_demand(Some(Arc::default())));
         let server = start_with(handler, TcpSettings::default());
@@ -313,10 +374,13 @@ mod tests {
         let queries: Vec<u8> = (1..).zip(names).flat_map(|(id, name)| query_for(id, name)).collect();
         client.write_all(&queries).await.unwrap();
         assert_eq!(within(receive(&mut client)).await.unwrap().metadata.id, 1);
+        assert_eq!(within(receive(&mut client)).await.unwrap().metadata.id, 3);
+        // Who sends no more still takes answers.
+        client.shutdown().await.unwrap();
         cache.publish(sample::web().view);
         let held = within(receive(&mut client)).await.unwrap();
         assert_eq!((held.metadata.id, held.answers.len()), (2, 2));
-        assert_eq!(within(receive(&mut client)).await.unwrap().metadata.id, 3);
+        assert!(within(receive(&mut client)).await.is_none(), "closed");
     }
 
     #[tokio::test]
@@ -362,7 +426,7 @@ mod tests {
         second.write_all(&query(2)).await.unwrap();
         within(receive(&mut second)).await.unwrap();
 
-        let begin = crate::clock::now();
+        let begin = clock::now();
         let mut third = server.connect().await;
         third.write_all(&query(3)).await.unwrap();
         assert_eq!(within(receive(&mut third)).await.unwrap().metadata.id, 3);

@@ -1,4 +1,4 @@
-//! The UDP loop: one task, one socket, two buffers; and a task for each query that is held.
+//! The UDP loop: one task, one socket, two buffers; and a task for each query that has to wait.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,14 +11,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
-use super::handler::{Handler, Outcome, Transport};
-use crate::registry::Held;
+use super::handler::{Handler, Later, Outcome, Transport};
 
 /// Answers queries until `shutdown`. Errors of the socket, such as an ICMP message about an earlier answer, are
 /// counted and survived.
 pub async fn run(socket: UdpSocket, handler: Arc<Handler>, shutdown: CancellationToken) {
     let (packet, out) = (vec![0; PACKET_OCTETS_MAX], Vec::with_capacity(4096));
-    let mut server = Server { socket: Arc::new(socket), handler, packet, out, held: JoinSet::new() };
+    let mut server = Server { socket: Arc::new(socket), handler, packet, out, later: JoinSet::new() };
     let mut errors_in_a_row = 0;
     loop {
         let received = tokio::select! {
@@ -48,8 +47,8 @@ struct Server {
     handler: Arc<Handler>,
     packet: Vec<u8>,
     out: Vec<u8>,
-    /// Queries that are held, as many as the demand lets be.
-    held: JoinSet<()>,
+    /// Queries that wait, as many as the demand and the forwarder let.
+    later: JoinSet<()>,
 }
 
 impl Server {
@@ -68,11 +67,11 @@ impl Server {
         let (handler, out) = (&self.handler, &mut self.out);
         match surviving(packet, client, || handler.answer(packet, client, Transport::Udp, out)) {
             Some(Outcome::Reply) => send(&self.socket, handler, client, out).await,
-            Some(Outcome::Hold(held)) => {
+            Some(Outcome::Later(later)) => {
                 let packet = packet.to_vec();
                 let (socket, handler) = (Arc::clone(&self.socket), Arc::clone(handler));
-                while self.held.try_join_next().is_some() {}
-                self.held.spawn(answer_held(held, packet, client, socket, handler));
+                while self.later.try_join_next().is_some() {}
+                self.later.spawn(answer_later(later, packet, client, socket, handler));
             }
             Some(Outcome::Silence) | None => {}
         }
@@ -83,17 +82,17 @@ impl Server {
     }
 }
 
-async fn answer_held(
-    held: Held,
+async fn answer_later(
+    later: Later,
     packet: Vec<u8>,
     client: SocketAddr,
     socket: Arc<UdpSocket>,
     handler: Arc<Handler>,
 ) {
-    held.ready().await;
+    let ready = later.ready().await;
     let mut out = Vec::new();
     let answered =
-        surviving(&packet, client, || handler.answer_held(&packet, client, Transport::Udp, &mut out));
+        surviving(&packet, client, || handler.answer_ready(ready, &packet, client, Transport::Udp, &mut out));
     if let Some(Outcome::Reply) = answered {
         send(&socket, &handler, client, &out).await;
     }

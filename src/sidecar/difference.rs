@@ -20,6 +20,7 @@ impl Difference {
             client,
             dns_addr,
             dns,
+            forward,
             sources,
             idle,
             brake,
@@ -37,6 +38,7 @@ impl Difference {
             ("dns.consul", dns.consul != other.dns.consul),
             ("dns TTLs", dns.ttls != other.dns.ttls),
             ("dns.log_queries", dns.is_logged != other.dns.is_logged),
+            ("dns.forward", *forward != other.forward),
             ("zone, prefer_zone", *home != other.home),
             ("log.filter", log.filter != other.log.filter),
         ];
@@ -64,11 +66,12 @@ mod tests {
 
     #[test]
     fn each_key_is_on_one_side() {
-        let cases: [(&str, &[&str], &[&str]); 17] = [
+        let cases: [(&str, &[&str], &[&str]); 18] = [
             ("", &[], &[]),
             ("services: [{name: web, port: 80}]", &["services", "zone, prefer_zone"], &[]),
             ("brake: {share: 50%}", &["brake"], &[]),
             ("dns: {ttl: 5s}", &["dns TTLs"], &[]),
+            ("dns: {forward: {upstreams: [10.0.0.53]}}", &["dns.forward"], &[]),
             ("dns: {zone: other.internal.}", &["dns.zone, namespace"], &[]),
             ("dns: {consul: {enabled: true}}", &["dns.consul"], &[]),
             ("dns: {log_queries: true}", &["dns.log_queries"], &[]),

@@ -8,7 +8,7 @@ use super::subscription::plan_label;
 #[cfg(test)]
 use crate::config::schema;
 use crate::config::{Mistake, Scalar, duration};
-use crate::dns::{ConsulDomain, DnsPlan, Ttls, Zone};
+use crate::dns::{ConsulDomain, DnsPlan, ForwardSettings, Ttls, Zone};
 use crate::registry::Label;
 
 /// The DNS listener and its answers.
@@ -35,6 +35,8 @@ pub struct DnsSettings {
     /// Whether every query is logged, at `info` with the target `rollcall::dns::queries`. Default false. Danger: it says who asks for
     /// what, and takes far longer than the answer.
     pub log_queries: Option<bool>,
+    /// Who is asked for names out of the zone.
+    pub forward: ForwardSettings,
 }
 
 /// Consul's names.

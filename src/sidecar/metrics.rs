@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::reload::ReloadStats;
 use crate::client::Client;
+use crate::dns::Forwarder;
 use crate::registry::registrar::RegistrarStats;
 use crate::registry::{Cache, Demand, MirrorStats, ViewKeeperStats};
 use crate::telemetry::{self, Count, Metrics, MetricsError};
@@ -59,6 +60,15 @@ pub(super) fn observe_demand(metrics: &Metrics, demand: &Arc<Demand>) -> Result<
     let counts: [Count<Demand>; 2] =
         [(telemetry::DEMAND_HELD, Demand::held), (telemetry::DEMAND_UNREADY, Demand::unready)];
     metrics.sample_counts(demand, &counts)
+}
+
+/// What the forwarder keeps.
+pub(super) fn observe_forwarder(metrics: &Metrics, forwarder: &Arc<Forwarder>) -> Result<(), MetricsError> {
+    let counts: [Count<Forwarder>; 2] = [
+        (telemetry::FORWARD_CACHE_ENTRIES, Forwarder::cache_entries),
+        (telemetry::FORWARD_CACHE_BYTES, Forwarder::cache_bytes),
+    ];
+    metrics.sample_counts(forwarder, &counts)
 }
 
 /// The registrar.

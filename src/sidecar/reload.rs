@@ -18,7 +18,7 @@ use super::difference::Difference;
 use super::settings::SidecarPlan;
 use crate::clock;
 use crate::config::{FileWatch, LocatedMistake, Nudge};
-use crate::dns::Handler;
+use crate::dns::{Forwarder, Handler};
 use crate::http::SettingsStatus;
 use crate::registry::{Registrar, ViewSettings};
 use crate::telemetry::LogHandle;
@@ -100,6 +100,7 @@ impl ReloadStats {
 pub(super) struct LiveParts {
     pub(super) registrar: Registrar,
     pub(super) dns: Arc<Handler>,
+    pub(super) forwarder: Arc<Forwarder>,
     pub(super) view: watch::Sender<ViewSettings>,
 }
 
@@ -205,6 +206,7 @@ impl Reloader {
 
     async fn apply(&self, plan: &SidecarPlan) {
         self.parts.dns.serve(plan.dns.clone());
+        self.parts.forwarder.serve(plan.forward.clone());
         let view = ViewSettings { brake: plan.brake.clone(), home: plan.home.clone() };
         self.parts.view.send_if_modified(|current| {
             let differs = *current != view;

@@ -15,7 +15,7 @@ use crate::client::{ClientSettings, is_host_and_port};
 #[cfg(test)]
 use crate::config::schema;
 use crate::config::{Mistake, Scalar, socket_addr};
-use crate::dns::DnsPlan;
+use crate::dns::{DnsPlan, ForwardPlan};
 use crate::registry::{
     BrakePlan, BrakeSettings, Home, Label, Layout, OwnService, Registration, ServiceDefaults, ServiceKey,
     Source, resolve_services,
@@ -100,6 +100,8 @@ pub struct SidecarPlan {
     pub dns_addr: SocketAddr,
     /// What it answers for, and how.
     pub dns: DnsPlan,
+    /// Who is asked for names out of the zone.
+    pub forward: ForwardPlan,
     /// What is followed.
     pub sources: Vec<Source>,
     /// Where of the registry only what is looked up is, for how long nobody may look it up.
@@ -133,6 +135,7 @@ impl SidecarSettings {
         let http_addr =
             socket_addr("http.address", self.http.address.as_deref(), Self::HTTP_ADDR, &mut mistakes);
         let dns = self.dns.plan(&namespace, &mut mistakes);
+        let forward = self.dns.forward.plan("dns.forward", dns_addr, &mut mistakes);
         let brake = self.brake.plan("brake", &mut mistakes);
         let registrations = self.plan_services(layout.as_ref(), &namespace, &mut mistakes);
         let own = registrations.iter().map(|own| own.service.namespace.clone()).chain([namespace]);
@@ -168,6 +171,7 @@ impl SidecarSettings {
                 client,
                 dns_addr,
                 dns,
+                forward,
                 sources,
                 idle,
                 brake,

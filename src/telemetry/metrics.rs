@@ -7,6 +7,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
+use super::forward::ForwardCounts;
 use super::process::ProcessCollector;
 use super::{
     DNS_CONNECTIONS, DNS_DROPPED, DNS_HITS, DNS_QUERIES, DNS_SHORTENED, DNS_SOCKET_ERRORS, DNS_TRUNCATED,
@@ -29,6 +30,8 @@ pub struct Metrics {
     pub dns_socket_errors: IntCounter,
     /// See [`DNS_CONNECTIONS`].
     pub dns_connections: IntGauge,
+    /// What the forwarder counts.
+    pub forward: ForwardCounts,
     http_requests: IntCounterVec,
     /// See [`HTTP_CONNECTIONS`].
     pub http_connections: IntGauge,
@@ -194,6 +197,7 @@ impl Metrics {
             dns_shortened: registered(&registry, IntCounter::with_opts(opts(DNS_SHORTENED))),
             dns_socket_errors: registered(&registry, IntCounter::with_opts(opts(DNS_SOCKET_ERRORS))),
             dns_connections: registered(&registry, IntGauge::with_opts(opts(DNS_CONNECTIONS))),
+            forward: ForwardCounts::new(&registry),
             http_requests: counters(&registry, HTTP_REQUESTS, &["route", "status"]),
             http_connections: registered(&registry, IntGauge::with_opts(opts(HTTP_CONNECTIONS))),
             registry,
@@ -313,11 +317,14 @@ fn as_f64(count: u64) -> f64 {
     count as f64
 }
 
-fn counters(registry: &Registry, metric: Metric, labels: &[&str]) -> IntCounterVec {
+pub(super) fn counters(registry: &Registry, metric: Metric, labels: &[&str]) -> IntCounterVec {
     registered(registry, IntCounterVec::new(opts(metric), labels))
 }
 
-fn registered<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+pub(super) fn registered<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    made: prometheus::Result<C>,
+) -> C {
     let collector = made.expect("names of this module are well formed");
     registry.register(Box::new(collector.clone())).expect("names of this module differ");
     collector

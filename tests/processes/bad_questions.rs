@@ -162,10 +162,12 @@ fn bad_tcp_messages_harm_nobody() {
     assert!(!dev.log().contains("panicked"), "{}", dev.log());
 }
 
+/// No question is passed on to the resolvers of this machine.
+const SETTINGS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/processes/bad_questions.yaml");
 const ZONE: &str = "rollcall.internal";
 
 fn serving() -> Dev {
-    let dev = Dev::start(None, &[]);
+    let dev = Dev::start(None, &["-c", SETTINGS]);
     wait_until("the canary is registered", Duration::from_secs(20), || {
         ask_udp(dev.dns.number(), &question(1, CANARY, A, IN), LIMIT)
             .and_then(|answer| Header::parse(&answer))

@@ -145,15 +145,16 @@ fn a_query_about_what_is_not_followed_is_held_once_and_answered_with_what_has_co
     let mut out = Vec::new();
     let answer = |out: &Vec<u8>| Message::from_vec(out).unwrap();
     let outcome = handler.answer(&packet, client(), Transport::Udp, &mut out);
-    assert!(matches!(outcome, Outcome::Hold(_)), "{outcome:?}");
-    assert!(matches!(handler.answer_held(&packet, client(), Transport::Udp, &mut out), Outcome::Reply));
+    assert!(matches!(outcome, Outcome::Later(Later::Held(_))), "{outcome:?}");
+    let ready = |out: &mut Vec<u8>| handler.answer_ready(Ready(None), &packet, client(), Transport::Udp, out);
+    assert!(matches!(ready(&mut out), Outcome::Reply));
     assert_eq!(answer(&out).metadata.response_code, ResponseCode::ServFail);
     assert_eq!(extended(&answer(&out)), Some((22, "instances not read yet".to_owned())));
 
     cache.publish(web().view);
     for held in [true, false] {
         let outcome = match held {
-            true => handler.answer_held(&packet, client(), Transport::Udp, &mut out),
+            true => ready(&mut out),
             false => handler.answer(&packet, client(), Transport::Udp, &mut out),
         };
         assert!(matches!(outcome, Outcome::Reply));

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::cli::arguments::SchemaRole;
 
 /// Every key of each role, as the role accepts it, in pieces that are soon read.
-pub(super) const WHOLE: [(SchemaRole, &str); 13] = [
+pub(super) const WHOLE: [(SchemaRole, &str); 14] = [
     (
         SchemaRole::Sidecar,
         "{root: /rollcall/services, namespace: shop, address: 10.0.0.1, zone: a, prefer_zone: true, node: n, state_dir: /s}",
@@ -18,6 +18,12 @@ pub(super) const WHOLE: [(SchemaRole, &str); 13] = [
     (
         SchemaRole::Sidecar,
         "dns: {address: '127.0.0.1:8600', zone: rollcall.internal., ttl: 2s, negative_ttl: 1s, stale_ttl: 1s}",
+    ),
+    (
+        SchemaRole::Sidecar,
+        "dns: {forward: {enabled: true, upstreams: [10.0.0.53, '[::1]:5353', 'tls://10.0.0.54#dns.example'], domains: {corp.example: [10.0.0.55]},
+          resolv_conf: /etc/resolv.conf, timeout: 1s, attempts: 2, randomize_case: true, stale_max: 1d, cache_entries_max: 0,
+          cache_bytes_max: 1000, waiting_max: 10, client_waiting_max: 10, ca: /etc/ca.pem}}",
     ),
     (
         SchemaRole::Sidecar,

@@ -1,0 +1,39 @@
+//! Names that are none of ours, asked of the pod's own resolvers, so that the sidecar can be an application's only nameserver.
+//!
+//! ```text
+//!                 ┌► special: answered at once
+//! handler ─► forwarder ─► cache ─► routes ─► resolve ─► exchange, line ─► upstream
+//!                 ▲                            ▲  failover,     UDP, TCP, TLS
+//!                 │                            │  health
+//!            places: bounds                 resolv_conf, settings
+//! ```
+//!
+//! [`question`], [`reply`], [`cache`], [`special`], [`resolv_conf`] and what decides in [`upstream`] and [`routes`] are pure and are told the
+//! time; [`exchange`] and [`mod@line`] move bytes; [`resolve`] and [`forwarder`] put them together. [`hosts`] looks up what the sidecar itself has to reach.
+//!
+//! RFC 5452 (forged answers), 7766 (TCP), 7858 and 8310 (TLS), 2308 (negative answers), 8767 (stale answers), 9520 (failures).
+
+mod cache;
+mod exchange;
+mod forwarder;
+mod hosts;
+mod line;
+mod pending;
+mod places;
+mod question;
+mod reply;
+mod resolv_conf;
+mod resolve;
+mod routes;
+mod settings;
+mod special;
+mod trouble;
+mod upstream;
+
+pub use forwarder::{Forwarder, Forwarding};
+pub use hosts::Hosts;
+pub use pending::{Asked, Pending};
+pub use question::Question;
+pub use settings::{ForwardPlan, ForwardSettings};
+pub use trouble::Trouble;
+pub use upstream::{UpstreamAddress, UpstreamAddressError};

@@ -1,0 +1,376 @@
+//! Answers for names out of the zone: from the cache, or from upstreams, each question once at a time.
+//!
+//! ```text
+//! query ─► special names ─► cache ─┬─ fresh ──────────────────────────────► answer
+//!                                  ├─ stale ─► flight, for 1.8 s at most ─► its answer, or the stale one
+//!                                  └─ nothing ─► flight, shared by all who ask the same ─► its answer
+//! ```
+//!
+//! - Nobody is waited for here: what needs an upstream is a [`Pending`], which the listeners await in tasks of theirs.
+//! - What waits is bounded, in all and for each client; so are flights.
+//! - Locks are held for a look-up, never across a wait.
+//!
+//! RFC 8767 (stale answers), 9520 (failures are kept), 4697 section 2.1 (nobody is asked twice for the same).
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use hickory_proto::op::ResponseCode;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use super::cache::{Cache, Lookup};
+use super::exchange::Manner;
+use super::line::Line;
+use super::pending::{Asked, Given, Pending, Watcher};
+use super::places::Places;
+use super::question::Question;
+use super::reply::Found;
+use super::resolv_conf::ResolvConf;
+use super::resolve::{probe, resolve};
+use super::routes::Routes;
+use super::settings::ForwardPlan;
+use super::special::local_answer;
+use super::trouble::Trouble;
+use super::upstream::{PORT, Upstream, UpstreamAddress};
+use crate::clock;
+use crate::config::{self, FileWatch};
+use crate::dns::answer::Answer;
+use crate::dns::name::Zone;
+use crate::telemetry::{ForwardOutcome, Metrics};
+use crate::tls::TlsClient;
+
+/// Forwards, and remembers. Shared by all sockets.
+#[derive(Debug)]
+pub struct Forwarder {
+    plan: ArcSwap<ForwardPlan>,
+    routes: ArcSwap<Routes>,
+    /// Where queries come in, to which none may be sent.
+    own: SocketAddr,
+    /// Set when another file may have to be watched.
+    replanned: Notify,
+    /// What the file said last, or why it cannot be read.
+    file_said: Mutex<Result<String, String>>,
+    cache: Mutex<Cache>,
+    flights: Mutex<BTreeMap<Question, Watcher>>,
+    places: Arc<Places>,
+    tasks: TaskTracker,
+    metrics: Arc<Metrics>,
+    shutdown: CancellationToken,
+}
+
+/// What becomes of a query.
+#[derive(Debug)]
+pub enum Forwarding {
+    /// An answer.
+    Now(Answer),
+    /// One that has to be waited for.
+    Later(Pending),
+}
+
+impl Forwarder {
+    /// A forwarder by `plan` and the file that it names, for queries that come in at `own`.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn new(
+        plan: ForwardPlan,
+        own: SocketAddr,
+        metrics: Arc<Metrics>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let forwarder = Self {
+            cache: Mutex::new(Cache::new(plan.cache)),
+            plan: ArcSwap::from_pointee(plan),
+            routes: ArcSwap::default(),
+            own,
+            replanned: Notify::new(),
+            file_said: Mutex::new(Ok(String::new())),
+            flights: Mutex::default(),
+            places: Arc::default(),
+            tasks: TaskTracker::new(),
+            metrics,
+            shutdown,
+        };
+        forwarder.read_file();
+        forwarder
+    }
+
+    /// Forwards by this plan from now on.
+    pub fn serve(&self, plan: ForwardPlan) {
+        if **self.plan.load() != plan {
+            lock(&self.cache).set_limits(plan.cache);
+            if self.plan.load().trust != plan.trust {
+                // Connections that were made under another trust are none to go on with.
+                self.routes.store(Arc::default());
+            }
+            self.plan.store(Arc::new(plan));
+            self.read_file();
+            self.replanned.notify_one();
+        }
+    }
+
+    /// Follows the system's file until shutdown, then waits for what is under way, which ends at once.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            let file = self.plan.load().resolv_conf.clone();
+            // It looks at once, so that nothing is missed that was written meanwhile.
+            let text = lock(&self.file_said).clone().unwrap_or_default();
+            let mut watch = FileWatch::start(&file, &text);
+            loop {
+                tokio::select! {
+                    () = self.shutdown.cancelled() => {
+                        self.tasks.close();
+                        self.tasks.wait().await;
+                        return;
+                    }
+                    () = self.replanned.notified() => break,
+                    text = watch.next() => {
+                        let text = text.map_err(|error| error.to_string());
+                        if *lock(&self.file_said) != text {
+                            self.take_file(text);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Answers a query for a name out of `zone`, or says what has to be waited for.
+    pub fn ask(self: &Arc<Self>, asked: Asked, zone: &Zone) -> Forwarding {
+        let (plan, routes) = (self.plan.load(), self.routes.load());
+        if !plan.is_enabled {
+            return self.now(ForwardOutcome::Refused, refused());
+        }
+        let question = &asked.question;
+        if let Some(answer) = local_answer(&question.name, question.kind, zone, &routes.search) {
+            return self.now(ForwardOutcome::Local, answer);
+        }
+        let lookup = lock(&self.cache).look_up(question, clock::now());
+        if !asked.is_recursion_desired && !matches!(lookup, Lookup::Fresh { .. }) {
+            return self.now(ForwardOutcome::Refused, refused());
+        }
+        let stale = match lookup {
+            Lookup::Fresh { found, age, is_due } => {
+                if is_due && asked.is_recursion_desired {
+                    // Whoever finds no room for it now tries with the next query.
+                    let _landing = self.fly(question);
+                }
+                return self.now(ForwardOutcome::Cache, asked.answer(&found, Given::Fresh { age }));
+            }
+            Lookup::Failed(trouble) => return self.now(ForwardOutcome::Failed, trouble.answer()),
+            Lookup::Stale { found, has_failed: true } => return self.stale(&asked, &found),
+            Lookup::Stale { found, has_failed: false } => Some(found),
+            Lookup::Unknown => None,
+        };
+        let place = self.places.take(asked.client, plan.waiting_max, plan.client_waiting_max);
+        match (place.and_then(|place| Ok((place, self.fly(question)?))), stale) {
+            (Ok((place, landing)), stale) => {
+                Forwarding::Later(Pending::new(asked, landing, stale, place, self.metrics.clone()))
+            }
+            (Err(_), Some(found)) => self.stale(&asked, &found),
+            (Err(trouble), None) => self.now(ForwardOutcome::Busy, trouble.answer()),
+        }
+    }
+
+    /// What upstreams say to a question of the sidecar's own; what they said, if they are away.
+    ///
+    /// # Errors
+    ///
+    /// When they say nothing and never did.
+    pub(super) async fn resolve(self: &Arc<Self>, question: Question) -> Result<Arc<Found>, Trouble> {
+        let lookup = lock(&self.cache).look_up(&question, clock::now());
+        let stale = match lookup {
+            Lookup::Fresh { found, .. } | Lookup::Stale { found, has_failed: true } => return Ok(found),
+            Lookup::Failed(trouble) => return Err(trouble),
+            Lookup::Stale { found, has_failed: false } => Some(found),
+            Lookup::Unknown => None,
+        };
+        let result = match self.fly(&question) {
+            Ok(mut landing) => {
+                let landed = landing.wait_for(Option::is_some).await.ok();
+                landed.and_then(|landing| landing.clone()).unwrap_or(Err(Trouble::Unreachable))
+            }
+            Err(trouble) => Err(trouble),
+        };
+        result.or_else(|trouble| stale.ok_or(trouble))
+    }
+
+    /// Whether one of these nameservers is the listener whose queries come here, and there are others who can be asked.
+    pub(super) fn is_among(&self, nameservers: &[IpAddr]) -> bool {
+        let is_own = |ip: &IpAddr| self.is_own(SocketAddr::new(*ip, PORT));
+        nameservers.iter().any(is_own)
+            && self.plan.load().is_enabled
+            && !self.routes.load().upstreams().is_empty()
+    }
+
+    /// Answers and failures that are kept.
+    pub fn cache_entries(&self) -> u64 {
+        lock(&self.cache).size().0 as u64
+    }
+
+    /// Bytes that these take, about.
+    pub fn cache_bytes(&self) -> u64 {
+        lock(&self.cache).size().1 as u64
+    }
+
+    fn now(&self, outcome: ForwardOutcome, answer: Answer) -> Forwarding {
+        self.metrics.forward.count_query(outcome);
+        Forwarding::Now(answer)
+    }
+
+    fn stale(&self, asked: &Asked, found: &Found) -> Forwarding {
+        self.now(ForwardOutcome::Stale, asked.answer(found, Given::Stale))
+    }
+
+    /// Has upstreams asked, unless they are being asked already.
+    fn fly(self: &Arc<Self>, question: &Question) -> Result<Watcher, Trouble> {
+        let mut flights = lock(&self.flights);
+        if let Some(landing) = flights.get(question) {
+            return Ok(landing.clone());
+        }
+        if flights.len() >= self.plan.load().waiting_max {
+            return Err(Trouble::Busy);
+        }
+        let (tell, landing) = watch::channel(None);
+        flights.insert(question.clone(), landing.clone());
+        self.metrics.forward.in_flight.inc();
+        let flight = Flight { forwarder: self.clone(), question: question.clone() };
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = flight.forwarder.shutdown.cancelled() => {}
+                result = flight.run() => drop(tell.send(Some(result))),
+            }
+        });
+        Ok(landing)
+    }
+
+    fn read_file(&self) {
+        let file = self.plan.load().resolv_conf.clone();
+        self.take_file(config::read(&file).map_err(|error| error.to_string()));
+    }
+
+    fn take_file(&self, text: Result<String, String>) {
+        let plan = self.plan.load();
+        lock(&self.file_said).clone_from(&text);
+        let file = match text {
+            Ok(text) => ResolvConf::parse(&text),
+            Err(error) => {
+                if plan.is_enabled && plan.upstreams.is_none() {
+                    let file = plan.resolv_conf.display();
+                    warn!(%file, %error, "upstream resolvers are not known; make the file readable, or set dns.forward.upstreams");
+                }
+                ResolvConf::default()
+            }
+        };
+        let before = self.routes.load_full();
+        let known = before.upstreams();
+        let tls = Arc::new(TlsClient::new(plan.trust.clone()));
+        let make = |address: &UpstreamAddress| {
+            known.get(address).cloned().unwrap_or_else(|| Arc::new(self.upstream(address, &tls)))
+        };
+        let (routes, own) = Routes::plan(&plan, &file, |addr| self.is_own(addr), make);
+        if plan.is_enabled {
+            for reason in &file.unusable {
+                warn!(file = %plan.resolv_conf.display(), reason, "a line is passed over");
+            }
+            for addr in own {
+                warn!(%addr, "this nameserver is the sidecar itself, and is left out; name others in dns.forward.upstreams");
+            }
+            if routes.default.upstreams.is_empty() {
+                warn!("there is no upstream resolver; names out of the zone cannot be had");
+            }
+        }
+        if !routes.leads_where(&before) {
+            let upstreams: Vec<_> =
+                routes.default.upstreams.iter().map(|upstream| upstream.address.to_string()).collect();
+            info!(
+                upstreams = upstreams.join(", "),
+                domains = routes.domains.len(),
+                "names out of the zone are forwarded"
+            );
+            // Others may know other names.
+            lock(&self.cache).clear();
+        }
+        self.routes.store(Arc::new(routes));
+    }
+
+    fn upstream(&self, address: &UpstreamAddress, tls: &Arc<TlsClient>) -> Upstream {
+        let line = address.tls_name.clone().map(|server_name| {
+            let (line, owner) = Line::new(address.clone(), server_name, tls.clone());
+            let shutdown = self.shutdown.clone();
+            self.tasks.spawn(async move {
+                tokio::select! {
+                    () = shutdown.cancelled() => {}
+                    () = owner.run() => {}
+                }
+            });
+            line
+        });
+        Upstream::new(address.clone(), line)
+    }
+
+    /// Whether queries that are sent to `addr` come in here.
+    fn is_own(&self, addr: SocketAddr) -> bool {
+        addr == self.own
+            || (addr.port() == self.own.port()
+                && self.own.ip().is_unspecified()
+                && is_of_this_machine(addr.ip()))
+    }
+}
+
+/// A question that upstreams are being asked; when it is over, however that is, it is no more under way.
+struct Flight {
+    forwarder: Arc<Forwarder>,
+    question: Question,
+}
+
+impl Flight {
+    async fn run(&self) -> Result<Arc<Found>, Trouble> {
+        let Forwarder { plan, routes, cache, metrics, tasks, .. } = &*self.forwarder;
+        let (is_case_random, routes_then) = (plan.load().is_case_random, routes.load_full());
+        let group = routes_then.group(&self.question.name).clone();
+        if let Some(upstream) = group.claim_probe(clock::now()) {
+            let (question, metrics) = (self.question.clone(), metrics.clone());
+            let is_over_tcp = group.manners.is_over_tcp;
+            tasks.spawn(async move {
+                let manner = Manner { is_case_random, is_over_tcp, metrics: &metrics };
+                probe(upstream, &question, manner).await;
+            });
+        }
+        let result = resolve(&group, &self.question, is_case_random, metrics).await.map(Arc::new);
+        // What others said than those who are asked now does not count any more.
+        if routes.load().leads_where(&routes_then) {
+            match &result {
+                Ok(found) => lock(cache).insert(&self.question, found.clone(), clock::now()),
+                Err(trouble) => lock(cache).fail(&self.question, *trouble, clock::now()),
+            }
+        }
+        result
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        lock(&self.forwarder.flights).remove(&self.question);
+        self.forwarder.metrics.forward.in_flight.dec();
+    }
+}
+
+fn refused() -> Answer {
+    Answer { rcode: ResponseCode::Refused, ..Answer::default() }
+}
+
+/// Whether packets to it stay here: only its own addresses can be bound.
+fn is_of_this_machine(ip: IpAddr) -> bool {
+    std::net::UdpSocket::bind((ip, 0)).is_ok()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

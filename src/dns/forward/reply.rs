@@ -1,0 +1,386 @@
+//! Whether a packet is the answer to what was asked, and what of it is believed. Pure.
+//!
+//! ```text
+//! packet ─► id, QR, opcode, question ─┬─ differs: no answer of ours, whoever sent it
+//!                                     └─► TC ─► code ─► chain of the question, SOA ─► Found
+//! ```
+//!
+//! An upstream is believed about what it was asked, and about nothing else (RFC 5452 section 6): the records of the
+//! question's name and of the aliases that lead on from there, and the SOA of a zone above it. The rest is dropped,
+//! additional records as a whole.
+//!
+//! RFC 5452 (forged answers), 2308 (negative answers), 2181 section 8 (TTLs), 6672 (DNAME).
+
+use hickory_proto::op::{Message, MessageType, Metadata, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
+
+use super::question::{Outgoing, Question};
+
+/// What an upstream says.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// An answer, positive or negative.
+    Found(Found),
+    /// Its answer did not fit: it has to be asked over TCP.
+    Truncated,
+    /// It does not answer this.
+    Unusable(ResponseCode),
+}
+
+/// What is believed of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Success or that there is no such name.
+    pub rcode: ResponseCode,
+    /// The question's own records, behind the aliases that lead to them.
+    pub answers: Vec<Record>,
+    /// Of a negative answer the SOA; signatures' company for those who want signatures.
+    pub authority: Vec<Record>,
+    /// Whether the upstream has validated all of it (AD).
+    pub is_authentic: bool,
+    /// Whether there is nothing of the asked type.
+    pub is_negative: bool,
+}
+
+/// Why a packet is not the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Mismatch {
+    #[error("it has another id")]
+    Id,
+    #[error("it is no answer to a query")]
+    NoAnswer,
+    #[error("it repeats another question")]
+    Question,
+    #[error("it repeats the question in other letters")]
+    Letters,
+    #[error("it cannot be read")]
+    Unreadable,
+}
+
+/// Reads the answer to `question`, which was asked by `sent`.
+///
+/// # Errors
+///
+/// When it is none.
+pub(super) fn read(packet: &[u8], question: &Question, sent: &Outgoing) -> Result<Reply, Mismatch> {
+    let mut decoder = BinDecoder::new(packet);
+    let header = hickory_proto::op::Header::read(&mut decoder).map_err(|_| Mismatch::Unreadable)?;
+    let Metadata { id, message_type, op_code, truncation, response_code, .. } = header.metadata;
+    if id != sent.id {
+        return Err(Mismatch::Id);
+    }
+    if message_type != MessageType::Response || op_code != OpCode::Query {
+        return Err(Mismatch::NoAnswer);
+    }
+    if header.counts.queries == 0 && is_own_fault(response_code) {
+        // Who cannot read a query may not be able to repeat it.
+        return Ok(Reply::Unusable(response_code));
+    }
+    if header.counts.queries != 1 {
+        return Err(Mismatch::Question);
+    }
+    let repeated = Query::read(&mut decoder).map_err(|_| Mismatch::Unreadable)?;
+    if repeated.query_type() != question.kind
+        || repeated.query_class() != DNSClass::IN
+        || repeated.name() != &sent.name
+    {
+        return Err(Mismatch::Question);
+    }
+    if sent.is_case_checked && !repeated.name().eq_case(&sent.name) {
+        return Err(Mismatch::Letters);
+    }
+    if truncation {
+        // Its last record may be cut in the middle.
+        return Ok(Reply::Truncated);
+    }
+    let packet = in_small_letters(packet, decoder.index() - QUERY_TAIL_OCTETS);
+    let message = Message::from_vec(&packet).map_err(|_| Mismatch::Unreadable)?;
+    let rcode = message.metadata.response_code;
+    if rcode != ResponseCode::NoError && rcode != ResponseCode::NXDomain {
+        return Ok(Reply::Unusable(rcode));
+    }
+    Ok(believed(message, question))
+}
+
+/// The packet with the question's name in small letters. Other names point to it for the ends that they have in common (RFC 1035 section
+/// 4.1.4), and would take on the letters that were drawn for the question.
+fn in_small_letters(packet: &[u8], name_end: usize) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    // A length is below 64, and so no letter.
+    packet[HEADER_OCTETS..name_end].make_ascii_lowercase();
+    packet
+}
+
+/// Whether a code says that the query itself was not understood.
+pub(super) const fn is_own_fault(rcode: ResponseCode) -> bool {
+    matches!(rcode, ResponseCode::FormErr | ResponseCode::NotImp)
+}
+
+fn believed(message: Message, question: &Question) -> Reply {
+    let Metadata { response_code: rcode, authentic_data, recursion_available, .. } = message.metadata;
+    let (answers, last, is_negative) = chain(question, &message.answers);
+    let is_signature = |record: &&Record| question.dnssec_ok && is_of_dnssec(record.record_type());
+    let is_soa = |record: &&Record| record.record_type() == RecordType::SOA && record.name.zone_of(&last);
+    let soa = message.authorities.iter().find(|record| is_negative && is_soa(record) && is_internet(record));
+    let is_referral = message.authorities.iter().any(|record| record.record_type() == RecordType::NS);
+    if answers.is_empty() && soa.is_none() && is_referral && !recursion_available {
+        // It points elsewhere: it is no resolver (RFC 2308 section 2.2).
+        return Reply::Unusable(ResponseCode::Refused);
+    }
+    let company = message.authorities.iter().filter(|record| is_signature(record) && is_internet(record));
+    let authority = soa.into_iter().chain(company).map(with_sane_ttl).collect();
+    Reply::Found(Found { rcode, answers, authority, is_authentic: authentic_data, is_negative })
+}
+
+/// The records of the question's name and of the aliases that follow from it; the last of these names; and whether there
+/// is nothing of the asked type.
+fn chain(question: &Question, records: &[Record]) -> (Vec<Record>, Name, bool) {
+    let mut owner = question.name.clone();
+    let mut kept = Vec::new();
+    for _ in 0..=ALIASES_MAX {
+        let here = || records.iter().filter(|record| record.name == owner && is_internet(record));
+        let is_signature = |record: &Record| question.dnssec_ok && record.record_type() == RecordType::RRSIG;
+        let is_asked =
+            |record: &Record| question.kind == RecordType::ANY || record.record_type() == question.kind;
+        if here().any(is_asked) {
+            let asked = here().filter(|record| is_asked(record) || is_signature(record));
+            kept.extend(asked.map(with_sane_ttl));
+            return (kept, owner, false);
+        }
+        let alias = here().find_map(|record| {
+            let RData::CNAME(target) = &record.data else { return None };
+            Some((record, target.0.clone()))
+        });
+        let Some((alias, target)) = alias else { break };
+        // A DNAME above explains the alias that was made from it.
+        let is_dname = |record: &Record| {
+            u16::from(record.record_type()) == DNAME && record.name.zone_of(&owner) && is_internet(record)
+        };
+        if let Some(dname) = records.iter().find(|record| is_dname(record)) {
+            let signatures = records
+                .iter()
+                .filter(|record| record.name == dname.name && is_signature(record) && is_internet(record));
+            kept.extend([dname].into_iter().chain(signatures).map(with_sane_ttl));
+        }
+        kept.push(with_sane_ttl(alias));
+        kept.extend(here().filter(|record| is_signature(record)).map(with_sane_ttl));
+        owner = target;
+    }
+    (kept, owner, true)
+}
+
+fn is_internet(record: &Record) -> bool {
+    record.dns_class == DNSClass::IN
+}
+
+const fn is_of_dnssec(kind: RecordType) -> bool {
+    matches!(kind, RecordType::RRSIG | RecordType::NSEC | RecordType::NSEC3)
+}
+
+/// A TTL with the highest bit is 0 (RFC 2181 section 8).
+fn with_sane_ttl(record: &Record) -> Record {
+    let mut record = record.clone();
+    if i32::try_from(record.ttl).is_err() {
+        record.ttl = 0;
+    }
+    record
+}
+
+/// Aliases that are followed; one more ends the chain there. BIND and Unbound stop at about as many.
+const ALIASES_MAX: usize = 16;
+/// RFC 1035 section 4.1.1.
+const HEADER_OCTETS: usize = 12;
+/// Type and class behind a question's name (RFC 1035 section 4.1.2).
+const QUERY_TAIL_OCTETS: usize = 4;
+/// RFC 6672 section 2.1.
+const DNAME: u16 = 39;
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::rr::rdata::{A, CNAME, NS, SOA};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::dns::forward::question::{Letters, WithEdns};
+
+    #[test]
+    fn the_answer_to_the_question_is_taken_and_the_rest_is_not() {
+        let (question, sent) = asked("www.example.com.");
+        let mut message = answer(&sent);
+        message.add_answers([a("evil.example.net.", 9), a("www.example.com.", 1), a("WWW.example.com.", 2)]);
+        message.add_authority(soa("example.com."));
+        message.add_additional(a("www.bank.example.", 6));
+        let found = found(&message, &question, &sent);
+        assert_eq!(found.answers, [a("www.example.com.", 1), a("www.example.com.", 2)]);
+        assert!(found.authority.is_empty() && !found.is_negative);
+    }
+
+    #[test]
+    fn letters_that_were_drawn_show_in_no_other_name() {
+        let (question, sent) = asked("www.example.com.");
+        let mut message = answer(&sent);
+        let target = sent.name.base_name();
+        assert_ne!(target.to_string(), "example.com.");
+        message.add_answer(cname("www.example.com.", &format!("Mail.{target}")));
+        let found = found(&message, &question, &sent);
+        assert_eq!(found.answers[0].data.to_string(), "Mail.example.com.");
+    }
+
+    #[test]
+    fn aliases_are_followed_and_loops_end() {
+        let (question, sent) = asked("a.example.");
+        let mut message = answer(&sent);
+        message.add_answers([a("c.example.", 1), cname("b.example.", "c.example."), a("x.example.", 2)]);
+        message.add_answer(cname("a.example.", "b.example."));
+        let one = found(&message, &question, &sent);
+        assert_eq!(
+            one.answers,
+            [cname("a.example.", "b.example."), cname("b.example.", "c.example."), a("c.example.", 1)]
+        );
+        let mut message = answer(&sent);
+        message.add_answers([cname("a.example.", "b.example."), cname("b.example.", "a.example.")]);
+        let one = found(&message, &question, &sent);
+        assert!(one.is_negative && one.answers.len() <= ALIASES_MAX + 1);
+    }
+
+    #[test]
+    fn a_negative_answer_has_the_soa_of_a_zone_above_it_and_no_other() {
+        let (question, sent) = asked("www.example.com.");
+        for (owner, is_taken) in [("example.com.", true), ("com.", true), ("example.net.", false)] {
+            let mut message = answer(&sent);
+            message.metadata.response_code = ResponseCode::NXDomain;
+            message.add_authority(soa(owner));
+            let found = found(&message, &question, &sent);
+            assert_eq!((found.rcode, found.is_negative), (ResponseCode::NXDomain, true));
+            assert_eq!(found.authority.len(), usize::from(is_taken), "{owner}");
+        }
+    }
+
+    #[test]
+    fn what_differs_from_what_was_asked_is_no_answer() {
+        let (question, sent) = asked("www.example.com.");
+        let judge = |change: &dyn Fn(&mut Message)| {
+            let mut message = answer(&sent);
+            change(&mut message);
+            read(&message.to_vec().unwrap(), &question, &sent).map(drop).unwrap_err()
+        };
+        let query = |name: &str, kind| Query::query(Name::from_ascii(name).unwrap(), kind);
+        assert_eq!(judge(&|message| message.metadata.id ^= 1), Mismatch::Id);
+        assert_eq!(judge(&|message| message.metadata.message_type = MessageType::Query), Mismatch::NoAnswer);
+        assert_eq!(judge(&|message| message.metadata.op_code = OpCode::Notify), Mismatch::NoAnswer);
+        assert_eq!(
+            judge(&|message| message.queries[0] = query("ww.example.com.", RecordType::A)),
+            Mismatch::Question
+        );
+        assert_eq!(
+            judge(&|message| message.queries[0] = query("WWW.example.com.", RecordType::AAAA)),
+            Mismatch::Question
+        );
+        assert_eq!(
+            judge(&|message| {
+                message.queries[0].set_query_class(DNSClass::CH);
+            }),
+            Mismatch::Question
+        );
+        assert_eq!(
+            judge(&|message| message.queries[0] = query("www.example.com.", RecordType::A)),
+            Mismatch::Letters
+        );
+        assert_eq!(judge(&|message| message.queries.clear()), Mismatch::Question);
+    }
+
+    #[test]
+    fn codes_that_are_no_answer_are_told_apart() {
+        let (question, sent) = asked("www.example.com.");
+        for rcode in [ResponseCode::ServFail, ResponseCode::Refused, ResponseCode::FormErr] {
+            let mut message = answer(&sent);
+            message.metadata.response_code = rcode;
+            let reply = read(&message.to_vec().unwrap(), &question, &sent).unwrap();
+            assert!(matches!(reply, Reply::Unusable(told) if told == rcode), "{reply:?}");
+        }
+        let mut no_question = answer(&sent);
+        no_question.queries.clear();
+        no_question.metadata.response_code = ResponseCode::FormErr;
+        let reply = read(&no_question.to_vec().unwrap(), &question, &sent).unwrap();
+        assert!(matches!(reply, Reply::Unusable(ResponseCode::FormErr)), "{reply:?}");
+        let mut referral = answer(&sent);
+        let elsewhere = RData::NS(NS(Name::from_ascii("ns.example.com.").unwrap()));
+        referral.add_authority(Record::from_rdata(Name::from_ascii("com.").unwrap(), 60, elsewhere));
+        let reply = read(&referral.to_vec().unwrap(), &question, &sent).unwrap();
+        assert!(matches!(reply, Reply::Unusable(ResponseCode::Refused)), "{reply:?}");
+    }
+
+    #[test]
+    fn a_truncated_answer_need_not_be_whole() {
+        let (question, sent) = asked("www.example.com.");
+        let mut message = answer(&sent);
+        message.add_answer(a("www.example.com.", 1));
+        message.metadata.truncation = true;
+        let packet = message.to_vec().unwrap();
+        let reply = read(&packet[..packet.len() - 3], &question, &sent).unwrap();
+        assert!(matches!(reply, Reply::Truncated), "{reply:?}");
+        message.metadata.truncation = false;
+        let packet = message.to_vec().unwrap();
+        assert_eq!(read(&packet[..packet.len() - 3], &question, &sent).unwrap_err(), Mismatch::Unreadable);
+    }
+
+    #[test]
+    fn a_ttl_with_the_highest_bit_is_0() {
+        let (question, sent) = asked("www.example.com.");
+        let mut message = answer(&sent);
+        let mut record = a("www.example.com.", 1);
+        record.ttl = 0x8000_0001;
+        message.add_answer(record);
+        assert_eq!(found(&message, &question, &sent).answers[0].ttl, 0);
+    }
+
+    proptest! {
+        #[test]
+        fn no_packet_makes_it_panic(mut packet in proptest::collection::vec(any::<u8>(), 0..200), is_ours in any::<bool>()) {
+            let (question, sent) = asked("www.example.com.");
+            if is_ours {
+                let mut own = answer(&sent).to_vec().unwrap();
+                own[6..12].copy_from_slice(&[0, 1, 0, 1, 0, 1]);
+                own.extend(packet);
+                packet = own;
+            }
+            let _whatever = read(&packet, &question, &sent);
+        }
+    }
+
+    fn asked(name: &str) -> (Question, Outgoing) {
+        let name = Name::from_ascii(name).unwrap();
+        let question = Question { name, kind: RecordType::A, dnssec_ok: false, checking_disabled: false };
+        let sent = question.outgoing(&[0x5f; 34], Letters::Random, WithEdns::Yes).unwrap();
+        (question, sent)
+    }
+
+    fn answer(sent: &Outgoing) -> Message {
+        let mut message = Message::new(sent.id, MessageType::Response, OpCode::Query);
+        message.add_query(Query::query(sent.name.clone(), RecordType::A));
+        message
+    }
+
+    fn found(message: &Message, question: &Question, sent: &Outgoing) -> Found {
+        match read(&message.to_vec().unwrap(), question, sent).unwrap() {
+            Reply::Found(found) => found,
+            other @ (Reply::Truncated | Reply::Unusable(_)) => panic!("{other:?}"),
+        }
+    }
+
+    fn a(name: &str, last: u8) -> Record {
+        Record::from_rdata(Name::from_ascii(name).unwrap(), 60, RData::A(A::new(192, 0, 2, last)))
+    }
+
+    fn cname(name: &str, target: &str) -> Record {
+        let target = RData::CNAME(CNAME(Name::from_ascii(target).unwrap()));
+        Record::from_rdata(Name::from_ascii(name).unwrap(), 60, target)
+    }
+
+    fn soa(owner: &str) -> Record {
+        let owner = Name::from_ascii(owner).unwrap();
+        let data = SOA::new(owner.clone(), owner.clone(), 1, 2, 3, 4, 5);
+        Record::from_rdata(owner, 60, RData::SOA(data))
+    }
+}

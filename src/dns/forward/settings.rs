@@ -1,0 +1,287 @@
+//! The settings of the forwarder.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hickory_proto::rr::Name;
+use serde::Deserialize;
+
+use super::cache::CacheLimits;
+use super::upstream::UpstreamAddress;
+#[cfg(test)]
+use crate::config::schema;
+use crate::config::{Mistake, Scalar};
+use crate::tls::Trust;
+
+/// The forwarder as the settings file has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct ForwardSettings {
+    /// Whether names out of the zone are forwarded. Default: true. Danger: without it they are refused, and an application whose only
+    /// resolver this is finds nothing else.
+    pub enabled: Option<bool>,
+    /// Who is asked, each `ip`, `ip:port` or `tls://ip[:port]#name`; at most 8. Default: the nameservers of `resolv_conf`.
+    pub upstreams: Option<Vec<String>>,
+    /// Who is asked instead for names below a domain, the longest domain first; at most 64 domains of 8. Default: none.
+    pub domains: BTreeMap<String, Vec<String>>,
+    /// The file that names upstreams, search list and options, and is watched. Default: `/etc/resolv.conf`.
+    pub resolv_conf: Option<PathBuf>,
+    /// How long one upstream is waited for before the next is asked, too, `50ms` to `4s`. Default: what the file says, or `1s`.
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
+    pub timeout: Option<Scalar>,
+    /// How often all upstreams are asked, 1 to 5. Default: what the file says, or 2.
+    #[cfg_attr(test, schemars(range(min = 1, max = 5)))]
+    pub attempts: Option<u32>,
+    /// Whether letters of names are sent in random case, which whoever forges an answer would have to guess. Default: true.
+    /// Upstreams that do not repeat them are found out.
+    pub randomize_case: Option<bool>,
+    /// How long after its TTL an answer is still given while no upstream has another, up to `7d`. Default: `1d`. Danger: with `0s` names
+    /// are gone as soon as upstreams are away for longer than a TTL.
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
+    pub stale_max: Option<Scalar>,
+    /// Answers that are kept. Default: 10000; with 0 nothing is, and every query goes to an upstream.
+    pub cache_entries_max: Option<usize>,
+    /// Bytes of memory that they may take, about. Default: 8388608.
+    pub cache_bytes_max: Option<usize>,
+    /// Queries that may wait for upstreams at a time, 1 to 65536. Default: 512. Danger: each needs a socket, and one more
+    /// for every time that an upstream is late.
+    #[cfg_attr(test, schemars(range(min = 1, max = 65536)))]
+    pub waiting_max: Option<usize>,
+    /// The same of one client address. Default: 384. Danger: an application and its sidecar share one.
+    #[cfg_attr(test, schemars(range(min = 1, max = 65536)))]
+    pub client_waiting_max: Option<usize>,
+    /// A PEM file of the authorities that may have signed the certificates of `tls://` upstreams. Default: those that the machine trusts.
+    pub ca: Option<PathBuf>,
+}
+
+/// The forwarder, with everything decided but what the file of the system says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForwardPlan {
+    /// Whether there is one.
+    pub is_enabled: bool,
+    /// Who is asked; `None` for those of the file.
+    pub upstreams: Option<Vec<UpstreamAddress>>,
+    /// Who is asked for names below a domain.
+    pub domains: BTreeMap<Name, Vec<UpstreamAddress>>,
+    /// The file.
+    pub resolv_conf: PathBuf,
+    /// How long one upstream is waited for; `None` for what the file says.
+    pub timeout: Option<Duration>,
+    /// How often all are asked; `None` for what the file says.
+    pub attempts: Option<u32>,
+    /// Whether letters are sent in random case.
+    pub is_case_random: bool,
+    /// What is kept.
+    pub(super) cache: CacheLimits,
+    /// Queries that may wait.
+    pub waiting_max: usize,
+    /// The same of one client address.
+    pub client_waiting_max: usize,
+    /// Whose signature on certificates is believed.
+    pub trust: Trust,
+}
+
+impl Default for ForwardPlan {
+    fn default() -> Self {
+        let stale_max = Duration::from_secs(24 * 60 * 60);
+        Self {
+            is_enabled: true,
+            upstreams: None,
+            domains: BTreeMap::new(),
+            resolv_conf: PathBuf::from("/etc/resolv.conf"),
+            timeout: None,
+            attempts: None,
+            is_case_random: true,
+            cache: CacheLimits { entries_max: 10_000, octets_max: 8 * 1024 * 1024, stale_max },
+            waiting_max: 512,
+            client_waiting_max: 384,
+            trust: Trust::System,
+        }
+    }
+}
+
+impl ForwardSettings {
+    /// Checks everything and decides every default; mistakes get paths below `path`. Nobody is forwarded to `own`, where queries come in.
+    pub fn plan(&self, path: &str, own: Option<SocketAddr>, mistakes: &mut Vec<Mistake>) -> ForwardPlan {
+        let mut plan = ForwardPlan { is_enabled: self.enabled.unwrap_or(true), ..ForwardPlan::default() };
+        plan.upstreams = self
+            .upstreams
+            .as_ref()
+            .map(|texts| plan_upstreams(&format!("{path}.upstreams"), texts, own, mistakes));
+        plan.domains = self.plan_domains(&format!("{path}.domains"), own, mistakes);
+        plan.resolv_conf = self.resolv_conf.clone().unwrap_or(plan.resolv_conf);
+        plan.is_case_random = self.randomize_case.unwrap_or(true);
+        plan.trust = self.ca.clone().map_or(Trust::System, Trust::Authorities);
+        for (key, file) in [("resolv_conf", &self.resolv_conf), ("ca", &self.ca)] {
+            if file.as_ref().is_some_and(|file| file.as_os_str().is_empty()) {
+                let remedy = "name a file, or leave it out";
+                mistakes.push(Mistake::new(format!("{path}.{key}"), "the path is empty", remedy));
+            }
+        }
+        let mut within = |key: &str, text: &Option<Scalar>, bounds| {
+            text.as_ref().and_then(|text| text.to_duration_within(&format!("{path}.{key}"), bounds, mistakes))
+        };
+        plan.timeout = within("timeout", &self.timeout, Self::TIMEOUT);
+        let stale_max = within("stale_max", &self.stale_max, (Duration::ZERO, Self::STALE_MAX));
+        plan.cache.stale_max = stale_max.unwrap_or(plan.cache.stale_max);
+        plan.cache.entries_max = self.cache_entries_max.unwrap_or(plan.cache.entries_max);
+        plan.cache.octets_max = self.cache_bytes_max.unwrap_or(plan.cache.octets_max);
+        let mut number = |key: &str, given: Option<usize>, max: usize| {
+            let given = given?;
+            if !(1..=max).contains(&given) {
+                let remedy = format!("write a number from 1 to {max}");
+                mistakes.push(Mistake::new(
+                    format!("{path}.{key}"),
+                    format!("{given} is out of range"),
+                    remedy,
+                ));
+            }
+            Some(given)
+        };
+        let attempts = self.attempts.and_then(|times| usize::try_from(times).ok());
+        number("attempts", attempts, Self::ATTEMPTS_MAX);
+        plan.attempts = self.attempts;
+        plan.waiting_max =
+            number("waiting_max", self.waiting_max, Self::WAITING_MAX).unwrap_or(plan.waiting_max);
+        let of_client = number("client_waiting_max", self.client_waiting_max, Self::WAITING_MAX);
+        plan.client_waiting_max = of_client.unwrap_or(plan.client_waiting_max);
+        plan
+    }
+
+    const TIMEOUT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(4));
+    /// What RFC 8767 section 4 takes for the most that makes sense.
+    const STALE_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+    const ATTEMPTS_MAX: usize = 5;
+    const WAITING_MAX: usize = 65_536;
+
+    fn plan_domains(
+        &self,
+        path: &str,
+        own: Option<SocketAddr>,
+        mistakes: &mut Vec<Mistake>,
+    ) -> BTreeMap<Name, Vec<UpstreamAddress>> {
+        if self.domains.len() > DOMAINS_MAX {
+            let message = format!("{} domains are too many", self.domains.len());
+            mistakes.push(Mistake::new(path, message, format!("list at most {DOMAINS_MAX}")));
+        }
+        let mut domains = BTreeMap::new();
+        for (text, upstreams) in &self.domains {
+            let path = format!("{path}.{text}");
+            let addresses = plan_upstreams(&path, upstreams, own, mistakes);
+            let name = Name::from_ascii(text).map(|mut name| {
+                name.set_fqdn(true);
+                name.to_lowercase()
+            });
+            match name {
+                Ok(name) if !text.is_empty() && !name.is_root() => {
+                    if domains.insert(name, addresses).is_some() {
+                        let message = format!("{text:?} is listed twice, in other letters or with a dot");
+                        mistakes.push(Mistake::new(path, message, "list each domain once"));
+                    }
+                }
+                Ok(_) | Err(_) => {
+                    let message = format!("{text:?} is no domain");
+                    mistakes.push(Mistake::new(path, message, "write one such as corp.example"));
+                }
+            }
+        }
+        domains
+    }
+}
+
+fn plan_upstreams(
+    path: &str,
+    texts: &[String],
+    own: Option<SocketAddr>,
+    mistakes: &mut Vec<Mistake>,
+) -> Vec<UpstreamAddress> {
+    if texts.is_empty() || texts.len() > UPSTREAMS_MAX {
+        let message = format!(
+            "{} upstreams are {}",
+            texts.len(),
+            if texts.is_empty() { "too few" } else { "too many" }
+        );
+        mistakes.push(Mistake::new(path, message, format!("list 1 to {UPSTREAMS_MAX}")));
+    }
+    let mut addresses = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        match text.parse::<UpstreamAddress>() {
+            Ok(address) if own == Some(address.addr) => {
+                let message = format!("{address} is dns.address, from which queries would come back");
+                mistakes.push(Mistake::new(path, message, "name another resolver"));
+            }
+            Ok(address) if addresses.contains(&address) => {
+                mistakes.push(Mistake::new(path, format!("{address} is listed twice"), "list it once"));
+            }
+            Ok(address) => addresses.push(address),
+            Err(error) => mistakes.push(Mistake::new(path, error.to_string(), "")),
+        }
+    }
+    addresses
+}
+
+/// Upstreams of one list.
+const UPSTREAMS_MAX: usize = 8;
+/// Domains with upstreams of their own.
+const DOMAINS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_said_is_the_default() {
+        let mut mistakes = Vec::new();
+        assert_eq!(
+            ForwardSettings::default().plan("dns.forward", None, &mut mistakes),
+            ForwardPlan::default()
+        );
+        assert!(mistakes.is_empty());
+    }
+
+    #[test]
+    fn upstreams_and_domains_are_read() {
+        let text = "upstreams: [10.0.0.53, 'tls://192.0.2.1#dns.example']\ndomains: {Corp.Example: [10.0.0.54]}\ntimeout: 500ms\n";
+        let (plan, mistakes) = plan(text);
+        assert!(mistakes.is_empty(), "{mistakes:?}");
+        assert_eq!(plan.upstreams.unwrap().len(), 2);
+        let (name, addresses) = plan.domains.first_key_value().unwrap();
+        assert_eq!((name.to_string().as_str(), addresses[0].addr.port()), ("corp.example.", 53));
+        assert_eq!(plan.timeout, Some(Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn every_mistake_is_told_with_its_path() {
+        let text = "upstreams: [dns.example, '127.0.0.1:8600', 10.0.0.1, 10.0.0.1]\n\
+                    domains: {a..b: [10.0.0.53], '.': [10.0.0.53], corp.example: [], c.example: ['tls://10.0.0.1']}\n\
+                    timeout: 1ms\nattempts: 9\nstale_max: 8d\nwaiting_max: 0\nresolv_conf: ''\n";
+        let mut paths: Vec<_> = plan(text).1.into_iter().map(|mistake| mistake.path).collect();
+        paths.sort();
+        let expected = [
+            "attempts",
+            "domains..",
+            "domains.a..b",
+            "domains.c.example[0]",
+            "domains.corp.example",
+            "resolv_conf",
+            "stale_max",
+            "timeout",
+            "upstreams[0]",
+            "upstreams[1]",
+            "upstreams[3]",
+            "waiting_max",
+        ];
+        assert_eq!(paths, expected.map(|key| format!("dns.forward.{key}")));
+    }
+
+    fn plan(text: &str) -> (ForwardPlan, Vec<Mistake>) {
+        let mut mistakes = Vec::new();
+        let settings: ForwardSettings = serde_yaml::from_str(text).unwrap();
+        let plan = settings.plan("dns.forward", "127.0.0.1:8600".parse().ok(), &mut mistakes);
+        (plan, mistakes)
+    }
+}

@@ -1,0 +1,151 @@
+//! Names that no upstream is asked for. Pure.
+//!
+//! | Name | Answer |
+//! | --- | --- |
+//! | `localhost.` and all below it | the loopback addresses (RFC 6761 section 6.3) |
+//! | the reverse names of loopback | `localhost.`; NXDOMAIN for the rest of 127.0.0.0/8 (RFC 6303 section 4.2) |
+//! | `invalid.` and all below it | NXDOMAIN (RFC 6761 section 6.4) |
+//! | a name of the own zone with an ending of the search list | NXDOMAIN |
+//!
+//! With `ndots:5`, as Kubernetes sets it, `web.default.rollcall.internal` is asked for with each ending of the search list
+//! before it is asked for as it is. Upstreams would say that there is no such name; they need not be asked.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::rdata::{A, AAAA, PTR, SOA};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+
+use crate::dns::answer::Answer;
+use crate::dns::name::Zone;
+
+/// What is answered at once to this name and type, if it is such a name.
+pub(super) fn local_answer(name: &Name, kind: RecordType, zone: &Zone, search: &[Name]) -> Option<Answer> {
+    let (localhost, invalid) = (from_text("localhost."), from_text("invalid."));
+    if localhost.zone_of(name) {
+        let data = [RData::A(A(Ipv4Addr::LOCALHOST)), RData::AAAA(AAAA(Ipv6Addr::LOCALHOST))];
+        let data = data.into_iter().find(|data| data.record_type() == kind);
+        return Some(found(name, &localhost, data));
+    }
+    if invalid.zone_of(name) {
+        return Some(no_such_name(&invalid, LOCAL_TTL_S));
+    }
+    let reverse_v4 = from_text("127.in-addr.arpa.");
+    let loopback_v6 = Name::from(Ipv6Addr::LOCALHOST);
+    if reverse_v4.zone_of(name) || loopback_v6 == *name {
+        let is_loopback = Name::from(Ipv4Addr::LOCALHOST) == *name || loopback_v6 == *name;
+        let apex = if loopback_v6 == *name { &loopback_v6 } else { &reverse_v4 };
+        if !is_loopback && !is_above_loopback(name) {
+            return Some(no_such_name(apex, LOCAL_TTL_S));
+        }
+        let is_asked = is_loopback && kind == RecordType::PTR;
+        return Some(found(name, apex, is_asked.then_some(RData::PTR(PTR(localhost)))));
+    }
+    let ending = search.iter().find(|ending| is_expansion(name, ending, zone))?;
+    let apex = zone.apex().clone().append_domain(ending).ok()?;
+    Some(no_such_name(&apex, SEARCH_TTL_S))
+}
+
+/// Whether `name` is one of the zone with this ending behind it.
+fn is_expansion(name: &Name, ending: &Name, zone: &Zone) -> bool {
+    let rest = usize::from(name.num_labels()).checked_sub(ending.num_labels().into());
+    let Some(rest) = rest.filter(|rest| *rest > 0 && ending.zone_of(name)) else { return false };
+    Name::from_labels(name.iter().take(rest)).is_ok_and(|mut name| {
+        name.set_fqdn(true);
+        zone.contains(&name)
+    })
+}
+
+/// Whether it is an empty node between 127.in-addr.arpa and the loopback address, which exists therefore.
+fn is_above_loopback(name: &Name) -> bool {
+    name.zone_of(&Name::from(Ipv4Addr::LOCALHOST))
+}
+
+/// The record, or that there is none of the kind.
+fn found(name: &Name, apex: &Name, data: Option<RData>) -> Answer {
+    let answer = Answer { is_authoritative: true, is_recursive: true, ..Answer::default() };
+    match data {
+        Some(data) => Answer { answers: vec![Record::from_rdata(name.clone(), LOCAL_TTL_S, data)], ..answer },
+        None => Answer { authority: vec![soa(apex, LOCAL_TTL_S)], ..answer },
+    }
+}
+
+fn no_such_name(apex: &Name, ttl: u32) -> Answer {
+    let (rcode, authority) = (ResponseCode::NXDomain, vec![soa(apex, ttl)]);
+    Answer { rcode, authority, is_authoritative: true, is_recursive: true, ..Answer::default() }
+}
+
+/// That of a locally served zone (RFC 6303 section 3).
+fn soa(apex: &Name, ttl: u32) -> Record {
+    let data = SOA::new(apex.clone(), from_text("nobody.invalid."), 1, 3600, 1200, 604_800, ttl);
+    Record::from_rdata(apex.clone(), ttl, RData::SOA(data))
+}
+
+fn from_text(text: &'static str) -> Name {
+    Name::from_ascii(text).expect("a name")
+}
+
+/// How long answers about what never changes may be kept.
+const LOCAL_TTL_S: u32 = 3600;
+/// The same for what changes with the search list, or with the zone.
+const SEARCH_TTL_S: u32 = 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Label;
+
+    #[test]
+    fn localhost_is_this_machine() {
+        for name in ["localhost.", "LocalHost.", "app.localhost."] {
+            assert_eq!(data(name, RecordType::A), ["127.0.0.1"]);
+            assert_eq!(data(name, RecordType::AAAA), ["::1"]);
+            let nothing = ask(name, RecordType::MX).unwrap();
+            assert_eq!((nothing.rcode, nothing.authority.len()), (ResponseCode::NoError, 1));
+        }
+        assert!(ask("localhost.example.", RecordType::A).is_none());
+    }
+
+    #[test]
+    fn the_reverse_names_of_loopback_are_localhost() {
+        let v6 = Name::from(Ipv6Addr::LOCALHOST).to_string();
+        for name in ["1.0.0.127.in-addr.arpa.", &v6] {
+            assert_eq!(data(name, RecordType::PTR), ["localhost."]);
+            assert_eq!(ask(name, RecordType::A).unwrap().rcode, ResponseCode::NoError);
+        }
+        assert_eq!(ask("2.0.0.127.in-addr.arpa.", RecordType::PTR).unwrap().rcode, ResponseCode::NXDomain);
+        assert_eq!(ask("0.0.127.in-addr.arpa.", RecordType::PTR).unwrap().rcode, ResponseCode::NoError);
+        assert!(ask("1.0.0.10.in-addr.arpa.", RecordType::PTR).is_none());
+    }
+
+    #[test]
+    fn invalid_names_are_none() {
+        for name in ["invalid.", "no-such-host.invalid."] {
+            assert_eq!(ask(name, RecordType::A).unwrap().rcode, ResponseCode::NXDomain);
+        }
+    }
+
+    #[test]
+    fn names_of_the_zone_with_an_ending_are_none_and_others_are_asked_for() {
+        let answer = ask("web.default.Rollcall.internal.svc.cluster.local.", RecordType::A).unwrap();
+        assert_eq!(answer.rcode, ResponseCode::NXDomain);
+        assert_eq!(answer.authority[0].name.to_string(), "rollcall.internal.svc.cluster.local.");
+        assert!(ask("rollcall.internal.shop.svc.cluster.local.", RecordType::A).is_some());
+        for name in ["web.shop.svc.cluster.local.", "svc.cluster.local.", "internal.svc.cluster.local.", "."]
+        {
+            assert!(ask(name, RecordType::A).is_none(), "{name}");
+        }
+    }
+
+    fn ask(name: &str, kind: RecordType) -> Option<Answer> {
+        let zone = Zone::parse("rollcall.internal", Label::parse("default").unwrap()).unwrap();
+        let search =
+            ["shop.svc.cluster.local.", "svc.cluster.local."].map(|text| Name::from_ascii(text).unwrap());
+        local_answer(&Name::from_ascii(name).unwrap(), kind, &zone, &search)
+    }
+
+    fn data(name: &str, kind: RecordType) -> Vec<String> {
+        let answer = ask(name, kind).unwrap();
+        answer.answers.iter().map(|record| record.data.to_string()).collect()
+    }
+}

@@ -1,0 +1,54 @@
+//! Why a forwarded question has no answer, as clients are told.
+
+use super::super::answer::{Answer, ExtendedError};
+use hickory_proto::op::ResponseCode;
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Nobody is known who could be asked.
+    NoUpstream,
+    /// No upstream answered in time.
+    Unreachable,
+    /// No upstream could be sent anything.
+    Network,
+    /// Upstreams answer, and say that they cannot, or will not, answer this.
+    Refused,
+    /// So many queries wait that no more may.
+    Busy,
+    /// So many queries of this client wait that no more of it may.
+    BusyWithClient,
+}
+
+impl Trouble {
+    /// The INFO-CODE (RFC 8914 section 4): 14 Not Ready, 22 No Reachable Authority, 23 Network Error.
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::Busy | Self::BusyWithClient => 14,
+            Self::NoUpstream | Self::Unreachable | Self::Refused => 22,
+            Self::Network => 23,
+        }
+    }
+
+    /// What it says to people.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::NoUpstream => "no upstream is known",
+            Self::Unreachable => "no upstream answered in time",
+            Self::Network => "no upstream can be sent anything",
+            Self::Refused => "the upstreams do not answer this",
+            Self::Busy => "too many queries wait for upstreams",
+            Self::BusyWithClient => "too many of your queries wait for upstreams",
+        }
+    }
+
+    /// What the client gets.
+    pub(super) fn answer(self) -> Answer {
+        Answer {
+            rcode: ResponseCode::ServFail,
+            is_recursive: true,
+            extended: Some(ExtendedError::Forwarding(self)),
+            ..Answer::default()
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Upstreams that are away, slow, or of no use.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use hickory_proto::op::ResponseCode;
+use rollcall::clock;
+
+use crate::upstream::{Sent, Upstream, a, address, answer, code, now, soa};
+use crate::world::{World, addresses, extended, listed, until};
+
+#[tokio::test]
+async fn the_next_upstream_answers_when_one_is_silent_or_of_no_use() {
+    let (silent, refusing, failing, good) =
+        (Upstream::start().await, Upstream::start().await, Upstream::start().await, Upstream::start().await);
+    silent.is_silent();
+    refusing.answers(|query| code(query, ResponseCode::Refused));
+    failing.answers(|query| code(query, ResponseCode::ServFail));
+    good.answers(|query| address(query, 4));
+    let world = World::asking(&[silent.addr, refusing.addr, failing.addr, good.addr]);
+    assert_eq!(addresses(&world.ask("www.example.com.").await), [4]);
+    assert_eq!(world.metric("rollcall_dns_upstream_failures_total{reason=\"silence\"}"), 1);
+    assert_eq!(world.metric("rollcall_dns_upstream_failures_total{reason=\"refused\"}"), 2);
+}
+
+#[tokio::test]
+async fn an_upstream_that_fails_again_and_again_is_asked_last_until_it_is_back() {
+    let (first, second) = (Upstream::start().await, Upstream::start().await);
+    first.is_silent();
+    second.answers(|query| address(query, 2));
+    let world = World::start(&format!("{{{}, timeout: 500ms}}", listed(&[first.addr, second.addr])), "");
+    for index in 0..3 {
+        assert_eq!(addresses(&world.ask(&format!("{index}.example.com.")).await), [2]);
+    }
+    let asked = first.count();
+    let begin = clock::now();
+    assert_eq!(addresses(&world.ask("now.example.com.").await), [2]);
+    assert!(
+        begin.elapsed() < Duration::from_millis(500),
+        "it is not waited for any more: {:?}",
+        begin.elapsed()
+    );
+    assert_eq!(first.count(), asked);
+
+    first.answers(|query| address(query, 1));
+    let index = AtomicU8::new(0);
+    until("it is asked first again", async || {
+        let index = index.fetch_add(1, Ordering::Relaxed);
+        addresses(&world.ask(&format!("later-{index}.example.com.")).await) == [1]
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_late_answer_counts_although_others_have_been_asked_meanwhile() {
+    let upstream = Upstream::start().await;
+    let times = AtomicU8::new(0);
+    upstream.says(move |query, _| match times.fetch_add(1, Ordering::Relaxed) {
+        0 => vec![Sent { after: Duration::from_millis(700), ..now(&address(query, 1)) }],
+        _ => Vec::new(),
+    });
+    let world = World::asking(&[upstream.addr]);
+    assert_eq!(addresses(&world.ask("www.example.com.").await), [1]);
+    assert_eq!(upstream.count(), 2);
+}
+
+#[tokio::test]
+async fn an_upstream_that_takes_edns_for_an_error_is_asked_without() {
+    let upstream = Upstream::start().await;
+    upstream.answers(|query| {
+        if query.edns.is_none() {
+            return address(query, 1);
+        }
+        let mut message = code(query, ResponseCode::FormErr);
+        // It could not read the question, and repeats none.
+        message.queries.clear();
+        message
+    });
+    let world = World::asking(&[upstream.addr]);
+    assert_eq!(addresses(&world.ask("www.example.com.").await), [1]);
+    assert_eq!(upstream.count(), 2);
+}
+
+#[tokio::test]
+async fn why_there_is_no_answer_is_told_and_kept_a_moment() {
+    let refusing = Upstream::start().await;
+    refusing.answers(|query| code(query, ResponseCode::Refused));
+    let world = World::asking(&[refusing.addr]);
+    for _ in 0..3 {
+        let told = world.ask("www.example.com.").await;
+        assert_eq!((told.metadata.response_code, extended(&told)), (ResponseCode::ServFail, Some(22)));
+        assert!(told.metadata.recursion_available);
+    }
+    assert_eq!(refusing.count(), 1, "it is not asked again at once");
+
+    // Nobody is there.
+    let gone = Upstream::start().await.addr;
+    let world = World::asking(&[gone]);
+    let told = world.ask("www.example.com.").await;
+    assert_eq!((told.metadata.response_code, extended(&told)), (ResponseCode::ServFail, Some(23)));
+
+    let world = World::start("{}", "");
+    let told = world.ask("www.example.com.").await;
+    assert_eq!((told.metadata.response_code, extended(&told)), (ResponseCode::ServFail, Some(22)));
+}
+
+#[tokio::test]
+async fn silence_is_over_before_a_client_gives_up() {
+    let silent = Upstream::start().await;
+    silent.is_silent();
+    let world = World::asking(&[silent.addr]);
+    let begin = clock::now();
+    let told = world.ask("www.example.com.").await;
+    assert_eq!((told.metadata.response_code, extended(&told)), (ResponseCode::ServFail, Some(22)));
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    assert_eq!(silent.count(), 2, "as often as attempts say");
+}
+
+#[tokio::test]
+async fn an_old_answer_is_given_when_there_is_no_other_and_says_so() {
+    let upstream = Upstream::start().await;
+    let short_lived = |query: &hickory_proto::op::Message| {
+        let mut message = answer(query);
+        message.add_answer(a(query.queries[0].name(), 1, 1));
+        message
+    };
+    upstream.answers(short_lived);
+    let world = World::asking(&[upstream.addr]);
+    world.ask("www.example.com.").await;
+    upstream.is_silent();
+    tokio::time::sleep(Duration::from_millis(1_050)).await;
+    let begin = clock::now();
+    let told = world.ask("www.example.com.").await;
+    assert_eq!((addresses(&told), told.answers[0].ttl, extended(&told)), (vec![1], 30, Some(3)));
+    let took = begin.elapsed();
+    assert!(took >= Duration::from_millis(1_700), "a newer one was waited for: {took:?}");
+    assert!(took < Duration::from_millis(4_000), "not to the end: {took:?}");
+
+    // Once that has failed it is given at once.
+    until("the attempt is over", async || world.metric("rollcall_dns_forward_in_flight") == 0).await;
+    let (begin, asked) = (clock::now(), upstream.count());
+    assert_eq!(extended(&world.ask("www.example.com.").await), Some(3));
+    assert!(begin.elapsed() < Duration::from_secs(1));
+    assert_eq!(upstream.count(), asked);
+    assert_eq!(world.metric("rollcall_dns_forward_queries_total{outcome=\"stale\"}"), 2);
+}
+
+#[tokio::test]
+async fn an_old_answer_that_there_is_nothing_is_told_apart() {
+    let upstream = Upstream::start().await;
+    upstream.answers(|query| {
+        let mut message = code(query, ResponseCode::NXDomain);
+        message.add_authority(soa("example.com.", 1));
+        message
+    });
+    let world = World::asking(&[upstream.addr]);
+    world.ask("no.example.com.").await;
+    upstream.answers(|query| code(query, ResponseCode::ServFail));
+    tokio::time::sleep(Duration::from_millis(1_050)).await;
+    let told = world.ask("no.example.com.").await;
+    assert_eq!((told.metadata.response_code, extended(&told)), (ResponseCode::NXDomain, Some(19)));
+    // With nothing kept beyond its time there is only the failure.
+    world.configure(&format!("{{{}, timeout: 200ms, stale_max: 0s}}", listed(&[upstream.addr])));
+    let told = world.ask("no.example.com.").await;
+    assert_eq!(told.metadata.response_code, ResponseCode::ServFail);
+}
+
+#[tokio::test]
+async fn what_is_asked_for_again_near_its_end_is_had_anew_without_a_wait() {
+    let upstream = Upstream::start().await;
+    upstream.answers(|query| {
+        let mut message = answer(query);
+        message.add_answer(a(query.queries[0].name(), 5, 1));
+        message
+    });
+    let world = World::asking(&[upstream.addr]);
+    let begin = clock::now();
+    world.ask("www.example.com.").await;
+    until("it was had anew", async || {
+        world.ask("www.example.com.").await;
+        upstream.count() == 2
+    })
+    .await;
+    let took = begin.elapsed();
+    assert!(took >= Duration::from_millis(4_450), "{took:?}");
+    assert_eq!(world.metric("rollcall_dns_forward_queries_total{outcome=\"upstream\"}"), 1);
+}

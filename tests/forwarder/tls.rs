@@ -1,0 +1,97 @@
+//! Upstreams over TLS (RFC 7858): whom they are believed to be, one connection for many questions.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use hickory_proto::op::ResponseCode;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use crate::upstream::{Over, Sent, Upstream, address, now};
+use crate::world::{World, addresses, extended};
+
+#[tokio::test]
+async fn many_questions_share_a_connection_and_answers_may_come_in_any_order() {
+    let (upstream, authority) = upstream_for("dns.example").await;
+    let times = AtomicU8::new(0);
+    upstream.says(move |query, _| {
+        // The fake answers in order; what is asked meanwhile waits in the connection.
+        let last = times.fetch_add(1, Ordering::Relaxed);
+        vec![Sent { after: Duration::from_millis(5), ..now(&address(query, last)) }]
+    });
+    let world = world(&upstream, "dns.example", &authority);
+    let names: Vec<String> = (0..40).map(|index| format!("{index}.example.com.")).collect();
+    let told = futures_util::future::join_all(names.iter().map(|name| world.ask(name))).await;
+    assert!(told.iter().all(|told| told.answers.len() == 1));
+    let got = upstream.got();
+    assert_eq!(got.len(), 40);
+    assert!(got.iter().all(|one| one.over == Over::Tls && one.from == got[0].from), "on one connection");
+    let mut ids: Vec<_> = got.iter().map(|got| got.message.metadata.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 40);
+}
+
+#[tokio::test]
+async fn who_has_a_certificate_for_another_name_is_told_nothing() {
+    let (upstream, authority) = upstream_for("dns.example").await;
+    let world = world(&upstream, "other.example", &authority);
+    let told = world.ask("www.example.com.").await;
+    assert_eq!((told.metadata.response_code, extended(&told)), (ResponseCode::ServFail, Some(23)));
+    assert_eq!(upstream.count(), 0);
+    assert!(world.metric("rollcall_dns_upstream_failures_total{reason=\"tls\"}") > 0);
+}
+
+#[tokio::test]
+async fn who_is_vouched_for_by_another_authority_is_told_nothing() {
+    let (upstream, _) = upstream_for("dns.example").await;
+    let (_, other) = upstream_for("dns.example").await;
+    let world = world(&upstream, "dns.example", &other);
+    assert_eq!(extended(&world.ask("www.example.com.").await), Some(23));
+    assert_eq!(upstream.count(), 0);
+}
+
+#[tokio::test]
+async fn what_was_on_a_connection_that_ends_is_asked_again_on_another() {
+    let (upstream, authority) = upstream_for("dns.example").await;
+    let times = AtomicU8::new(0);
+    upstream.says(move |query, _| match times.fetch_add(1, Ordering::Relaxed) {
+        1 => vec![Sent { packet: Vec::new(), ..now(query) }],
+        last => vec![now(&address(query, last))],
+    });
+    let world = world(&upstream, "dns.example", &authority);
+    assert_eq!(addresses(&world.ask("one.example.com.").await), [0]);
+    assert_eq!(addresses(&world.ask("two.example.com.").await), [2]);
+    let got = upstream.got();
+    assert_eq!(got.len(), 3);
+    assert!(got[0].from == got[1].from && got[1].from != got[2].from);
+}
+
+/// A resolver with a certificate for `name`, and a folder with that of the authority.
+async fn upstream_for(name: &str) -> (Upstream, tempfile::TempDir) {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate =
+        CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    (Upstream::start_tls(TlsAcceptor::from(Arc::new(config))).await, folder)
+}
+
+fn world(upstream: &Upstream, name: &str, authority: &tempfile::TempDir) -> World {
+    let ca = authority.path().join("ca.pem");
+    World::start(&format!("{{upstreams: ['tls://{}#{name}'], ca: {}}}", upstream.addr, ca.display()), "")
+}

@@ -1,0 +1,197 @@
+//! What honest upstreams say reaches the client, each question once.
+
+use std::time::Duration;
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
+
+use crate::upstream::{Over, Sent, Upstream, a, address, answer, cname, code, now, soa};
+use crate::world::{World, addresses, extended, listed, query, receive_framed, send_framed, until};
+
+#[tokio::test]
+async fn an_answer_comes_as_it_was_asked_for_and_is_kept() {
+    let upstream = Upstream::start().await;
+    let world = World::asking(&[upstream.addr]);
+    let first = world.ask("wWw.Example.com.").await;
+    assert_eq!(addresses(&first), [1]);
+    let header = first.metadata;
+    assert!(header.recursion_available && header.recursion_desired && !header.authoritative);
+    assert_eq!(first.queries[0].name().to_string(), "wWw.Example.com.");
+    assert_eq!(first.answers[0].name.to_string(), "wWw.Example.com.", "not in the letters that were sent on");
+    assert_eq!(extended(&first), None);
+
+    let again = world.ask("www.example.COM.").await;
+    assert_eq!((addresses(&again), upstream.count()), (vec![1], 1));
+    assert_eq!(world.metric("rollcall_dns_forward_queries_total{outcome=\"cache\"}"), 1);
+    assert_eq!(world.metric("rollcall_dns_forward_queries_total{outcome=\"upstream\"}"), 1);
+    assert_eq!(world.metric("rollcall_dns_upstream_seconds_count"), 1);
+}
+
+#[tokio::test]
+async fn ttls_count_down() {
+    let upstream = Upstream::start().await;
+    let world = World::asking(&[upstream.addr]);
+    assert_eq!(world.ask("www.example.com.").await.answers[0].ttl, 60);
+    until("a second has passed", async || world.ask("www.example.com.").await.answers[0].ttl < 60).await;
+    assert_eq!(upstream.count(), 1);
+}
+
+#[tokio::test]
+async fn ids_ports_and_letters_differ_from_question_to_question() {
+    let upstream = Upstream::start().await;
+    let world = World::asking(&[upstream.addr]);
+    for index in 0..20 {
+        world.ask(&format!("a-name-with-many-letters-{index}.example.com.")).await;
+    }
+    let got = upstream.got();
+    let mut ids: Vec<_> = got.iter().map(|got| got.message.metadata.id).collect();
+    let mut ports: Vec<_> = got.iter().map(|got| got.from.port()).collect();
+    let mut letters: Vec<_> =
+        got.iter().map(|got| got.message.queries[0].name().to_string()[..20].to_owned()).collect();
+    for different in [&mut ids, &mut ports] {
+        different.sort_unstable();
+        different.dedup();
+        assert!(different.len() >= 18, "{different:?}");
+    }
+    letters.sort();
+    letters.dedup();
+    assert!(letters.len() >= 18, "{letters:?}");
+}
+
+#[tokio::test]
+async fn aliases_come_with_what_they_lead_to() {
+    let upstream = Upstream::start().await;
+    upstream.answers(|query| {
+        let mut message = answer(query);
+        let name = query.queries[0].name().clone();
+        message.add_answers([cname(&name, "b.example.net."), a(&"b.example.net.".parse().unwrap(), 60, 7)]);
+        message
+    });
+    let world = World::asking(&[upstream.addr]);
+    let told = world.ask("a.example.com.").await;
+    assert_eq!((told.answers.len(), addresses(&told)), (2, vec![7]));
+}
+
+#[tokio::test]
+async fn that_there_is_nothing_is_kept_as_long_as_the_soa_says() {
+    let upstream = Upstream::start().await;
+    upstream.answers(|query| {
+        let is_name = query.queries[0].query_type() == RecordType::A;
+        let mut message = code(query, if is_name { ResponseCode::NXDomain } else { ResponseCode::NoError });
+        message.add_authority(soa("example.com.", 30));
+        message
+    });
+    let world = World::asking(&[upstream.addr]);
+    for (kind, rcode) in [(RecordType::A, ResponseCode::NXDomain), (RecordType::AAAA, ResponseCode::NoError)]
+    {
+        for _ in 0..3 {
+            let told = world.ask_with(&query("no.example.com.", kind)).await;
+            assert_eq!((told.metadata.response_code, told.answers.len()), (rcode, 0));
+            assert_eq!(told.authorities[0].record_type(), RecordType::SOA);
+        }
+    }
+    assert_eq!(upstream.count(), 2);
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_asked_over_tcp_and_cut_for_clients_over_udp() {
+    let upstream = Upstream::start().await;
+    upstream.says(|query, over| {
+        let mut message = answer(query);
+        if over == Over::Udp {
+            message.metadata.truncation = true;
+        } else {
+            message.add_answers((0..200).map(|last| a(query.queries[0].name(), 60, last)));
+        }
+        vec![now(&message)]
+    });
+    let world = World::asking(&[upstream.addr]);
+    let told = world.ask("big.example.com.").await;
+    assert!(told.metadata.truncation && (1..200).contains(&told.answers.len()));
+    let overs: Vec<_> = upstream.got().iter().map(|got| got.over).collect();
+    assert_eq!(overs, [Over::Udp, Over::Tcp]);
+    let mut stream = world.connect().await;
+    send_framed(&mut stream, &query("big.example.com.", RecordType::A)).await;
+    let told = receive_framed(&mut stream).await;
+    assert_eq!((told.answers.len(), told.metadata.truncation, upstream.count()), (200, false, 2));
+}
+
+#[tokio::test]
+async fn over_tcp_an_answer_that_is_waited_for_holds_up_no_other() {
+    let upstream = Upstream::start().await;
+    upstream.says(|query, _| vec![Sent { after: Duration::from_millis(150), ..now(&address(query, 1)) }]);
+    let world = World::start(&format!("{{{}}}", listed(&[upstream.addr])), "");
+    let mut stream = world.connect().await;
+    let (slow, quick) = (query("www.example.com.", RecordType::A), query("localhost.", RecordType::A));
+    send_framed(&mut stream, &slow).await;
+    send_framed(&mut stream, &quick).await;
+    assert_eq!(receive_framed(&mut stream).await.metadata.id, quick.metadata.id);
+    let told = receive_framed(&mut stream).await;
+    assert_eq!((told.metadata.id, addresses(&told)), (slow.metadata.id, vec![1]));
+}
+
+#[tokio::test]
+async fn a_connection_may_ask_more_than_may_wait_and_gets_every_answer() {
+    let upstream = Upstream::start().await;
+    upstream.says(|query, _| vec![Sent { after: Duration::from_millis(150), ..now(&address(query, 1)) }]);
+    let world = World::start(&format!("{{{}}}", listed(&[upstream.addr])), "");
+    let mut stream = world.connect().await;
+    let asked: Vec<_> =
+        (0..150).map(|index| query(&format!("{index}.example.com."), RecordType::A)).collect();
+    for query in &asked {
+        send_framed(&mut stream, query).await;
+    }
+    until("as many wait as may", async || world.metric("rollcall_dns_forward_waiting") >= 60).await;
+    let mut names = Vec::new();
+    for _ in &asked {
+        assert!(world.metric("rollcall_dns_forward_waiting") <= 64);
+        let told = receive_framed(&mut stream).await;
+        assert_eq!(addresses(&told), [1]);
+        names.push(told.queries[0].name().to_string());
+    }
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 150, "each once");
+}
+
+#[tokio::test]
+async fn who_asks_the_same_at_a_time_shares_one_question() {
+    let upstream = Upstream::start().await;
+    upstream.says(|query, _| vec![Sent { after: Duration::from_millis(150), ..now(&address(query, 1)) }]);
+    let world = World::start(&format!("{{{}}}", listed(&[upstream.addr])), "");
+    let asking = (0..50).map(|index| {
+        let world = &world;
+        async move { world.ask(if index % 2 == 0 { "www.example.com." } else { "WWW.example.com." }).await }
+    });
+    for told in futures_util::future::join_all(asking).await {
+        assert_eq!(addresses(&told), [1]);
+    }
+    assert_eq!(upstream.count(), 1);
+}
+
+#[tokio::test]
+async fn what_clients_want_of_dnssec_is_passed_on_and_kept_apart() {
+    let upstream = Upstream::start().await;
+    upstream.answers(|query| {
+        let mut message = address(query, 1);
+        message.metadata.authentic_data = true;
+        message
+    });
+    let world = World::asking(&[upstream.addr]);
+    let plain = query("www.example.com.", RecordType::A);
+    assert!(!world.ask_with(&plain).await.metadata.authentic_data, "it did not ask for it");
+    let mut with_ad = plain.clone();
+    with_ad.metadata.authentic_data = true;
+    assert!(world.ask_with(&with_ad).await.metadata.authentic_data);
+    let mut signed = plain.clone();
+    signed.edns.as_mut().unwrap().set_dnssec_ok(true);
+    assert!(world.ask_with(&signed).await.metadata.authentic_data);
+    let mut unchecked = plain;
+    unchecked.metadata.checking_disabled = true;
+    assert!(world.ask_with(&unchecked).await.metadata.checking_disabled);
+    let got: Vec<_> = upstream.got().into_iter().map(|got| got.message).collect();
+    let bits = |message: &hickory_proto::op::Message| {
+        (message.edns.as_ref().unwrap().flags().dnssec_ok, message.metadata.checking_disabled)
+    };
+    assert_eq!(got.iter().map(bits).collect::<Vec<_>>(), [(false, false), (true, false), (false, true)]);
+}

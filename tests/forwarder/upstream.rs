@@ -1,0 +1,219 @@
+//! A resolver that says what a test wants it to, truths and lies.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::rdata::{A, CNAME, SOA};
+use hickory_proto::rr::{Name, RData, Record};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::task::JoinSet;
+
+/// One packet that it sends.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    /// Empty, it closes the connection.
+    pub(crate) packet: Vec<u8>,
+    pub(crate) after: Duration,
+    /// Whether it comes from another port than that which was asked.
+    pub(crate) is_from_elsewhere: bool,
+}
+
+/// How it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    Udp,
+    Tcp,
+    Tls,
+}
+
+/// A question that it got.
+#[derive(Clone, Debug)]
+pub(crate) struct Got {
+    pub(crate) over: Over,
+    pub(crate) from: SocketAddr,
+    pub(crate) message: Message,
+}
+
+type Says = dyn Fn(&Message, Over) -> Vec<Sent> + Send + Sync;
+
+/// A resolver on loopback, which ends when it is dropped.
+pub(crate) struct Upstream {
+    pub(crate) addr: SocketAddr,
+    shared: Arc<Shared>,
+    _tasks: JoinSet<()>,
+}
+
+struct Shared {
+    says: Mutex<Arc<Says>>,
+    got: Mutex<Vec<Got>>,
+}
+
+impl Upstream {
+    /// One that answers every question with one address.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// One that speaks TLS over TCP.
+    pub(crate) async fn start_tls(acceptor: tokio_rustls::TlsAcceptor) -> Self {
+        Self::start_with(Some(acceptor)).await
+    }
+
+    async fn start_with(tls: Option<tokio_rustls::TlsAcceptor>) -> Self {
+        let (udp, tcp, addr) = loop {
+            let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let addr = udp.local_addr().unwrap();
+            // The port may be taken for TCP.
+            if let Ok(tcp) = TcpListener::bind(addr).await {
+                break (udp, tcp, addr);
+            }
+        };
+        let says: Arc<Says> = Arc::new(|query, _| vec![now(&address(query, 1))]);
+        let shared = Arc::new(Shared { says: Mutex::new(says), got: Mutex::default() });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve_udp(Arc::new(udp), shared.clone()));
+        tasks.spawn(serve_tcp(tcp, tls, shared.clone()));
+        Self { addr, shared, _tasks: tasks }
+    }
+
+    /// What it answers from now on.
+    pub(crate) fn says(&self, says: impl Fn(&Message, Over) -> Vec<Sent> + Send + Sync + 'static) {
+        *self.shared.says.lock().unwrap() = Arc::new(says);
+    }
+
+    /// The same, with one message at once.
+    pub(crate) fn answers(&self, says: impl Fn(&Message) -> Message + Send + Sync + 'static) {
+        self.says(move |query, _| vec![now(&says(query))]);
+    }
+
+    pub(crate) fn is_silent(&self) {
+        self.says(|_, _| Vec::new());
+    }
+
+    /// All questions until now.
+    pub(crate) fn got(&self) -> Vec<Got> {
+        self.shared.got.lock().unwrap().clone()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.got().len()
+    }
+}
+
+async fn serve_udp(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
+    let elsewhere = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let elsewhere = Arc::new(elsewhere);
+    let mut packet = [0; 2000];
+    let mut answers = JoinSet::new();
+    while let Ok((length, from)) = socket.recv_from(&mut packet).await {
+        for sent in shared.hear(&packet[..length], from, Over::Udp) {
+            let socket = if sent.is_from_elsewhere { elsewhere.clone() } else { socket.clone() };
+            answers.spawn(async move {
+                tokio::time::sleep(sent.after).await;
+                let _may_be_gone = socket.send_to(&sent.packet, from).await;
+            });
+        }
+    }
+}
+
+async fn serve_tcp(listener: TcpListener, tls: Option<tokio_rustls::TlsAcceptor>, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, from)) = listener.accept().await {
+        let (tls, shared) = (tls.clone(), shared.clone());
+        connections.spawn(async move {
+            match tls {
+                None => converse(stream, from, Over::Tcp, &shared).await,
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        converse(stream, from, Over::Tls, &shared).await;
+                    }
+                }
+            }
+        });
+    }
+}
+
+async fn converse(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    from: SocketAddr,
+    over: Over,
+    shared: &Shared,
+) {
+    while let Ok(length) = stream.read_u16().await {
+        let mut packet = vec![0; usize::from(length)];
+        if stream.read_exact(&mut packet).await.is_err() {
+            return;
+        }
+        for sent in shared.hear(&packet, from, over) {
+            tokio::time::sleep(sent.after).await;
+            if sent.packet.is_empty() {
+                return;
+            }
+            let length = u16::try_from(sent.packet.len()).unwrap().to_be_bytes();
+            let framed = [&length[..], &sent.packet].concat();
+            if stream.write_all(&framed).await.is_err() || stream.flush().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn hear(&self, packet: &[u8], from: SocketAddr, over: Over) -> Vec<Sent> {
+        let message = Message::from_vec(packet).expect("the forwarder sends what can be read");
+        self.got.lock().unwrap().push(Got { over, from, message: message.clone() });
+        let says = self.says.lock().unwrap().clone();
+        says(&message, over)
+    }
+}
+
+/// A message that is sent at once.
+pub(crate) fn now(message: &Message) -> Sent {
+    Sent { packet: message.to_vec().unwrap(), after: Duration::ZERO, is_from_elsewhere: false }
+}
+
+/// An answer without records.
+pub(crate) fn answer(query: &Message) -> Message {
+    let mut message = Message::new(query.metadata.id, MessageType::Response, OpCode::Query);
+    message.metadata.recursion_available = true;
+    message.add_query(query.queries[0].clone());
+    message
+}
+
+/// An answer with the address 192.0.2.`last`.
+pub(crate) fn address(query: &Message, last: u8) -> Message {
+    let mut message = answer(query);
+    message.add_answer(a(query.queries[0].name(), 60, last));
+    message
+}
+
+/// An answer with a code.
+pub(crate) fn code(query: &Message, rcode: ResponseCode) -> Message {
+    let mut message = answer(query);
+    message.metadata.response_code = rcode;
+    message
+}
+
+/// The question in other letters.
+pub(crate) fn in_lower_case(mut message: Message) -> Message {
+    let (name, kind) = (message.queries[0].name().to_lowercase(), message.queries[0].query_type());
+    message.queries[0] = Query::query(name, kind);
+    message
+}
+
+pub(crate) fn a(name: &Name, ttl: u32, last: u8) -> Record {
+    Record::from_rdata(name.clone(), ttl, RData::A(A::new(192, 0, 2, last)))
+}
+
+pub(crate) fn cname(owner: &Name, target: &str) -> Record {
+    Record::from_rdata(owner.clone(), 60, RData::CNAME(CNAME(Name::from_ascii(target).unwrap())))
+}
+
+pub(crate) fn soa(owner: &str, ttl: u32) -> Record {
+    let owner = Name::from_ascii(owner).unwrap();
+    let data = SOA::new(owner.clone(), owner.clone(), 1, 3600, 600, 86_400, ttl);
+    Record::from_rdata(owner, ttl, RData::SOA(data))
+}
