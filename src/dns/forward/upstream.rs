@@ -74,9 +74,19 @@ pub(super) struct Upstream {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Health {
     failures: u32,
-    /// While it is set back: when it may be tried again.
-    retry_at: Option<Instant>,
+    set_back: Option<SetBack>,
     habit: Habit,
+}
+
+/// That it is asked last for now.
+#[derive(Clone, Copy, Debug)]
+struct SetBack {
+    /// When somebody should see if it is back.
+    retry_at: Instant,
+    /// How long it was left alone before that.
+    wait: Duration,
+    /// Whether somebody is seeing.
+    is_probed: bool,
 }
 
 /// What an upstream does with the letters of a question.
@@ -104,31 +114,42 @@ impl Upstream {
 impl Health {
     /// It has answered.
     pub(super) fn succeed(&mut self) {
-        (self.failures, self.retry_at) = (0, None);
+        (self.failures, self.set_back) = (0, None);
     }
 
     /// It has not answered in time, or could not be sent anything. Says whether it is set back by that.
+    ///
+    /// While it is set back only the failure of a probe counts: a burst of questions that meet the same outage is one.
     pub(super) fn fail(&mut self, now: Instant) -> bool {
         self.failures = self.failures.saturating_add(1);
-        if self.failures < FAILURES_MAX {
-            return false;
+        match &mut self.set_back {
+            None if self.failures >= FAILURES_MAX => {
+                let retry_at = now + BACKOFF_MIN;
+                self.set_back = Some(SetBack { retry_at, wait: BACKOFF_MIN, is_probed: false });
+                true
+            }
+            Some(set_back) if set_back.is_probed => {
+                let wait = (set_back.wait * 2).min(BACKOFF_MAX);
+                *set_back = SetBack { retry_at: now + wait, wait, is_probed: false };
+                false
+            }
+            None | Some(_) => false,
         }
-        let doublings = (self.failures - FAILURES_MAX).min(BACKOFF_DOUBLINGS_MAX);
-        self.retry_at = Some(now + BACKOFF_MIN * 2_u32.pow(doublings));
-        self.failures == FAILURES_MAX
     }
 
     pub(super) const fn is_set_back(&self) -> bool {
-        self.retry_at.is_some()
+        self.set_back.is_some()
     }
 
-    /// Whether somebody should see if it is back. Whoever is told so does it, and nobody else until the next time.
+    /// Whether somebody should see if it is back. Whoever is told so does it, and nobody else until that has come to something, or is lost.
     pub(super) fn claim_probe(&mut self, now: Instant) -> bool {
-        let is_due = self.retry_at.is_some_and(|retry_at| retry_at <= now);
-        if is_due {
-            self.retry_at = Some(now + BACKOFF_MIN * 2_u32.pow(BACKOFF_DOUBLINGS_MAX));
+        match &mut self.set_back {
+            Some(set_back) if set_back.retry_at <= now => {
+                *set_back = SetBack { retry_at: now + BACKOFF_MAX, is_probed: true, ..*set_back };
+                true
+            }
+            None | Some(_) => false,
         }
-        is_due
     }
 
     pub(super) const fn habit(&self) -> Habit {
@@ -157,8 +178,8 @@ const TLS_PORT: u16 = 853;
 const FAILURES_MAX: u32 = 3;
 /// How long an upstream that was set back is left alone at first.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
-/// That time doubles with each further failure, to 32 s.
-const BACKOFF_DOUBLINGS_MAX: u32 = 5;
+/// That time doubles with each probe that fails, up to this.
+const BACKOFF_MAX: Duration = Duration::from_secs(32);
 
 #[cfg(test)]
 mod tests {
@@ -211,6 +232,17 @@ mod tests {
             health.fail(now);
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 32, 32]);
+    }
+
+    #[test]
+    fn a_burst_of_failures_is_one_outage() {
+        let (mut health, now) = (Health::default(), clock::now());
+        let set_back: Vec<_> = (0..40).map(|_| health.fail(now)).collect();
+        assert_eq!(set_back.iter().filter(|is_new| **is_new).count(), 1);
+        assert!(
+            health.claim_probe(now + BACKOFF_MIN),
+            "it is not left alone for longer because many asked it"
+        );
     }
 
     #[test]
