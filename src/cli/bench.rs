@@ -16,6 +16,7 @@ mod fan_out;
 mod latencies;
 mod link;
 mod measurement;
+mod processes;
 mod progress;
 mod report;
 mod resources;

@@ -87,7 +87,7 @@ impl Measurement<'_> {
         }
         overseer.until("warming up", clock::now() + arguments.warmup, |_| false).await?;
 
-        let meter = Meter::start(self.ensemble);
+        let meter = Meter::start(&self.ensemble.processes);
         let began = clock::now();
         run.tally().borrow_mut().begin(began);
         match arguments.count {
@@ -99,7 +99,7 @@ impl Measurement<'_> {
             }
         }
         run.tally().borrow_mut().end(clock::now());
-        let resources = meter.read(self.ensemble);
+        let resources = meter.read(&self.ensemble.processes);
         Ok(Ok(Measured::Whole(run.tally().borrow().figures(), resources)))
     }
 

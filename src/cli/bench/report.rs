@@ -97,7 +97,7 @@ impl Report {
             .iter()
             .enumerate()
             .map(|(place, ensemble)| {
-                json!({"name": ensemble_name(place), "servers": ensemble.servers, "pids": ensemble.pids})
+                json!({"name": ensemble_name(place), "servers": ensemble.servers, "pids": ensemble.processes.ids})
             })
             .collect();
         Self { settings, ensembles, runs: Vec::new(), is_complete: false }
@@ -286,7 +286,7 @@ pub(super) fn ms(time: Duration) -> u64 {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::ensemble::EnsembleUsage;
+    use super::super::processes::ProcessesUsage;
     use super::*;
 
     #[test]
@@ -356,7 +356,7 @@ mod tests {
             longest_stall: ms(70),
             errors: BTreeMap::from([("connection lost".to_owned(), 1)]),
         };
-        let usage = EnsembleUsage { cpu: ms(1000), resident_bytes: vec![1 << 20, 2 << 20] };
+        let usage = ProcessesUsage { cpu: ms(1000), resident_bytes: vec![1 << 20, 2 << 20] };
         let resources = Resources { servers: Some(usage), client_cpu: Some(ms(1000)) };
         let round = u32::try_from(round).unwrap() + 1;
         MeasuredRun { workload: Workload::Set, ensemble, round, figures, resources }

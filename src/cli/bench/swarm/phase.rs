@@ -39,7 +39,7 @@ pub(super) struct Stopwatch {
 
 impl Stopwatch {
     pub(super) fn start(name: &'static str, ensemble: &Ensemble, counts: Counts, now: Instant) -> Self {
-        Self { name, began: now, counts, meter: Meter::start(ensemble) }
+        Self { name, began: now, counts, meter: Meter::start(&ensemble.processes) }
     }
 
     pub(super) fn stop(&self, ensemble: &Ensemble, counts: &Counts, views: usize, now: Instant) -> Phase {
@@ -52,7 +52,7 @@ impl Stopwatch {
             views: u64::try_from(views).unwrap_or(u64::MAX),
             errors: 0,
             counts: counts.since(&self.counts),
-            resources: self.meter.read(ensemble),
+            resources: self.meter.read(&ensemble.processes),
             client_resident_bytes: ProcessUsage::of_this_process().ok().map(|usage| usage.resident_bytes),
         }
     }

@@ -213,7 +213,7 @@ fn latencies_json(latencies: &Latencies) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::ensemble::EnsembleUsage;
+    use super::super::super::processes::ProcessesUsage;
     use super::super::super::resources::Resources;
     use super::super::counts::Counts;
     use super::*;
@@ -275,7 +275,7 @@ mod tests {
     }
 
     fn churn() -> Phase {
-        let usage = EnsembleUsage { cpu: Duration::from_secs(1), resident_bytes: vec![1 << 20, 2 << 20] };
+        let usage = ProcessesUsage { cpu: Duration::from_secs(1), resident_bytes: vec![1 << 20, 2 << 20] };
         Phase {
             name: "churn",
             elapsed: Duration::from_secs(2),
