@@ -11,9 +11,10 @@
 //! One line each. With one connection, a write of an ensemble of three on this machine cannot be much faster than the
 //! first, nor a read than the second; with many, writes cannot be much faster than the third.
 //! `cargo bench --bench floor -- --seconds 10 --dir DATA_DIR` measures; without `--bench`, which cargo passes, each runs a
-//! few times, to see that it works.
+//! few times, to see that it works. With `--udp-echo` it serves instead, for `rollcall bench dns`: see that module.
 
 mod crowd;
+mod udp_echo;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -50,6 +51,9 @@ struct Arguments {
     /// Clients of the crowd
     #[arg(long, default_values_t = [16, 64], value_delimiter = ',')]
     connections: Vec<usize>,
+    /// Only send DNS queries back as answers, on this port of loopback or a free one, until ended
+    #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "0")]
+    udp_echo: Option<u16>,
     /// Passed by `cargo bench`: measure, instead of trying
     #[arg(long)]
     bench: bool,
@@ -57,6 +61,9 @@ struct Arguments {
 
 fn main() -> io::Result<()> {
     let arguments = Arguments::parse();
+    if let Some(port) = arguments.udp_echo {
+        return udp_echo::serve(port);
+    }
     let limit = if arguments.bench {
         Limit::Time(Duration::from_secs_f64(arguments.seconds))
     } else {

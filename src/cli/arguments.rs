@@ -75,7 +75,7 @@ pub(super) enum Command {
     Service(ServiceArguments),
     /// Read and change znodes of any ZooKeeper-protocol ensemble
     Zk(ZkArguments),
-    /// Measure any ZooKeeper-protocol ensemble: throughput, latencies, stalls, CPU time
+    /// Measure any ZooKeeper-protocol ensemble or DNS server: throughput, latencies, stalls, CPU time
     Bench(BenchArguments),
     /// Check a settings file and report every mistake in it
     CheckConfig(CheckConfigArguments),
@@ -432,6 +432,8 @@ mod tests {
             "rollcall zk create /a data --ephemeral --sequential",
             "rollcall zk delete /a --version 3",
             "rollcall bench ensemble --servers a:1,b:2 --pids 1,2 --workload set,idle --count 5 -o json",
+            "rollcall bench dns a.b c.d:SRV --server 1.2.3.4:53 --rate 5 --compare [::1]:53 --compare-pids 1 --edns 0",
+            "rollcall bench dns --names f --for 1s --warm-up 0s --rounds 2 --timeout 5ms --sockets 2 --outstanding 9",
             "rollcall check-config f",
             "rollcall check-config --schema",
             "rollcall check-config --schema ensemble",

@@ -1,5 +1,5 @@
-//! `rollcall bench`: measures any ZooKeeper-protocol ensemble with a load of its own. `swarm` does so with sidecars; the rest
-//! here is `ensemble`:
+//! `rollcall bench`: measures any ZooKeeper-protocol ensemble with a load of its own. `swarm` does so with sidecars, `dns` measures
+//! DNS servers; the rest here is `ensemble`:
 //!
 //! ```text
 //! for each workload, round, ensemble:
@@ -11,6 +11,7 @@
 //! server that is away is counted and tried again.
 
 mod arguments;
+mod dns;
 mod ensemble;
 mod fan_out;
 mod latencies;
@@ -47,6 +48,7 @@ const UNANSWERED_BYTES_MAX: u64 = 1 << 30;
 /// Measures what was asked for and prints it.
 pub(super) fn run(arguments: BenchArguments) -> Result<(), Failure> {
     match arguments.command {
+        BenchCommand::Dns(arguments) => on_one_thread(dns::run(*arguments)),
         BenchCommand::Ensemble(arguments) => on_one_thread(run_ensemble(*arguments)),
         // A worker runs next what the task at hand has woken, and so the time that whoever waits for a view reads is that of
         // its publication. On one thread it would come after all tasks that are ready.

@@ -11,6 +11,7 @@ mod apache_command_line;
 mod bad_frames;
 mod bad_questions;
 mod bench;
+mod bench_dns;
 mod data_directories;
 mod dev;
 mod drain_barrier;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::super::output::Format;
+use super::dns::BenchDnsArguments;
 use super::swarm::BenchSwarmArguments;
 use crate::client::is_host_and_port;
 use crate::config::duration;
@@ -36,6 +37,20 @@ pub(super) enum BenchCommand {
     /// same clock. All views share half of the machine's processors here, where each would have a machine's: times tell of both.
     #[command(after_long_help = SWARM_EXAMPLES)]
     Swarm(Box<BenchSwarmArguments>),
+    /// Measure any DNS server over UDP, or two in alternation
+    ///
+    /// Asks for the names in turn. Each answer sends the next query (a closed loop), so figures are what the server reaches with that
+    /// many queries unanswered; with --rate queries are sent at fixed times, whether it keeps up or not, and a server that stops shows
+    /// in the latency of every query that was due meanwhile.
+    ///
+    /// An answer must come from the server to the socket that asked, be a response, and have the query's id and question. Any other
+    /// packet counts as mismatched, and the query goes on waiting. A query without an answer is lost at --timeout and is not repeated.
+    /// At the end, also after Ctrl-C, the last answers are waited for, at most as long: answered and lost are together what was asked.
+    ///
+    /// The load is one thread. Where its CPU time per query is more than the server's, or where both share a processor, figures tell of
+    /// the load, too.
+    #[command(after_long_help = DNS_EXAMPLES)]
+    Dns(Box<BenchDnsArguments>),
 }
 
 const EXAMPLES: &str = "\
@@ -49,6 +64,12 @@ Examples:
   rollcall bench swarm --servers a:2181,b:2181,c:2181 --sidecars 1000 --services 100
   rollcall bench swarm --sidecars 0 --sessions 10000 --hold 10m
   rollcall bench swarm --hold 0s --for 0s --restart 1 --restart-parallel 20 -o json";
+
+const DNS_EXAMPLES: &str = "\
+Examples:
+  rollcall bench dns rollcall.default.rollcall.internal rollcall.default.rollcall.internal:SRV
+  rollcall bench dns --server 127.0.0.1:8600 --pids \"$(pgrep -d, -f 'rollcall sidecar')\" --names names.txt --for 1m
+  rollcall bench dns --rate 20000 --compare 127.0.0.1:5353 --rounds 5 -o json web.default.rollcall.internal:A";
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct BenchEnsembleArguments {
@@ -194,6 +215,7 @@ mod tests {
         match line.bench.command {
             BenchCommand::Ensemble(arguments) => Ok(*arguments),
             BenchCommand::Swarm(arguments) => panic!("{arguments:?}"),
+            BenchCommand::Dns(arguments) => panic!("{arguments:?}"),
         }
     }
 
