@@ -203,7 +203,14 @@ impl<'bench> Load<'bench> {
         }
         self.next_give_up = now + (self.plan.timeout / GIVE_UPS_PER_TIMEOUT).max(GIVE_UP_EVERY_MIN);
         for line in &mut self.lines {
-            self.counts.lost += line.slots.give_up(now, self.plan.timeout);
+            let lost = line.slots.give_up(now, self.plan.timeout);
+            self.counts.lost += lost;
+            // An ICMP message makes a socket neither readable nor writable.
+            if lost > 0
+                && let Ok(Some(error)) = line.socket.take_error()
+            {
+                self.counts.error(&error);
+            }
         }
     }
 
@@ -336,6 +343,16 @@ mod tests {
         let figures = measure(server, Some(10_000), 50 * MS).await.figures(50 * MS);
         assert_eq!((figures.answered, figures.asked), (0, figures.lost), "{figures:?}");
         assert!(figures.unsent >= 400, "{figures:?}");
+    }
+
+    #[tokio::test]
+    async fn nobody_at_the_port_is_told() {
+        let gone = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let server = gone.local_addr().unwrap();
+        drop(gone);
+        let figures = measure(server, None, 30 * MS).await.figures(30 * MS);
+        assert_eq!((figures.answered, figures.asked), (0, figures.lost), "{figures:?}");
+        assert!(figures.socket_errors["connection refused"] > 0, "{figures:?}");
     }
 
     async fn measure(server: SocketAddr, rate: Option<u32>, time: Duration) -> Counts {
