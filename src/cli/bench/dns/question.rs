@@ -1,5 +1,6 @@
 //! What is asked: read from the command line or a file, encoded once, and compared with what answers say was asked.
 
+use std::io::Read;
 use std::path::Path;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
@@ -94,11 +95,13 @@ pub(super) fn read_names(path: &Path) -> Result<Vec<QuestionArgument>, Failure> 
     let told = |error: &dyn std::fmt::Display| {
         Failure::usage(format!("cannot read the names: {error}; give a file with a line NAME TYPE each"))
     };
-    let octets = fs_err::metadata(path).map_err(|error| told(&error))?.len();
-    if octets > FILE_OCTETS_MAX {
-        return Err(told(&format!("{} has {octets} bytes, more than {FILE_OCTETS_MAX}", path.display())));
+    let file = fs_err::File::open(path).map_err(|error| told(&error))?;
+    let mut text = String::new();
+    // Read that far and no further: it may be a pipe.
+    file.take(FILE_OCTETS_MAX + 1).read_to_string(&mut text).map_err(|error| told(&error))?;
+    if text.len() as u64 > FILE_OCTETS_MAX {
+        return Err(told(&format!("{} has more than {FILE_OCTETS_MAX} bytes", path.display())));
     }
-    let text = fs_err::read_to_string(path).map_err(|error| told(&error))?;
     names_of(&text).map_err(|error| told(&format!("{}:{error}", path.display())))
 }
 
