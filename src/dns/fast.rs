@@ -22,6 +22,7 @@ use hickory_proto::rr::RecordType;
 use rustc_hash::FxHashMap;
 
 use super::answer::Freshness;
+use super::handler::Transport;
 use super::head::HEADER_OCTETS;
 use super::reply::{PLAIN_OCTETS_MAX, UDP_OCTETS_MAX};
 use crate::registry::{Cache, Service, ServiceKey};
@@ -225,7 +226,7 @@ impl FastTable {
         &self,
         query: &PlainQuery<'_>,
         cache: &Cache,
-        is_tcp: bool,
+        (transport, is_recursive): (Transport, bool),
         out: &mut Vec<u8>,
     ) -> Option<RecordType> {
         let entries = self.entries.load();
@@ -244,7 +245,7 @@ impl FastTable {
         };
         let octets = query.end + draw.body.len() + opt_octets;
         let limit = match query.edns {
-            _ if is_tcp => u16::MAX,
+            _ if transport == Transport::Tcp => u16::MAX,
             None => PLAIN_OCTETS_MAX,
             Some(edns) => edns.octets_max.clamp(PLAIN_OCTETS_MAX, UDP_OCTETS_MAX),
         };
@@ -255,7 +256,7 @@ impl FastTable {
         if let Some(first) = draw.first {
             draws.service.tally.count(first);
         }
-        write(query, draw, freshness, out);
+        write(query, draw, (freshness, is_recursive), out);
         Some(query.kind())
     }
 
@@ -287,11 +288,17 @@ impl FastTable {
 }
 
 /// Puts an answer together.
-fn write(query: &PlainQuery<'_>, draw: &Draw, freshness: Freshness, out: &mut Vec<u8>) {
+fn write(
+    query: &PlainQuery<'_>,
+    draw: &Draw,
+    (freshness, is_recursive): (Freshness, bool),
+    out: &mut Vec<u8>,
+) {
     let flags = &query.packet[2..4];
     out.extend_from_slice(&query.packet[..2]);
+    let recursion_available = if is_recursive { 0x80 } else { 0 };
     // QR and AA; RD and CD as asked (RFC 1035 section 4.1.1, RFC 4035 section 3.2.2).
-    out.extend_from_slice(&[0b1000_0100 | (flags[0] & 1), flags[1] & 0b0001_0000]);
+    out.extend_from_slice(&[0b1000_0100 | (flags[0] & 1), recursion_available | (flags[1] & 0b0001_0000)]);
     let [answers, authorities, additionals] = draw.counts;
     for count in [1, answers, authorities, additionals + u16::from(query.edns.is_some())] {
         out.extend_from_slice(&count.to_be_bytes());

@@ -207,7 +207,7 @@ impl Handler {
         let plan = self.plan.load();
         let plain = PlainQuery::read(packet);
         if let Some(plain) = &plain
-            && let Some(kind) = plan.fast.answer(plain, &self.cache, transport == Transport::Tcp, out)
+            && let Some(kind) = plan.fast.answer(plain, &self.cache, (transport, self.is_recursive()), out)
         {
             self.metrics.dns_hits.inc();
             self.metrics.count_dns_query(dns_kind(kind), DnsRcode::NoError);
@@ -340,7 +340,14 @@ impl Handler {
                 Forwarding::Later(pending) => return Err(Box::new(Forwarded { pending, asked })),
             }
         }
+        // Whoever asks about us may ask about others, too (RFC 1035 section 4.1.1).
+        answer.is_recursive |= self.is_recursive();
         Ok(asked.reply(answer))
+    }
+
+    /// Whether names out of the zone can be asked for here.
+    fn is_recursive(&self) -> bool {
+        self.forwarder.as_ref().is_some_and(|forwarder| forwarder.is_enabled())
     }
 
     fn look_up(&self, plan: &DnsPlan, query: &Query) -> Answer {

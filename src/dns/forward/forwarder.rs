@@ -101,6 +101,11 @@ impl Forwarder {
         forwarder
     }
 
+    /// Whether it asks anybody.
+    pub fn is_enabled(&self) -> bool {
+        self.plan.load().is_enabled
+    }
+
     /// Forwards by this plan from now on.
     pub fn serve(&self, plan: ForwardPlan) {
         if **self.plan.load() != plan {
