@@ -82,38 +82,44 @@ impl History {
             self.reaches_back_to_ms = now_ms;
             return;
         }
-        let mut kept = 0;
-        for (key, was) in &before.services {
-            let is = after.services.get(key);
-            kept += usize::from(is.is_some());
-            match is {
-                Some(is) if Arc::ptr_eq(was, is) => {}
-                Some(is) => self.on_changed(was, is, now_ms),
-                None => {
-                    self.on_changed(
-                        was,
-                        &Service {
-                            zxid: was.zxid,
-                            is_followed: was.is_followed,
-                            ..Service::new(key.clone())
-                        },
-                        now_ms,
-                    );
-                    let settings = Some(Box::new(was.settings.clone()));
-                    self.push(now_ms, Before::Service { key: key.clone(), zxid: was.zxid, settings });
+        let (mut old, mut new) = (before.services.iter().peekable(), after.services.iter().peekable());
+        loop {
+            match (old.peek(), new.peek()) {
+                (None, None) => return,
+                // Mostly: one service has one key, so that keys need not be compared.
+                (Some((_, was)), Some((_, is))) if Arc::ptr_eq(was, is) => {
+                    old.next();
+                    new.next();
                 }
+                (Some((key, was)), Some((other, is))) if key == other => {
+                    self.on_changed(was, is, now_ms);
+                    old.next();
+                    new.next();
+                }
+                (Some((key, was)), other) if other.is_none_or(|(other, _)| key < other) => {
+                    self.on_forgotten(key, was, now_ms);
+                    old.next();
+                }
+                (_, Some((key, is))) => {
+                    self.push(
+                        now_ms,
+                        Before::Service { key: (*key).clone(), zxid: Zxid::ZERO, settings: None },
+                    );
+                    let was = Service { is_followed: is.is_followed, ..Service::new((*key).clone()) };
+                    self.on_changed(&Arc::new(was), is, now_ms);
+                    new.next();
+                }
+                (Some(_), None) => unreachable!("what is left of the old is gone"),
             }
         }
-        if kept == after.services.len() {
-            return;
-        }
-        for (key, is) in &after.services {
-            if !before.services.contains_key(key) {
-                self.push(now_ms, Before::Service { key: key.clone(), zxid: Zxid::ZERO, settings: None });
-                let was = Service { is_followed: is.is_followed, ..Service::new(key.clone()) };
-                self.on_changed(&Arc::new(was), is, now_ms);
-            }
-        }
+    }
+
+    /// Takes that a service is not there any more.
+    fn on_forgotten(&mut self, key: &ServiceKey, was: &Arc<Service>, now_ms: i64) {
+        let is = Service { zxid: was.zxid, is_followed: was.is_followed, ..Service::new(key.clone()) };
+        self.on_changed(was, &is, now_ms);
+        let settings = Some(Box::new(was.settings.clone()));
+        self.push(now_ms, Before::Service { key: key.clone(), zxid: was.zxid, settings });
     }
 
     /// Takes whether the view may be behind the ensemble from now on.
