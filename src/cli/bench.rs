@@ -14,6 +14,7 @@ mod arguments;
 mod dns;
 mod ensemble;
 mod fan_out;
+mod figure;
 mod latencies;
 mod link;
 mod measurement;

@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use super::super::output::{Format, table};
 use super::arguments::{BenchEnsembleArguments, Workload};
 use super::ensemble::Ensemble;
+use super::figure::{Figure, MIB, US_PER_MS, latency_us, ms, place_name, ratio, show_ratio, us, us_each};
 use super::latencies::Latency;
 use super::resources::Resources;
-use super::tally::{Figures, as_f64, median};
+use super::tally::{Figures, as_f64};
 
 /// All runs and what they were made with.
 #[derive(Debug)]
@@ -36,37 +37,7 @@ pub(super) struct MeasuredRun {
     pub(super) resources: Resources,
 }
 
-/// A figure of which medians and ratios are made.
-struct Figure {
-    /// The field of the JSON, with its unit.
-    name: &'static str,
-    /// The heading of the table.
-    heading: &'static str,
-    /// How the table shows it: so many of its units are one of the table's, with so many digits after the point.
-    shown: (f64, usize),
-    of: fn(&MeasuredRun) -> Option<f64>,
-}
-
-impl Figure {
-    const fn new(
-        name: &'static str,
-        heading: &'static str,
-        shown: (f64, usize),
-        of: fn(&MeasuredRun) -> Option<f64>,
-    ) -> Self {
-        Self { name, heading, shown, of }
-    }
-
-    fn show(&self, value: Option<f64>) -> String {
-        let (divisor, digits) = self.shown;
-        value.map_or_else(|| "-".to_owned(), |value| format!("{:.digits$}", value / divisor))
-    }
-}
-
-const US_PER_MS: f64 = 1e3;
-pub(super) const MIB: f64 = 1024.0 * 1024.0;
-
-const FIGURES: [Figure; 9] = [
+const FIGURES: [Figure<MeasuredRun>; 9] = [
     Figure::new("ops_per_s", "OPS/S", (1.0, 0), |run| Some(run.figures.ops_per_second())),
     Figure::new("p50_us", "P50", (US_PER_MS, 3), |run| run.latency_us(|latency| latency.p50)),
     Figure::new("p99_us", "P99", (US_PER_MS, 3), |run| run.latency_us(|latency| latency.p99)),
@@ -97,7 +68,7 @@ impl Report {
             .iter()
             .enumerate()
             .map(|(place, ensemble)| {
-                json!({"name": ensemble_name(place), "servers": ensemble.servers, "pids": ensemble.processes.ids})
+                json!({"name": place_name(place), "servers": ensemble.servers, "pids": ensemble.processes.ids})
             })
             .collect();
         Self { settings, ensembles, runs: Vec::new(), is_complete: false }
@@ -123,7 +94,7 @@ impl Report {
         let mut ratios = Vec::new();
         for workload in self.workloads() {
             for place in 0..self.ensembles.len() {
-                let mut median = json!({"workload": workload.to_string(), "ensemble": ensemble_name(place)});
+                let mut median = json!({"workload": workload.to_string(), "ensemble": place_name(place)});
                 for figure in &FIGURES {
                     median[figure.name] = json!(self.median(workload, place, figure));
                 }
@@ -158,7 +129,7 @@ impl Report {
         for workload in self.workloads() {
             for place in 0..self.ensembles.len() {
                 let start = |round: String| {
-                    let ensemble = is_comparison.then(|| ensemble_name(place).to_owned());
+                    let ensemble = is_comparison.then(|| place_name(place).to_owned());
                     [Some(workload.to_string()), ensemble, Some(round)].into_iter().flatten()
                 };
                 let runs: Vec<_> = self.runs_of(workload, place).collect();
@@ -178,7 +149,7 @@ impl Report {
         text.push_str(&format!("\n{LEGEND}"));
         for run in &self.runs {
             for (what, count) in &run.figures.errors {
-                let (workload, ensemble) = (run.workload, ensemble_name(run.ensemble));
+                let (workload, ensemble) = (run.workload, place_name(run.ensemble));
                 text.push_str(&format!(
                     "\n{workload}, {ensemble}, round {}: {count} times {what}",
                     run.round
@@ -197,9 +168,8 @@ impl Report {
     fn ratios(&self) -> String {
         let mut headings = vec!["WORKLOAD"];
         headings.extend(FIGURES.iter().map(|figure| figure.heading));
-        let show = |ratio: Option<f64>| ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
         let row = |workload: Workload| {
-            let ratios = FIGURES.iter().map(|figure| show(self.ratio(workload, figure)));
+            let ratios = FIGURES.iter().map(|figure| show_ratio(self.ratio(workload, figure)));
             [workload.to_string()].into_iter().chain(ratios).collect()
         };
         table(&headings, self.workloads().into_iter().map(row).collect())
@@ -220,13 +190,12 @@ impl Report {
         self.runs.iter().filter(move |run| run.workload == workload && run.ensemble == place)
     }
 
-    fn median(&self, workload: Workload, place: usize, figure: &Figure) -> Option<f64> {
-        median(self.runs_of(workload, place).filter_map(figure.of))
+    fn median(&self, workload: Workload, place: usize, figure: &Figure<MeasuredRun>) -> Option<f64> {
+        figure.median(self.runs_of(workload, place))
     }
 
-    fn ratio(&self, workload: Workload, figure: &Figure) -> Option<f64> {
-        let (first, second) = (self.median(workload, 0, figure)?, self.median(workload, 1, figure)?);
-        (second > 0.0).then_some(first / second)
+    fn ratio(&self, workload: Workload, figure: &Figure<MeasuredRun>) -> Option<f64> {
+        ratio(self.median(workload, 0, figure), self.median(workload, 1, figure))
     }
 }
 
@@ -234,7 +203,7 @@ impl MeasuredRun {
     fn json(&self) -> Value {
         let mut json = json!({
             "workload": self.workload.to_string(),
-            "ensemble": ensemble_name(self.ensemble),
+            "ensemble": place_name(self.ensemble),
             "round": self.round,
             "seconds": self.figures.elapsed.as_secs_f64(),
             "ops": self.figures.ops,
@@ -250,7 +219,7 @@ impl MeasuredRun {
     }
 
     fn latency_us(&self, choose: impl FnOnce(&Latency) -> Duration) -> Option<f64> {
-        self.figures.latency.as_ref().map(|latency| us(choose(latency)))
+        latency_us(self.figures.latency.as_ref(), choose)
     }
 
     fn server_cpu_us_per_op(&self) -> Option<f64> {
@@ -266,20 +235,8 @@ impl MeasuredRun {
     }
 
     fn per_op(&self, time: Duration) -> Option<f64> {
-        (self.figures.ops > 0).then(|| us(time) / as_f64(self.figures.ops))
+        us_each(time, self.figures.ops)
     }
-}
-
-const fn ensemble_name(place: usize) -> &'static str {
-    if place == 0 { "first" } else { "second" }
-}
-
-pub(super) fn us(time: Duration) -> f64 {
-    u64::try_from(time.as_nanos()).map_or(f64::INFINITY, as_f64) / 1e3
-}
-
-pub(super) fn ms(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

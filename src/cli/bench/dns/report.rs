@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::super::super::output::{Format, table};
+use super::super::figure::{Figure, MIB, US_PER_MS, latency_us, ms, place_name, ratio, show_ratio, us_each};
 use super::super::latencies::Latency;
-use super::super::report::{MIB, ms, us};
 use super::super::resources::Resources;
-use super::super::tally::{as_f64, median};
+use super::super::tally::as_f64;
 use super::Server;
 use super::arguments::BenchDnsArguments;
 use super::counts::DnsFigures;
@@ -34,36 +34,7 @@ pub(super) struct MeasuredRun {
     pub(super) resources: Resources,
 }
 
-/// A figure of which medians and ratios are made.
-struct Figure {
-    /// The field of the JSON, with its unit.
-    name: &'static str,
-    /// The heading of the table.
-    heading: &'static str,
-    /// How the table shows it: so many of its units are one of the table's, with so many digits after the point.
-    shown: (f64, usize),
-    of: fn(&MeasuredRun) -> Option<f64>,
-}
-
-impl Figure {
-    const fn new(
-        name: &'static str,
-        heading: &'static str,
-        shown: (f64, usize),
-        of: fn(&MeasuredRun) -> Option<f64>,
-    ) -> Self {
-        Self { name, heading, shown, of }
-    }
-
-    fn show(&self, value: Option<f64>) -> String {
-        let (divisor, digits) = self.shown;
-        value.map_or_else(|| "-".to_owned(), |value| format!("{:.digits$}", value / divisor))
-    }
-}
-
-const US_PER_MS: f64 = 1e3;
-
-const FIGURES: [Figure; 8] = [
+const FIGURES: [Figure<MeasuredRun>; 8] = [
     Figure::new("queries_per_s", "QUERIES/S", (1.0, 0), |run| Some(run.figures.queries_per_second())),
     Figure::new("p50_us", "P50", (US_PER_MS, 3), |run| run.latency_us(|latency| latency.p50)),
     Figure::new("p99_us", "P99", (US_PER_MS, 3), |run| run.latency_us(|latency| latency.p99)),
@@ -95,7 +66,7 @@ impl Report {
             .enumerate()
             .map(|(place, server)| {
                 let (address, pids) = (server.address.to_string(), &server.processes.ids);
-                json!({"name": server_name(place), "address": address, "pids": pids})
+                json!({"name": place_name(place), "address": address, "pids": pids})
             })
             .collect();
         Self { settings, servers, runs: Vec::new(), is_complete: false }
@@ -118,7 +89,7 @@ impl Report {
 
     fn json(&self) -> Value {
         let medians = (0..self.servers.len()).map(|place| {
-            let mut median = json!({"server": server_name(place)});
+            let mut median = json!({"server": place_name(place)});
             for figure in &FIGURES {
                 median[figure.name] = json!(self.median(place, figure));
             }
@@ -147,7 +118,7 @@ impl Report {
         let mut rows = Vec::new();
         for place in 0..self.servers.len() {
             let start = |round: String| {
-                let server = self.is_comparison().then(|| server_name(place).to_owned());
+                let server = self.is_comparison().then(|| place_name(place).to_owned());
                 [server, Some(round)].into_iter().flatten()
             };
             let runs: Vec<_> = self.runs_of(place).collect();
@@ -165,15 +136,13 @@ impl Report {
         text.push_str(&format!("\n{LEGEND}"));
         for run in &self.runs {
             for (what, count) in run.remarks() {
-                let server = server_name(run.server);
+                let server = place_name(run.server);
                 text.push_str(&format!("\n{server}, round {}: {count} {what}", run.round));
             }
         }
         if self.is_comparison() {
             let headings: Vec<_> = FIGURES.iter().map(|figure| figure.heading).collect();
-            let show =
-                |ratio: Option<f64>| ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
-            let ratios = FIGURES.iter().map(|figure| show(self.ratio(figure))).collect();
+            let ratios = FIGURES.iter().map(|figure| show_ratio(self.ratio(figure))).collect();
             text.push_str("\n\nmedians of the first, divided by those of the second\n");
             text.push_str(&table(&headings, vec![ratios]));
         }
@@ -188,13 +157,12 @@ impl Report {
         self.runs.iter().filter(move |run| run.server == place)
     }
 
-    fn median(&self, place: usize, figure: &Figure) -> Option<f64> {
-        median(self.runs_of(place).filter_map(figure.of))
+    fn median(&self, place: usize, figure: &Figure<MeasuredRun>) -> Option<f64> {
+        figure.median(self.runs_of(place))
     }
 
-    fn ratio(&self, figure: &Figure) -> Option<f64> {
-        let (first, second) = (self.median(0, figure)?, self.median(1, figure)?);
-        (second > 0.0).then_some(first / second)
+    fn ratio(&self, figure: &Figure<MeasuredRun>) -> Option<f64> {
+        ratio(self.median(0, figure), self.median(1, figure))
     }
 }
 
@@ -202,7 +170,7 @@ impl MeasuredRun {
     fn json(&self) -> Value {
         let figures = &self.figures;
         let mut json = json!({
-            "server": server_name(self.server),
+            "server": place_name(self.server),
             "round": self.round,
             "seconds": figures.elapsed.as_secs_f64(),
             "asked": figures.asked,
@@ -244,7 +212,7 @@ impl MeasuredRun {
     }
 
     fn latency_us(&self, choose: impl FnOnce(&Latency) -> Duration) -> Option<f64> {
-        self.figures.latency.as_ref().map(|latency| us(choose(latency)))
+        latency_us(self.figures.latency.as_ref(), choose)
     }
 
     fn server_cpu_us_per_query(&self) -> Option<f64> {
@@ -260,12 +228,8 @@ impl MeasuredRun {
     }
 
     fn per_query(&self, time: Duration) -> Option<f64> {
-        (self.figures.answered > 0).then(|| us(time) / as_f64(self.figures.answered))
+        us_each(time, self.figures.answered)
     }
-}
-
-const fn server_name(place: usize) -> &'static str {
-    if place == 0 { "first" } else { "second" }
 }
 
 #[cfg(test)]

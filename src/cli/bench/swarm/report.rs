@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::super::super::output::{Format, table};
+use super::super::figure::{MIB, ms, us};
 use super::super::latencies::{Latencies, Latency};
-use super::super::report::{MIB, ms, us};
 use super::super::tally::as_f64;
 use super::arguments::BenchSwarmArguments;
 use super::churn::Visibility;
