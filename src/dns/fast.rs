@@ -24,7 +24,7 @@ use rustc_hash::FxHashMap;
 use super::answer::Freshness;
 use super::handler::Transport;
 use super::head::HEADER_OCTETS;
-use super::reply::{PLAIN_OCTETS_MAX, UDP_OCTETS_MAX};
+use super::reply::{Limit, UDP_OCTETS_MAX};
 use crate::registry::{Cache, Service, ServiceKey};
 
 /// Answers that take turns.
@@ -244,11 +244,7 @@ impl FastTable {
             (Some(_), Freshness::Stale) => OPT_STALE_OCTETS,
         };
         let octets = query.end + draw.body.len() + opt_octets;
-        let limit = match query.edns {
-            _ if transport == Transport::Tcp => u16::MAX,
-            None => PLAIN_OCTETS_MAX,
-            Some(edns) => edns.octets_max.clamp(PLAIN_OCTETS_MAX, UDP_OCTETS_MAX),
-        };
+        let limit = Limit::of(transport, query.edns.map(|edns| edns.octets_max)).octets();
         if octets > usize::from(limit) {
             return None;
         }

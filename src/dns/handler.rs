@@ -29,7 +29,7 @@ use super::cookie::{ClientCookie, CookieJar};
 use super::fast::{Draw, FastTable, PlainQuery, Source};
 use super::forward::{Asked, Forwarder, Forwarding, Pending, Question};
 use super::head::Head;
-use super::reply::{Cut, Limit, PLAIN_OCTETS_MAX, Reply, UDP_OCTETS_MAX, answer_edns};
+use super::reply::{Cut, Limit, Reply, answer_edns};
 use super::reverse::{self, ReverseIndex};
 use crate::clock;
 use crate::registry::{Cache, Demand, Held};
@@ -80,7 +80,7 @@ impl Served {
 /// What carried a packet, which decides how long its answer may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// At most what the client offered and [`UDP_OCTETS_MAX`].
+    /// At most what the client offered and [`super::reply::UDP_OCTETS_MAX`].
     Udp,
     /// At most 65 535 octets, the frame's limit.
     Tcp,
@@ -326,13 +326,7 @@ impl Handler {
         } else {
             self.look_up(plan, &query)
         };
-        let limit = match (transport, &request.edns) {
-            (Transport::Tcp, _) => Limit::Message,
-            (Transport::Udp, None) => Limit::Packet(PLAIN_OCTETS_MAX),
-            (Transport::Udp, Some(edns)) => {
-                Limit::Packet(edns.max_payload().clamp(PLAIN_OCTETS_MAX, UDP_OCTETS_MAX))
-            }
-        };
+        let limit = Limit::of(transport, request.edns.as_ref().map(Edns::max_payload));
         let asked = Original { metadata, query, edns: request.edns.clone(), cookie, limit };
         if let (true, Some(forwarder)) = (answer.is_out_of_zone, &self.forwarder) {
             match forwarder.ask(asked.to_forward(request), &plan.zone) {

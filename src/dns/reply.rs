@@ -11,11 +11,12 @@ use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
 
 use super::answer::{Answer, ExtendedError};
 use super::cookie::OPTION_COOKIE;
+use super::handler::Transport;
 
 /// Octets of the longest answer over UDP, so that it is never fragmented (RFC 9715 section 3).
 pub(super) const UDP_OCTETS_MAX: u16 = 1232;
 /// Octets of the longest answer for clients without EDNS (RFC 1035 section 4.2.1).
-pub(super) const PLAIN_OCTETS_MAX: u16 = 512;
+const PLAIN_OCTETS_MAX: u16 = 512;
 
 /// A whole answer before it is encoded.
 #[derive(Debug)]
@@ -48,7 +49,16 @@ pub(super) enum Cut {
 }
 
 impl Limit {
-    const fn octets(self) -> u16 {
+    /// That of a reply to a client that offers to take so many octets over UDP, by EDNS (RFC 6891 section 6.2.5).
+    pub(super) fn of(transport: Transport, offered: Option<u16>) -> Self {
+        match (transport, offered) {
+            (Transport::Tcp, _) => Self::Message,
+            (Transport::Udp, None) => Self::Packet(PLAIN_OCTETS_MAX),
+            (Transport::Udp, Some(octets)) => Self::Packet(octets.clamp(PLAIN_OCTETS_MAX, UDP_OCTETS_MAX)),
+        }
+    }
+
+    pub(super) const fn octets(self) -> u16 {
         match self {
             Self::Packet(octets) => octets,
             Self::Message => u16::MAX,

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::dns::head::HEADER_OCTETS;
-use crate::dns::reply::OPTION_EXTENDED_ERROR;
+use crate::dns::reply::{OPTION_EXTENDED_ERROR, UDP_OCTETS_MAX};
 use crate::dns::sample::{self, Sample};
 
 #[test]
