@@ -90,12 +90,21 @@ async fn what_nobody_looks_up_is_read_no_more_and_read_again_when_somebody_does(
     reader.follow("web").await;
     reader.follow("api").await;
     assert_eq!(told(&reader.cache.load()), ["api x", "web a"]);
+    let is_watched = |path| world.server.four_letter_word("wchp").lines().any(|watched| watched == path);
+    assert!(is_watched(WEB));
     let waiting = reader.cache.load().services[&key("api")].lookups.wait();
     reader.shows("who is waited on stays", |view| told(view) == ["api x", "web ?"]).await;
     assert_eq!((reader.stats.lapses(), reader.stats.held()), (1, 0));
 
     let past = reader.cache.look_back(&key("web"), clock::unix_ms()).unwrap();
     assert!(!past.service.unwrap().is_followed, "it is not told to have lost its instances");
+    // The view tells first, and then the watch is ended; what is told in between is not looked at.
+    soon("the watch is ended", async {
+        while is_watched(WEB) {
+            tokio::time::sleep(POLL).await;
+        }
+    })
+    .await;
     let (reads, events) = (reader.stats.reads(), reader.client.stats().events());
     put(&writer, WEB, "b").await;
     put(&writer, API, "y").await;
