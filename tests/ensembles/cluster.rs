@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::certificates;
 use crate::client::Server;
 use crate::disk::{DiskWatch, SmallDisk};
 use crate::links::Links;
@@ -42,6 +43,8 @@ pub(crate) struct Profile {
     pub(crate) small_disk: Option<(usize, u64)>,
     /// Whether sessions are local until they create an ephemeral znode.
     pub(crate) has_local_sessions: bool,
+    /// Whether members speak TLS with one another, each with a certificate.
+    pub(crate) is_encrypted: bool,
     /// Whether what members send one another can be held up.
     pub(crate) is_linked: bool,
     /// Whether the members' disks can be slowed down.
@@ -61,6 +64,7 @@ impl Profile {
         session_timeout_max: SESSION_TIMEOUT,
         small_disk: None,
         has_local_sessions: false,
+        is_encrypted: false,
         is_linked: false,
         has_slow_syncs: false,
         sync_limit: SYNC_LIMIT,
@@ -99,6 +103,9 @@ impl Cluster {
             members.iter_mut().for_each(Member::prepare_slow_sync);
         }
         members.iter().for_each(Member::name_itself);
+        if profile.is_encrypted {
+            certificates::issue(&members);
+        }
         members.iter().for_each(|member| member.configure(&members, &profile));
         let links = profile.is_linked.then(|| Links::start(&members, recorder));
         let watch = DiskWatch::start(folder.path());

@@ -1,6 +1,7 @@
 //! Ensembles of real processes, ours and Apache ZooKeeper's, and what their clients may rely on while members die,
 //! stop and come back.
 
+mod certificates;
 mod checkers;
 mod client;
 mod cluster;

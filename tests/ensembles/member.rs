@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::certificates::{AUTHORITY, IDENTITY};
 use crate::cluster::{INIT_LIMIT, Profile, TICK};
 use crate::links;
 use crate::port::Port;
@@ -47,7 +48,18 @@ pub(crate) enum State {
 }
 
 const WORD_LIMIT: Duration = Duration::from_millis(400);
-const JARS: [&str; 4] = ["zookeeper.jar", "zookeeper-jute.jar", "slf4j-api.jar", "slf4j-simple.jar"];
+/// The last five are for TLS, whose detection is written with types of them (`UnifiedServerSocket`).
+const JARS: [&str; 9] = [
+    "zookeeper.jar",
+    "zookeeper-jute.jar",
+    "slf4j-api.jar",
+    "slf4j-simple.jar",
+    "netty-buffer.jar",
+    "netty-codec.jar",
+    "netty-common.jar",
+    "netty-handler.jar",
+    "netty-transport.jar",
+];
 const JAR_FOLDER: &str = "/usr/share/java";
 
 impl Member {
@@ -81,6 +93,11 @@ impl Member {
     /// Where it listens for other members.
     pub(crate) fn peer_addresses(&self) -> [SocketAddr; 2] {
         [&self.quorum, &self.election].map(|port| SocketAddr::from((self.host, port.number())))
+    }
+
+    /// Where its files are.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The folder with `myid` and `version-2`.
@@ -121,7 +138,7 @@ impl Member {
         format!(
             "tickTime={tick}\ninitLimit={INIT_LIMIT}\nsyncLimit={sync_limit}\nmaxSessionTimeout={session}\n\
              snapCount={txns}\ndataDir={data}\nclientPort={port}\nclientPortAddress={host}\nmaxClientCnxns=0\n\
-             admin.enableServer=false\n4lw.commands.whitelist=*\n{from_log}{local}{servers}",
+             admin.enableServer=false\n4lw.commands.whitelist=*\n{from_log}{local}{tls}{servers}",
             tick = TICK.as_millis(),
             sync_limit = profile.sync_limit,
             session = profile.session_timeout_max.as_millis(),
@@ -129,6 +146,7 @@ impl Member {
             data = self.data().display(),
             port = self.client.number(),
             host = self.host,
+            tls = if profile.is_encrypted { self.apache_tls() } else { String::new() },
             servers = servers.collect::<String>(),
         )
     }
@@ -143,7 +161,7 @@ impl Member {
             "server_id: {id}\ndata_dir: {data}\nstatus_address: {host}:{status}\n\
              client: {{address: '{address}', four_letter_words: [isro, mntr, ruok, srvr]}}\n\
              member: {{tick: {tick}ms, snapshot_txns: {txns}{local}}}\n\
-             quorum: {{init_limit: {INIT_LIMIT}, sync_limit: {sync_limit}}}\n\
+             quorum: {{init_limit: {INIT_LIMIT}, sync_limit: {sync_limit}{tls}}}\n\
              log: {{format: text, filter: info}}\nmembers:\n{entries}",
             id = self.id,
             data = self.data().display(),
@@ -152,6 +170,7 @@ impl Member {
             address = self.address(),
             tick = TICK.as_millis(),
             sync_limit = profile.sync_limit,
+            tls = if profile.is_encrypted { self.tls() } else { String::new() },
             txns = profile.snapshot_txns,
             local = if profile.has_local_sessions {
                 ", local_sessions: true, local_sessions_upgrading: true"
@@ -159,6 +178,21 @@ impl Member {
                 ""
             },
             entries = entries.collect::<String>(),
+        )
+    }
+
+    fn tls(&self) -> String {
+        let [authority, identity] =
+            [AUTHORITY, IDENTITY].map(|name| self.folder.join(name).display().to_string());
+        format!(", tls: {{cert: {identity}, key: {identity}, ca: {authority}}}")
+    }
+
+    fn apache_tls(&self) -> String {
+        let [authority, identity] =
+            [AUTHORITY, IDENTITY].map(|name| self.folder.join(name).display().to_string());
+        format!(
+            "sslQuorum=true\nssl.quorum.keyStore.type=PEM\nssl.quorum.keyStore.location={identity}\n\
+             ssl.quorum.trustStore.type=PEM\nssl.quorum.trustStore.location={authority}\n"
         )
     }
 

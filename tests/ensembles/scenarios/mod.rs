@@ -16,6 +16,7 @@ mod steady;
 mod storage;
 mod synchronization;
 mod syncs;
+mod tls;
 
 use std::time::Duration;
 
