@@ -9,18 +9,15 @@
 //! Names out of the zone go to [`forward`].
 //!
 //! [`name`] and [`authority`] decide and are pure; [`handler`] turns bytes into a question and records into bytes,
-//! with hickory's types (the crates were called trust-dns); [`udp`] and [`tcp`] move bytes. Nothing here
+//! with hickory's types (the crates were called trust-dns); [`udp`] and [`tcp`] move bytes, many datagrams with one
+//! system call ([`mmsg`]) on threads of their own ([`Worker`]). Nothing here
 //! waits for anything but its own socket and, a bounded time and in tasks of their own, for what is not followed and for upstreams; and no packet can stop it: what cannot be read is answered with the
 //! code that the RFCs give it, or with silence.
 //!
 //! RFC 1034, 1035 (the protocol), 2308 (negative answers), 2782 (SRV), 6303 (local zones), 6891 (EDNS), 7766
 //! (TCP), 8482 (ANY), 8914 (extended errors), 9619 (one question).
 
-use std::io;
-use std::net::{SocketAddr, TcpListener as StdTcpListener, UdpSocket as StdUdpSocket};
 use std::time::Duration;
-
-use tokio::net::{TcpListener, UdpSocket};
 
 pub mod answer;
 pub mod authority;
@@ -31,19 +28,24 @@ mod filter;
 pub mod forward;
 pub mod handler;
 mod head;
+pub mod mmsg;
 pub mod name;
 mod records;
 mod reply;
 mod reverse;
 #[cfg(test)]
 mod sample;
+mod sockets;
 pub mod tcp;
 pub mod udp;
+mod workers;
 
 pub use consul::ConsulDomain;
 pub use forward::{ForwardPlan, ForwardSettings, Forwarder, Hosts};
 pub use handler::{Handler, Later, Outcome, Transport};
 pub use name::{Zone, ZoneError};
+pub use sockets::{Sockets, bind};
+pub use workers::{WORKERS_MAX, Worker};
 
 /// How long others may keep an answer. TTLs are sent in whole seconds, rounded down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,52 +85,5 @@ impl Default for Ttls {
             negative: Duration::from_secs(1),
             stale: Duration::from_secs(1),
         }
-    }
-}
-
-/// Binds UDP and TCP on one port; port 0 finds a port that is free for both. Needs a tokio runtime around it.
-///
-/// # Errors
-///
-/// When the address cannot be bound for either.
-pub fn bind(addr: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
-    let mut attempts_left = if addr.port() == 0 { PORT_ATTEMPTS } else { 1 };
-    loop {
-        attempts_left -= 1;
-        match bind_both(addr) {
-            // The free port that UDP was given may be taken for TCP.
-            Err(error) if attempts_left > 0 && error.kind() == io::ErrorKind::AddrInUse => {}
-            done => return done,
-        }
-    }
-}
-
-fn bind_both(addr: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
-    let udp = StdUdpSocket::bind(addr)?;
-    // A burst waits in the kernel while the loop is descheduled; a smaller buffer is no reason to fail.
-    if let Err(error) = socket2::SockRef::from(&udp).set_recv_buffer_size(RECEIVE_BUFFER_BYTES) {
-        tracing::debug!(%error, "the DNS socket keeps its default receive buffer");
-    }
-    let tcp = StdTcpListener::bind(udp.local_addr()?)?;
-    udp.set_nonblocking(true)?;
-    tcp.set_nonblocking(true)?;
-    Ok((UdpSocket::from_std(udp)?, TcpListener::from_std(tcp)?))
-}
-
-/// Ports that are tried before giving up on finding one that is free for both.
-const PORT_ATTEMPTS: u32 = 16;
-/// What is asked for; the kernel caps it (`net.core.rmem_max`).
-const RECEIVE_BUFFER_BYTES: usize = 1024 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn both_sockets_have_one_port_and_a_taken_one_is_an_error() {
-        let (udp, tcp) = bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let addr = udp.local_addr().unwrap();
-        assert_eq!(addr, tcp.local_addr().unwrap());
-        assert_eq!(bind(addr).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 }

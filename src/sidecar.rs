@@ -29,6 +29,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -156,12 +157,13 @@ impl Sidecar {
         // 2. Answers, from what is known so far.
         metrics::observe_forwarder(&metrics, &forwarder)?;
         spawn(&mut parts, "DNS forwarder", forwarder.run());
-        spawn(
-            &mut parts,
-            "DNS listener (UDP)",
-            dns::udp::run(listeners.udp, handler.clone(), serving.clone()),
-        );
-        let tcp = dns::tcp::run(listeners.tcp, handler, dns::tcp::TcpSettings::default(), serving.clone());
+        let dns::Sockets { udp, tcp } = listeners.dns;
+        for (number, socket) in udp.into_iter().enumerate() {
+            let worker = dns::Worker::start(number, socket, handler.clone(), serving.clone());
+            spawn(&mut parts, "DNS listener (UDP)", worker.map_err(SidecarError::Listener)?.ended());
+        }
+        let tcp = TcpListener::from_std(tcp).map_err(SidecarError::Listener)?;
+        let tcp = dns::tcp::run(tcp, handler, dns::tcp::TcpSettings::default(), serving.clone());
         spawn(&mut parts, "DNS listener (TCP)", tcp);
         let keeper = plan.state_dir.map(|folder| ViewKeeper::new(cache.clone(), folder, plan.layout.clone()));
         let status = status::source_of(

@@ -332,7 +332,7 @@ fn sidecar_of(servers: &[SocketAddr], services: &str, state_dir: Option<&Path>) 
     .expect("settings");
     settings.state_dir = state_dir.map(Path::to_owned);
     let plan = settings.plan().expect("nothing is wrong with them");
-    let listeners = Listeners::bind(plan.dns_addr, plan.http_addr).expect("ports of loopback");
+    let listeners = Listeners::bind(&plan).expect("ports of loopback");
     let sidecar = Sidecar::start(plan, None, listeners, Arc::new(Metrics::new())).expect("it starts");
     let (dns, http, stop) = (sidecar.dns_addr(), sidecar.http_addr(), CancellationToken::new());
     Running { dns, http, task: tokio::spawn(sidecar.run(stop.clone())), stop }

@@ -296,6 +296,38 @@ fn pure_modules_name_nothing_that_does_io() {
 }
 
 #[test]
+fn unsafe_code_is_in_one_module() {
+    let mut folders = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR"))];
+    let mut with_unsafe = BTreeSet::new();
+    while let Some(folder) = folders.pop() {
+        for path in entries(&folder) {
+            // The build's folders, and what is not ours.
+            let is_left_out = path.ends_with("target")
+                || path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+            if path.is_dir() && !is_left_out {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let source = std::fs::read_to_string(&path).expect("a source can be read");
+                let tokens = source.parse::<TokenStream>().expect("a source is Rust");
+                if has_word(tokens, "unsafe") {
+                    with_unsafe
+                        .insert(path.strip_prefix(env!("CARGO_MANIFEST_DIR")).expect("below it").to_owned());
+                }
+            }
+        }
+    }
+    assert_eq!(with_unsafe, [PathBuf::from("src/dns/mmsg.rs")].into());
+}
+
+fn has_word(tokens: TokenStream, word: &str) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Group(group) => has_word(group.stream(), word),
+        TokenTree::Ident(ident) => ident == word,
+        TokenTree::Punct(_) | TokenTree::Literal(_) => false,
+    })
+}
+
+#[test]
 fn test_modules_are_left_out() {
     assert_eq!(planted("tree", "#[cfg(test)] mod tests { use crate::wire::Request; }"), NOTHING);
     assert_eq!(planted("tree", "#[cfg(all(test, unix))] mod tests { use crate::wire::Request; }"), NOTHING);

@@ -5,13 +5,14 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
 
+use rollcall::dns::mmsg::{self, Inbox};
+use rollcall::dns::udp::PACKET_OCTETS_MAX;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::runtime;
 
-/// As in `rollcall::dns::udp`.
-const PACKET_OCTETS_MAX: usize = 4096;
-const BATCH: usize = 64;
 /// Where a DNS message has QR, which tells responses from queries (RFC 1035, 4.1.1).
 const QR_AT: usize = 2;
 const QR: u8 = 0x80;
@@ -22,28 +23,43 @@ pub(super) fn serve(port: u16) -> io::Result<()> {
     runtime.block_on(async {
         let (socket, _tcp) = rollcall::dns::bind((Ipv4Addr::LOCALHOST, port).into())?;
         announce(socket.local_addr()?);
-        let mut packet = vec![0; PACKET_OCTETS_MAX];
+        let mut inbox = Inbox::new(PACKET_OCTETS_MAX);
+        let mut replies = vec![Vec::new(); mmsg::BATCH];
         loop {
-            // Errors tell of clients that are gone.
-            let Ok((length, client)) = socket.recv_from(&mut packet).await else { continue };
-            echo(&socket, &mut packet[..length], client).await;
-            for _ in 0..BATCH {
-                let Ok((length, client)) = socket.try_recv_from(&mut packet) else { break };
-                echo(&socket, &mut packet[..length], client).await;
+            socket.readable().await?;
+            let received = socket.try_io(Interest::READABLE, || match inbox.receive(socket.as_fd())? {
+                true => Err(io::ErrorKind::WouldBlock.into()),
+                false => Ok(()),
+            });
+            match received {
+                // Errors tell of clients that are gone.
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {}
+                Err(_) | Ok(()) => echo(&socket, &inbox, &mut replies).await,
             }
         }
     })
 }
 
-async fn echo(socket: &UdpSocket, packet: &mut [u8], client: SocketAddr) {
-    let Some(flags) = packet.get_mut(QR_AT) else { return };
-    *flags |= QR;
-    let sent = match socket.try_send_to(packet, client) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.send_to(packet, client).await,
-        sent => sent,
-    };
-    // As for an answer that is lost on its way.
-    let _unsent = sent;
+async fn echo(socket: &UdpSocket, inbox: &Inbox, replies: &mut [Vec<u8>]) {
+    for (at, reply) in replies.iter_mut().enumerate().take(inbox.len()) {
+        reply.clear();
+        reply.extend_from_slice(inbox.packet(at));
+        if let Some(flags) = reply.get_mut(QR_AT) {
+            *flags |= QR;
+        }
+    }
+    let mut next = 0;
+    while next < inbox.len() {
+        let messages = (next..inbox.len()).map(|at| (&*replies[at], inbox.origin(at)));
+        match socket.try_io(Interest::WRITABLE, || mmsg::send(socket.as_fd(), messages)) {
+            Ok(count) => next += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let _told_by_the_next = socket.writable().await;
+            }
+            // As for an answer that is lost on its way.
+            Err(_) => next += 1,
+        }
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "where to send to, and its id for --compare-pids")]

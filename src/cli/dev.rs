@@ -52,7 +52,7 @@ pub(super) async fn run(arguments: DevArguments) -> Result<(), Failure> {
 
     // 2. Ports.
     let client_listener = bind_client_port(plan.client_addr)?;
-    let listeners = Listeners::bind(plan.sidecar.dns_addr, plan.sidecar.http_addr).map_err(|error| {
+    let listeners = Listeners::bind(&plan.sidecar).map_err(|error| {
         let flag = match error.listener {
             Listener::Dns => "--dns-port",
             Listener::Http => "--http-port",

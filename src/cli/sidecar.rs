@@ -18,7 +18,7 @@ pub(super) async fn run(arguments: SidecarArguments) -> Result<(), Failure> {
     let log = init_logging(&plan.log).map_err(|error| Failure::usage(error.to_string()))?;
     file_limit::raise();
     let stop = shutdown::on_signals().map_err(|error| Failure::failed(error.to_string()))?;
-    let listeners = Listeners::bind(plan.dns_addr, plan.http_addr).map_err(|error| {
+    let listeners = Listeners::bind(&plan).map_err(|error| {
         let key = error.listener.key();
         let file = arguments.config.display();
         Failure::failed(format!("{error}; stop what listens there, or change {key} in {file}"))

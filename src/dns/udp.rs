@@ -1,39 +1,46 @@
-//! The UDP loop: one task, one socket, two buffers; and a task for each query that has to wait.
+//! The UDP loop: one task, one socket; many datagrams with one system call; and a task for each query that has to wait.
+//!
+//! ```text
+//! readable ─► recvmmsg ─► each: Handler ─► reply, in its place ─► sendmmsg
+//!                 ▲                └─► Later ─► a task ─► sendmmsg of one
+//!                 └── again, while there may be more
+//! ```
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
 use super::handler::{Handler, Later, Outcome, Transport};
+use super::mmsg::{self, BATCH, Inbox, Origin};
 
 /// Answers queries until `shutdown`. Errors of the socket, such as an ICMP message about an earlier answer, are
 /// counted and survived.
 pub async fn run(socket: UdpSocket, handler: Arc<Handler>, shutdown: CancellationToken) {
-    let (packet, out) = (vec![0; PACKET_OCTETS_MAX], Vec::with_capacity(4096));
-    let mut server = Server { socket: Arc::new(socket), handler, packet, out, later: JoinSet::new() };
+    let mut server = Server::new(socket, handler);
     let mut errors_in_a_row = 0;
     loop {
-        let received = tokio::select! {
+        let ready = tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
-            received = server.socket.recv_from(&mut server.packet) => received,
+            ready = server.socket.readable() => ready,
         };
-        match received {
-            Ok((length, client)) => {
+        match ready.and_then(|()| server.receive()) {
+            Ok(()) => {
                 errors_in_a_row = 0;
-                server.answer(length, client).await;
-                server.drain().await;
+                server.answer_all().await;
             }
             Err(error) => {
                 errors_in_a_row += 1;
-                server.note(&error, "receive");
+                note(&server.handler, &error, "receive");
                 if errors_in_a_row > ERRORS_IN_A_ROW {
                     tokio::time::sleep(ERROR_PAUSE).await;
                 }
@@ -45,56 +52,76 @@ pub async fn run(socket: UdpSocket, handler: Arc<Handler>, shutdown: Cancellatio
 struct Server {
     socket: Arc<UdpSocket>,
     handler: Arc<Handler>,
-    packet: Vec<u8>,
-    out: Vec<u8>,
+    inbox: Inbox,
+    /// The first of these are replies to datagrams of the inbox; the others are memory to be used again.
+    replies: Vec<Reply>,
     /// Queries that wait, as many as the demand and the forwarder let.
     later: JoinSet<()>,
 }
 
-impl Server {
-    /// Answers what has arrived meanwhile, without a trip through the runtime for each packet.
-    async fn drain(&mut self) {
-        for _ in 0..BATCH {
-            match self.socket.try_recv_from(&mut self.packet) {
-                Ok((length, client)) => self.answer(length, client).await,
-                Err(_) => return,
-            }
-        }
-    }
-
-    async fn answer(&mut self, length: usize, client: SocketAddr) {
-        let packet = &self.packet[..length];
-        let (handler, out) = (&self.handler, &mut self.out);
-        match surviving(packet, client, || handler.answer(packet, client, Transport::Udp, out)) {
-            Some(Outcome::Reply) => send(&self.socket, handler, client, out).await,
-            Some(Outcome::Later(later)) => {
-                let packet = packet.to_vec();
-                let (socket, handler) = (Arc::clone(&self.socket), Arc::clone(handler));
-                while self.later.try_join_next().is_some() {}
-                self.later.spawn(answer_later(later, packet, client, socket, handler));
-            }
-            Some(Outcome::Silence) | None => {}
-        }
-    }
-
-    fn note(&self, error: &io::Error, what: &'static str) {
-        note(&self.handler, error, what);
-    }
+/// What is sent back.
+#[derive(Debug, Default)]
+struct Reply {
+    octets: Vec<u8>,
+    /// Which datagram it answers.
+    at: usize,
 }
 
-async fn answer_later(
-    later: Later,
-    packet: Vec<u8>,
-    client: SocketAddr,
-    socket: Arc<UdpSocket>,
-    handler: Arc<Handler>,
-) {
-    let ready = later.ready().await;
-    let mut out = Vec::new();
-    let answered =
-        surviving(&packet, client, || handler.answer_ready(ready, &packet, client, Transport::Udp, &mut out));
-    if let Some(Outcome::Reply) = answered {
-        send(&socket, &handler, client, &out).await;
+impl Server {
+    fn new(socket: UdpSocket, handler: Arc<Handler>) -> Self {
+        let replies = std::iter::repeat_with(Reply::default).take(BATCH).collect();
+        let (socket, inbox) = (Arc::new(socket), Inbox::new(PACKET_OCTETS_MAX));
+        Self { socket, handler, inbox, replies, later: JoinSet::new() }
+    }
+
+    /// Receives what has arrived, which may be nothing.
+    fn receive(&mut self) -> io::Result<()> {
+        let (socket, inbox) = (&self.socket, &mut self.inbox);
+        let received = socket.try_io(Interest::READABLE, || match inbox.receive(socket.as_fd())? {
+            // The socket is empty: said so, the runtime waits for the next datagram without asking for one in vain. What could hide
+            // others is a pending error of the socket, and one that is not connected has none (udp(7), IP_RECVERR).
+            true => Err(io::ErrorKind::WouldBlock.into()),
+            false => Ok(()),
+        });
+        match received {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            received => received,
+        }
+    }
+
+    /// Answers what was received.
+    async fn answer_all(&mut self) {
+        let mut count = 0;
+        for at in 0..self.inbox.len() {
+            let Some(client) = self.inbox.origin(at).client() else { continue };
+            let (packet, reply) = (self.inbox.packet(at), &mut self.replies[count]);
+            let (handler, octets) = (&self.handler, &mut reply.octets);
+            match surviving(packet, client, || handler.answer(packet, client, Transport::Udp, octets)) {
+                Some(Outcome::Reply) => {
+                    reply.at = at;
+                    count += 1;
+                }
+                Some(Outcome::Later(later)) => self.answer_later(later, at, client),
+                Some(Outcome::Silence) | None => {}
+            }
+        }
+        let replies = &self.replies[..count];
+        let messages = replies.iter().map(|reply| (&*reply.octets, self.inbox.origin(reply.at)));
+        send(&self.socket, &self.handler, messages).await;
+    }
+
+    fn answer_later(&mut self, later: Later, at: usize, client: SocketAddr) {
+        let (packet, origin) = (self.inbox.packet(at).to_vec(), *self.inbox.origin(at));
+        let (socket, handler) = (Arc::clone(&self.socket), Arc::clone(&self.handler));
+        while self.later.try_join_next().is_some() {}
+        self.later.spawn(async move {
+            let ready = later.ready().await;
+            let mut out = Vec::new();
+            let answer = || handler.answer_ready(ready, &packet, client, Transport::Udp, &mut out);
+            if let Some(Outcome::Reply) = surviving(&packet, client, answer) {
+                send(&socket, &handler, [(&*out, &origin)].into_iter()).await;
+            }
+        });
     }
 }
 
@@ -107,13 +134,26 @@ fn surviving(packet: &[u8], client: SocketAddr, answer: impl FnOnce() -> Outcome
     answered.ok()
 }
 
-async fn send(socket: &UdpSocket, handler: &Handler, client: SocketAddr, out: &[u8]) {
-    let sent = match socket.try_send_to(out, client) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.send_to(out, client).await,
-        sent => sent,
-    };
-    if let Err(error) = sent {
-        note(handler, &error, "send");
+/// Sends all of these, but for those that the system refuses.
+async fn send<'a>(
+    socket: &UdpSocket,
+    handler: &Handler,
+    mut messages: impl ExactSizeIterator<Item = (&'a [u8], &'a Origin)> + Clone,
+) {
+    while messages.len() > 0 {
+        match socket.try_io(Interest::WRITABLE, || mmsg::send(socket.as_fd(), messages.clone())) {
+            Ok(count) => drop(messages.by_ref().take(count).count()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // An error of that is one of the runtime, which ends.
+                if socket.writable().await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                note(handler, &error, "send");
+                messages.next();
+            }
+        }
     }
 }
 
@@ -124,9 +164,7 @@ fn note(handler: &Handler, error: &io::Error, what: &'static str) {
 
 /// Octets of the longest query that is read whole. One with more than a name and a few EDNS options is no
 /// query that we could answer; cut, it is malformed.
-const PACKET_OCTETS_MAX: usize = 4096;
-/// Packets that are answered before the runtime and the shutdown have their turn.
-const BATCH: usize = 64;
+pub const PACKET_OCTETS_MAX: usize = 4096;
 /// Errors after which each further one is followed by a pause, so that a broken socket does not take a core.
 const ERRORS_IN_A_ROW: u32 = 16;
 const ERROR_PAUSE: Duration = Duration::from_millis(100);

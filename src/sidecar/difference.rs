@@ -19,6 +19,7 @@ impl Difference {
             layout,
             client,
             dns_addr,
+            dns_workers,
             dns,
             forward,
             sources,
@@ -46,6 +47,7 @@ impl Difference {
             ("root", *layout != other.layout),
             ("ensemble", *client != other.client),
             ("dns.address", *dns_addr != other.dns_addr),
+            ("dns.workers", *dns_workers != other.dns_workers),
             ("subscribe, adopt", *sources != other.sources || *idle != other.idle),
             ("http.address", *http_addr != other.http_addr),
             ("state_dir", *state_dir != other.state_dir),
@@ -66,7 +68,7 @@ mod tests {
 
     #[test]
     fn each_key_is_on_one_side() {
-        let cases: [(&str, &[&str], &[&str]); 18] = [
+        let cases: [(&str, &[&str], &[&str]); 19] = [
             ("", &[], &[]),
             ("services: [{name: web, port: 80}]", &["services", "zone, prefer_zone"], &[]),
             ("brake: {share: 50%}", &["brake"], &[]),
@@ -81,6 +83,7 @@ mod tests {
             ("root: /other", &[], &["root", "subscribe, adopt"]),
             ("ensemble: {servers: ['10.0.0.2:2181']}", &[], &["ensemble"]),
             ("dns: {address: 127.0.0.1:53, ttl: 3s}", &["dns TTLs"], &["dns.address"]),
+            ("dns: {workers: 2}", &[], &["dns.workers"]),
             ("http: {address: 127.0.0.1:80}", &[], &["http.address"]),
             ("adopt: [{format: curator}]", &[], &["subscribe, adopt"]),
             ("subscribe: {mode: on-demand}", &[], &["subscribe, adopt"]),

@@ -8,7 +8,7 @@ use super::subscription::plan_label;
 #[cfg(test)]
 use crate::config::schema;
 use crate::config::{Mistake, Scalar, duration};
-use crate::dns::{ConsulDomain, DnsPlan, ForwardSettings, Ttls, Zone};
+use crate::dns::{ConsulDomain, DnsPlan, ForwardSettings, Ttls, WORKERS_MAX, Zone};
 use crate::registry::Label;
 
 /// The DNS listener and its answers.
@@ -19,6 +19,8 @@ pub struct DnsSettings {
     /// Where to listen, UDP and TCP. Default `127.0.0.1:8600`.
     #[cfg_attr(test, schemars(with = "Option<schema::SocketAddress>"))]
     pub address: Option<String>,
+    /// Threads that answer over UDP, each with a socket of its own; the system deals clients out among them. Default 1, at most 64.
+    pub workers: Option<usize>,
     /// The zone that is answered for. Default `rollcall.internal.`
     pub zone: Option<String>,
     /// How long answers may be kept, in whole seconds, at most `7d`. Default `2s`. Danger: a long one delays failover.
@@ -62,6 +64,16 @@ impl DnsSettings {
         let consul = self.plan_consul(namespace, mistakes);
         let ttls = self.plan_ttls(mistakes);
         Some(DnsPlan { zone: zone?, consul, ttls, is_logged: self.log_queries.unwrap_or(false) })
+    }
+
+    /// How many threads answer over UDP.
+    pub(super) fn plan_workers(&self, mistakes: &mut Vec<Mistake>) -> usize {
+        let workers = self.workers.unwrap_or(1);
+        if !(1..=WORKERS_MAX).contains(&workers) {
+            let message = format!("{workers} threads cannot answer");
+            mistakes.push(Mistake::new("dns.workers", message, format!("write 1 to {WORKERS_MAX}")));
+        }
+        workers
     }
 
     fn plan_consul(&self, namespace: &Label, mistakes: &mut Vec<Mistake>) -> Option<ConsulDomain> {

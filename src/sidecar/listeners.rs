@@ -3,15 +3,15 @@
 use std::io;
 use std::net::SocketAddr;
 
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
 
+use super::settings::SidecarPlan;
 use crate::{dns, http};
 
 /// All sockets that the sidecar listens on.
 #[derive(Debug)]
 pub struct Listeners {
-    pub(super) udp: UdpSocket,
-    pub(super) tcp: TcpListener,
+    pub(super) dns: dns::Sockets,
     pub(super) http: TcpListener,
 }
 
@@ -60,8 +60,9 @@ impl Listeners {
     /// # Errors
     ///
     /// When one cannot be had.
-    pub fn bind(dns_addr: SocketAddr, http_addr: SocketAddr) -> Result<Self, BindError> {
-        let (udp, tcp) = dns::bind(dns_addr).map_err(|source| BindError {
+    pub fn bind(plan: &SidecarPlan) -> Result<Self, BindError> {
+        let (dns_addr, http_addr) = (plan.dns_addr, plan.http_addr);
+        let dns = dns::Sockets::bind(dns_addr, plan.dns_workers).map_err(|source| BindError {
             listener: Listener::Dns,
             addr: dns_addr,
             source,
@@ -71,7 +72,7 @@ impl Listeners {
             addr: http_addr,
             source,
         })?;
-        Ok(Self { udp, tcp, http })
+        Ok(Self { dns, http })
     }
 
     /// Where DNS is bound.
@@ -80,7 +81,7 @@ impl Listeners {
     ///
     /// When the system does not say.
     pub fn dns_addr(&self) -> io::Result<SocketAddr> {
-        self.udp.local_addr()
+        self.dns.local_addr()
     }
 
     /// Where HTTP is bound.

@@ -98,6 +98,8 @@ pub struct SidecarPlan {
     pub client: ClientSettings,
     /// Where DNS listens.
     pub dns_addr: SocketAddr,
+    /// Threads that answer DNS over UDP, at least one.
+    pub dns_workers: usize,
     /// What it answers for, and how.
     pub dns: DnsPlan,
     /// Who is asked for names out of the zone.
@@ -135,6 +137,7 @@ impl SidecarSettings {
         let http_addr =
             socket_addr("http.address", self.http.address.as_deref(), Self::HTTP_ADDR, &mut mistakes);
         let dns = self.dns.plan(&namespace, &mut mistakes);
+        let dns_workers = self.dns.plan_workers(&mut mistakes);
         let forward = self.dns.forward.plan("dns.forward", dns_addr, &mut mistakes);
         let brake = self.brake.plan("brake", &mut mistakes);
         let registrations = self.plan_services(layout.as_ref(), &namespace, &mut mistakes);
@@ -170,6 +173,7 @@ impl SidecarSettings {
                 layout,
                 client,
                 dns_addr,
+                dns_workers,
                 dns,
                 forward,
                 sources,
@@ -327,7 +331,7 @@ root: services
 namespace: Shop
 address: here
 ensemble: {servers: [zk], session_timeout: 1s}
-dns: {address: 127.0.0.1, zone: a..b, ttl: 1500ms}
+dns: {address: 127.0.0.1, zone: a..b, ttl: 1500ms, workers: 0}
 http: {address: localhost:80}
 services: [{name: web, port: 0}]
 ";
@@ -345,6 +349,7 @@ services: [{name: web, port: 0}]
                 "dns.address",
                 "dns.zone",
                 "dns.ttl",
+                "dns.workers",
                 "http.address",
                 "services[0].port",
             ]
