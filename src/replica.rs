@@ -49,6 +49,7 @@ use tracing::{debug, error, info, warn};
 
 use self::barrier::Subscribers;
 use self::connection::{Connection, Phase};
+use self::expiry::ExpiryQueue;
 use self::leading::Leading;
 use self::learning::Learning;
 use self::local::LocalSessions;
@@ -96,8 +97,8 @@ enum Role {
         /// From when on clients may read all the same.
         read_only_at: Option<Instant>,
     },
-    /// There has been no leader for a while: clients that are content with it may read.
-    ReadOnly,
+    /// There has been no leader for a while: clients that are content with it may read, in sessions of this member.
+    ReadOnly(ExpiryQueue),
     Leading(Box<Leading>),
     Learning(Learning),
 }
@@ -234,7 +235,7 @@ impl Replica {
             && at <= now.monotonic
         {
             info!(zxid = %self.tree.last_zxid(), "no leader was found; serving reads of what is here");
-            self.role = Role::ReadOnly;
+            self.role = Role::ReadOnly(ExpiryQueue::new(now.monotonic, self.settings.peer.tick));
             self.serve_those_who_wait(now);
         }
         while let Some((deadline, connection)) = self.handshakes.first().copied()
@@ -253,7 +254,7 @@ impl Replica {
         let expiry = match &self.role {
             Role::Leading(leading) => leading.expiry.next_look(),
             Role::Idle { read_only_at } => *read_only_at,
-            Role::ReadOnly | Role::Learning(_) => None,
+            Role::ReadOnly(_) | Role::Learning(_) => None,
         };
         let local = if self.is_serving() { self.local.next_look() } else { None };
         [handshake, expiry, local, self.peer.poll_timeout()].into_iter().flatten().min()
@@ -280,7 +281,7 @@ impl Replica {
 
     /// Whether clients may read though there is no leader.
     pub const fn is_read_only(&self) -> bool {
-        matches!(self.role, Role::ReadOnly)
+        matches!(self.role, Role::ReadOnly(_))
     }
 
     /// This member's part in the protocol.
@@ -403,7 +404,7 @@ impl Replica {
         let (txn, connection) = match &mut self.role {
             Role::Leading(leading) => leading.take_in_flight(entry),
             Role::Learning(learning) => learning.take_received(entry),
-            Role::Idle { .. } | Role::ReadOnly => (decode(entry), None),
+            Role::Idle { .. } | Role::ReadOnly(_) => (decode(entry), None),
         };
         self.apply(&txn, connection, now);
         self.snapshotting.on_applied(&self.tree, entry.payload.len(), &mut self.outputs);

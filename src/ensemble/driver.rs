@@ -277,6 +277,7 @@ impl Driver {
             | CloseReason::SessionExpired
             | CloseReason::SessionMoved
             | CloseReason::HandshakeTimeout
+            | CloseReason::OutOfReach
             | CloseReason::NotServing => {}
         }
     }

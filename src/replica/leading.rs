@@ -156,7 +156,9 @@ impl Replica {
     pub(super) fn is_known_to_all(&self, session: SessionId) -> bool {
         match &self.role {
             Role::Leading(leading) => leading.preparer.is_alive(&self.tree, session),
-            Role::Learning(_) | Role::Idle { .. } | Role::ReadOnly => self.tree.sessions().contains(session),
+            Role::Learning(_) | Role::Idle { .. } | Role::ReadOnly(_) => {
+                self.tree.sessions().contains(session)
+            }
         }
     }
 
@@ -172,7 +174,8 @@ impl Replica {
                 }
             }
             Role::Learning(learning) => learning.touch(session, timeout),
-            Role::Idle { .. } | Role::ReadOnly => {}
+            Role::ReadOnly(sessions) => sessions.touch(session, timeout, now.monotonic),
+            Role::Idle { .. } => {}
         }
     }
 

@@ -223,6 +223,9 @@ pub enum CloseReason {
     /// No session was opened in time.
     #[error("no session was opened in time")]
     HandshakeTimeout,
+    /// The session is known to all members, of which this one has lost touch: it serves sessions of its own alone.
+    #[error("the session is one of the whole ensemble, which this member has lost")]
+    OutOfReach,
     /// No epoch is established now.
     #[error("not serving yet")]
     NotServing,

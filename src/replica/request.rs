@@ -130,6 +130,9 @@ impl Replica {
         match kind {
             Ok(Kind::Write(Write::CloseSession)) if self.is_read_only() => {
                 self.local.remove(session);
+                if let Role::ReadOnly(sessions) = &mut self.role {
+                    sessions.remove(session);
+                }
                 self.take_leave(id, session, xid, Ok(()), CloseReason::SessionClosed);
             }
             Ok(Kind::Write(_) | Kind::Sync(_)) if self.is_read_only() => {
@@ -150,7 +153,7 @@ impl Replica {
                     let request = ForwardedRequest { session, cxid: xid, op_code, payload, is_clients };
                     self.forward(Some(id), request, shape);
                 }
-                Role::Idle { .. } | Role::ReadOnly => self.close(id, CloseReason::NotServing),
+                Role::Idle { .. } | Role::ReadOnly(_) => self.close(id, CloseReason::NotServing),
             },
             Ok(Kind::Read(request)) => {
                 self.enqueue(id, Pending { xid, awaiting: Awaiting::Turn(Ok(request)) });
@@ -197,7 +200,7 @@ impl Replica {
                 let is_clients = true;
                 self.peer.forward(ForwardedRequest { session, cxid: xid, op_code, payload, is_clients });
             }
-            Role::Idle { .. } | Role::ReadOnly => self.close(id, CloseReason::NotServing),
+            Role::Idle { .. } | Role::ReadOnly(_) => self.close(id, CloseReason::NotServing),
         }
     }
 

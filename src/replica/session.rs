@@ -85,10 +85,15 @@ impl Replica {
             self.local.open(session, timeout, now.monotonic);
             return self.on_session_opened(id, now);
         }
-        match self.role {
+        match &mut self.role {
             Role::Leading(_) | Role::Learning(_) => self.propose_session(Some(id), session, timeout, now),
-            // Nobody else hears of it: it goes with its connection.
-            Role::ReadOnly => self.on_session_opened(id, now),
+            // Nobody else hears of it, and it ends with the role.
+            Role::ReadOnly(sessions) => {
+                // Those of clients that are gone.
+                drop(sessions.take_expired(now.monotonic));
+                sessions.touch(session, timeout, now.monotonic);
+                self.on_session_opened(id, now);
+            }
             Role::Idle { .. } => self.close(id, CloseReason::NotServing),
         }
     }
@@ -113,7 +118,7 @@ impl Replica {
                 let request = ForwardedRequest { session, cxid, op_code, payload, is_clients: false };
                 self.forward(connection, request, ReplyShape::Session);
             }
-            Role::Idle { .. } | Role::ReadOnly => {}
+            Role::Idle { .. } | Role::ReadOnly(_) => {}
         }
     }
 
@@ -136,6 +141,13 @@ impl Replica {
             }
             return self.refuse_session(id, request.read_only);
         }
+        if let Role::ReadOnly(sessions) = &self.role
+            && sessions.timeout(session).is_none()
+            && !self.local.contains(session)
+        {
+            // It may have expired where there is a quorum, while its client, connected, would take it for alive.
+            return self.close(id, CloseReason::OutOfReach);
+        }
         if let Some(old) = self.by_session.get(&session).copied() {
             self.close(old, CloseReason::SessionMoved);
         }
@@ -145,15 +157,17 @@ impl Replica {
         if self.local.touch(session, timeout, now.monotonic) {
             return self.on_session_opened(id, now);
         }
-        match self.role {
+        match &mut self.role {
             Role::Leading(_) => {
                 self.own_session(session, Origin::Own);
                 self.touch(session, timeout, now);
                 self.on_session_opened(id, now);
             }
             Role::Learning(_) => self.revalidate(id, session, timeout),
-            // Nobody else hears of it: it goes with its connection.
-            Role::ReadOnly => self.on_session_opened(id, now),
+            Role::ReadOnly(sessions) => {
+                sessions.touch(session, timeout, now.monotonic);
+                self.on_session_opened(id, now);
+            }
             Role::Idle { .. } => self.close(id, CloseReason::NotServing),
         }
     }

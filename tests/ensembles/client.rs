@@ -34,6 +34,8 @@ pub(crate) struct Server {
 pub(crate) struct Settings {
     pub(crate) servers: Arc<[Server]>,
     pub(crate) session_timeout: Duration,
+    /// Whether it takes a member that cannot write.
+    pub(crate) is_content_with_reading: bool,
     pub(crate) recorder: Recorder,
 }
 
@@ -202,7 +204,7 @@ impl Client {
             timeout_ms: i32::try_from(self.settings.session_timeout.as_millis()).expect("timeouts are short"),
             session: self.session.as_ref().map_or(SessionId::NONE, |session| session.id),
             password: self.session.as_ref().map_or(SessionPassword::ZERO, |session| session.password),
-            read_only: Some(false),
+            read_only: Some(self.settings.is_content_with_reading),
         };
         let (link, response) = Link::open(server, &request).await?;
         let Some(timeout) = response.timeout() else {

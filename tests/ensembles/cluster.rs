@@ -43,6 +43,8 @@ pub(crate) struct Profile {
     pub(crate) small_disk: Option<(usize, u64)>,
     /// Whether sessions are local until they create an ephemeral znode.
     pub(crate) has_local_sessions: bool,
+    /// Whether a member without a quorum serves readers.
+    pub(crate) is_read_only_mode_on: bool,
     /// Whether members speak TLS with one another, each with a certificate.
     pub(crate) is_encrypted: bool,
     /// Whether what members send one another can be held up.
@@ -64,6 +66,7 @@ impl Profile {
         session_timeout_max: SESSION_TIMEOUT,
         small_disk: None,
         has_local_sessions: false,
+        is_read_only_mode_on: false,
         is_encrypted: false,
         is_linked: false,
         has_slow_syncs: false,

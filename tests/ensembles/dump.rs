@@ -49,6 +49,7 @@ fn looker(server: &Server) -> Client {
     let settings = Settings {
         servers: Arc::from([server.clone()]),
         session_timeout: SESSION_TIMEOUT,
+        is_content_with_reading: false,
         // What they are told is no part of the run's history: it is what the history is held against.
         recorder: Recorder::new(),
     };

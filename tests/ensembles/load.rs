@@ -67,6 +67,7 @@ impl Load {
         let settings = Settings {
             servers: Arc::from(servers),
             session_timeout: workload.session_timeout,
+            is_content_with_reading: false,
             recorder: recorder.clone(),
         };
         let writers = workload.writers + usize::from(workload.pinned.is_some());

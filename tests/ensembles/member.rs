@@ -60,6 +60,7 @@ const JARS: [&str; 9] = [
     "netty-handler.jar",
     "netty-transport.jar",
 ];
+const JAVA_OPTIONS: &str = "java.options";
 const JAR_FOLDER: &str = "/usr/share/java";
 
 impl Member {
@@ -122,6 +123,9 @@ impl Member {
             Kind::Rollcall => self.yaml(members, profile),
         };
         std::fs::write(self.configuration(), text).expect("a file can be written");
+        // The one setting that its configuration file cannot hold.
+        let of_java = if profile.is_read_only_mode_on { "-Dreadonlymode.enabled=true\n" } else { "" };
+        std::fs::write(self.folder.join(JAVA_OPTIONS), of_java).expect("a file can be written");
     }
 
     fn zoo_cfg(&self, members: &[Self], profile: &Profile) -> String {
@@ -160,7 +164,7 @@ impl Member {
         format!(
             "server_id: {id}\ndata_dir: {data}\nstatus_address: {host}:{status}\n\
              client: {{address: '{address}', four_letter_words: [isro, mntr, ruok, srvr]}}\n\
-             member: {{tick: {tick}ms, snapshot_txns: {txns}{local}}}\n\
+             member: {{tick: {tick}ms, snapshot_txns: {txns}, read_only_mode: {read_only}{local}}}\n\
              quorum: {{init_limit: {INIT_LIMIT}, sync_limit: {sync_limit}{tls}}}\n\
              log: {{format: text, filter: info}}\nmembers:\n{entries}",
             id = self.id,
@@ -171,6 +175,7 @@ impl Member {
             tick = TICK.as_millis(),
             sync_limit = profile.sync_limit,
             tls = if profile.is_encrypted { self.tls() } else { String::new() },
+            read_only = profile.is_read_only_mode_on,
             txns = profile.snapshot_txns,
             local = if profile.has_local_sessions {
                 ", local_sessions: true, local_sessions_upgrading: true"
@@ -349,6 +354,7 @@ fn apache(configuration: &Path) -> Command {
         .arg("-Dorg.slf4j.simpleLogger.showDateTime=true")
         // Whom it sent TRUNC is said at this level only.
         .arg("-Dorg.slf4j.simpleLogger.log.org.apache.zookeeper.server.quorum.LearnerHandler=debug")
+        .arg(format!("@{}", configuration.with_file_name(JAVA_OPTIONS).display()))
         .args(["-cp", &jars.join(":")])
         .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain")
         .arg(configuration);

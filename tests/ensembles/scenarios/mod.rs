@@ -10,6 +10,7 @@ mod full_disk;
 mod local_sessions;
 mod partitions;
 mod pauses;
+mod read_only;
 mod rejoin;
 mod slowness;
 mod steady;
@@ -56,7 +57,8 @@ fn is_full() -> bool {
 /// A client of this one member.
 fn client_of(cluster: &Cluster, index: usize, name: &str, timeout: Duration, recorder: &Recorder) -> Client {
     let servers = vec![cluster.servers().swap_remove(index)].into();
-    Client::new(name, Settings { servers, session_timeout: timeout, recorder: recorder.clone() })
+    let (session_timeout, recorder) = (timeout, recorder.clone());
+    Client::new(name, Settings { servers, session_timeout, is_content_with_reading: false, recorder })
 }
 
 /// Sets `path` until so many writes are acknowledged, many at a time. Values are at least so long. A disk that stalls may cost a
