@@ -3,15 +3,16 @@
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Port, Process, wait_until};
 
-/// `python3 -m http.server` on a port of its own.
+/// `python3 -m http.server` on a port of its own. Its pages: `/health`, its address at `/name`, and `/metrics`.
 #[derive(Debug)]
 pub(crate) struct WebServer {
     host: &'static str,
-    port: Port,
+    port: Arc<Port>,
     process: Process,
     root: tempfile::TempDir,
 }
@@ -19,9 +20,19 @@ pub(crate) struct WebServer {
 impl WebServer {
     /// Starts a server on an address of loopback and waits until it accepts connections.
     pub(crate) fn start_on(host: &'static str) -> Self {
-        let port = Port::free();
+        Self::start(host, Arc::new(Port::free()))
+    }
+
+    /// Starts another on the port of this one and another address.
+    pub(crate) fn start_beside(&self, host: &'static str) -> Self {
+        Self::start(host, Arc::clone(&self.port))
+    }
+
+    fn start(host: &'static str, port: Arc<Port>) -> Self {
         let root = tempfile::tempdir().expect("a temporary folder can be made");
-        std::fs::write(root.path().join("health"), "fine\n").expect("a file can be written");
+        for (page, text) in [("health", "fine\n"), ("name", host), ("metrics", "fine 1\n")] {
+            std::fs::write(root.path().join(page), text).expect("a file can be written");
+        }
         let process = spawn(host, &port, root.path());
         Self { host, port, process, root }
     }
@@ -32,6 +43,16 @@ impl WebServer {
 
     pub(crate) fn host(&self) -> &'static str {
         self.host
+    }
+
+    /// From now on `/health` is not found; all else is served as before.
+    pub(crate) fn fall_ill(&self) {
+        std::fs::remove_file(self.root.path().join("health")).expect("it was well");
+    }
+
+    /// `/health` is found again.
+    pub(crate) fn recover(&self) {
+        std::fs::write(self.root.path().join("health"), "fine\n").expect("a file can be written");
     }
 
     pub(crate) fn kill(&mut self) {
