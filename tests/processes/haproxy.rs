@@ -1,4 +1,4 @@
-//! HAProxy as Debian has it, on `config/haproxy.cfg`: primaries and standbys found by SRV, by the sidecar's DNS.
+//! HAProxy as Debian has it, on `config/haproxy.cfg`: primaries and standbys found by SRV, and those who serve by A, from the sidecar's DNS.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -22,9 +22,9 @@ fn haproxy_sends_requests_to_whom_the_sidecar_offers() {
     let mut fleet = Fleet::start();
     let reader = fleet.reader();
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let port = Port::free();
-    let _haproxy = start(folder.path(), &port, &reader.dns);
-    follow(&mut fleet, &reader, port.number());
+    let (by_service, by_address) = (Port::free(), Port::free());
+    let _haproxy = start(folder.path(), [&by_service, &by_address], &reader.dns, fleet.port());
+    follow(&mut fleet, &reader, &[by_service.number(), by_address.number()]);
 }
 
 #[test]
@@ -33,8 +33,8 @@ fn haproxy_goes_on_by_weight_while_the_sidecar_is_away_or_has_no_ensemble() {
     fleet.grow("two", "127.0.0.2", "weight: 768");
     let mut reader = fleet.reader();
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let port = Port::free();
-    let _haproxy = start(folder.path(), &port, &reader.dns);
+    let (port, by_address) = (Port::free(), Port::free());
+    let _haproxy = start(folder.path(), [&port, &by_address], &reader.dns, fleet.port());
     wait_until("both serve by their weights", LIMIT, || is_one_to_three(&shares(port.number(), 32)));
 
     reader.kill();
@@ -75,9 +75,11 @@ fn haproxy_fills_all_its_slots_from_an_answer_that_is_too_long_for_udp() {
         answer_on(address, backends.number());
     }
     let sidecar = Sidecar::start(&server.address(), &settings);
-    let port = Port::free();
-    let _haproxy = start(folder.path(), &port, &sidecar.dns);
-    wait_until("all serve", LIMIT, || shares(port.number(), 2 * SLOTS) == [2; SLOTS as usize]);
+    let ports = [Port::free(), Port::free()];
+    let _haproxy = start(folder.path(), [&ports[0], &ports[1]], &sidecar.dns, backends.number());
+    for port in &ports {
+        wait_until("all serve", LIMIT, || shares(port.number(), 2 * SLOTS) == [2; SLOTS as usize]);
+    }
     let cut = dig(
         sidecar.dns.number(),
         &["+notcp", "+ignore", "+bufsize=8192", "_http._tcp.primary.web.default.rollcall.internal", "SRV"],
@@ -85,9 +87,15 @@ fn haproxy_fills_all_its_slots_from_an_answer_that_is_too_long_for_udp() {
     assert!(cut.flags.contains(&"tc".to_owned()), "over UDP it is whole: {}", cut.text);
 }
 
-fn start(folder: &Path, port: &Port, dns: &Port) -> Process {
+/// Starts it on the port that leads to the instances by SRV, and on that by A.
+fn start(folder: &Path, [by_service, by_address]: [&Port; 2], dns: &Port, backends: u16) -> Process {
     let text = include_str!("../../config/haproxy.cfg");
-    let addresses = [("127.0.0.1:8600", dns.address()), ("127.0.0.1:8080", port.address())];
+    let addresses = [
+        ("127.0.0.1:8600", dns.address()),
+        ("127.0.0.1:8080", by_service.address()),
+        ("127.0.0.1:8082", by_address.address()),
+        ("internal:8081", format!("internal:{backends}")),
+    ];
     let file = folder.join("haproxy.cfg");
     std::fs::write(&file, adapted(text, &addresses)).expect("a file can be written");
     Process::start("haproxy", Command::new("/usr/sbin/haproxy").arg("-db").arg("-f").arg(file))

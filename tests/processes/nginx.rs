@@ -17,7 +17,7 @@ fn nginx_sends_requests_to_whom_the_sidecar_offers() {
         ("$web:8081", format!("$web:{}", fleet.port())),
     ];
     let _nginx = start(folder.path(), &addresses);
-    proxied::follow(&mut fleet, &reader, port.number());
+    proxied::follow(&mut fleet, &reader, &[port.number()]);
 }
 
 fn start(folder: &Path, addresses: &[(&str, String)]) -> Process {

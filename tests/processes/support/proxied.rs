@@ -11,14 +11,17 @@ const LIMIT: Duration = Duration::from_secs(60);
 const REQUESTS: usize = 8;
 
 /// Leads `fleet`, of which one instance is there, through all that may happen to it, and demands that the requests sent to the
-/// proxy on `port`, which asks `reader`, go where they should, and that none of them fails while an instance can be had.
-pub(crate) fn follow(fleet: &mut Fleet, reader: &Sidecar, port: u16) {
-    wait_until("the first instance appears", LIMIT, || serving(port) == Ok(names(&["127.0.0.1"])));
+/// proxy on each of `ports`, which asks `reader`, go where they should, and that none of them fails while an instance can be had.
+pub(crate) fn follow(fleet: &mut Fleet, reader: &Sidecar, ports: &[u16]) {
+    let is_alone = |port: &u16| serving(*port) == Ok(names(&["127.0.0.1"]));
+    wait_until("the first instance appears", LIMIT, || ports.iter().all(is_alone));
     let expect = |what: &str, wanted: &[&str]| {
         let took = wait_until(what, LIMIT, || {
-            let answered =
-                serving(port).unwrap_or_else(|error| panic!("a request failed, until {what}: {error}"));
-            answered == names(wanted)
+            ports.iter().all(|port| {
+                let answered = serving(*port);
+                answered.unwrap_or_else(|error| panic!("a request failed, until {what}: {error}"))
+                    == names(wanted)
+            })
         });
         eprintln!("{what}: {took:?}");
     };
@@ -52,9 +55,9 @@ pub(crate) fn follow(fleet: &mut Fleet, reader: &Sidecar, port: u16) {
     fleet.instances[0].tell(&["maintenance", "on"]);
     expect("the standby stands in for the last primary", &["127.0.0.3"]);
     fleet.instances[2].leave();
-    wait_until("nobody is left", LIMIT, || serving(port).is_err());
+    wait_until("nobody is left", LIMIT, || ports.iter().all(|port| serving(*port).is_err()));
     fleet.instances[0].tell(&["maintenance", "off"]);
-    wait_until("the first is back", LIMIT, || serving(port) == Ok(names(&["127.0.0.1"])));
+    wait_until("the first is back", LIMIT, || ports.iter().all(is_alone));
 }
 
 /// Who answers requests that are sent through the proxy.
