@@ -15,6 +15,8 @@ const REQUESTS: usize = 8;
 pub(crate) fn follow(fleet: &mut Fleet, reader: &Sidecar, ports: &[u16]) {
     let is_alone = |port: &u16| serving(*port) == Ok(names(&["127.0.0.1"]));
     wait_until("the first instance appears", LIMIT, || ports.iter().all(is_alone));
+    let addresses_of =
+        |name: &str| dig(reader.dns.number(), &[&format!("{name}.default.rollcall.internal")]).answers("A");
     let expect = |what: &str, wanted: &[&str]| {
         let took = wait_until(what, LIMIT, || {
             ports.iter().all(|port| {
@@ -28,6 +30,7 @@ pub(crate) fn follow(fleet: &mut Fleet, reader: &Sidecar, ports: &[u16]) {
 
     fleet.grow("two", "127.0.0.2", "weight: 768");
     fleet.grow("three", "127.0.0.3", "priority: 10");
+    wait_until("the standby is there", LIMIT, || addresses_of("standby.web") == ["127.0.0.3"]);
     expect("a second primary appears, and the standby waits", &["127.0.0.1", "127.0.0.2"]);
 
     fleet.instances[0].tell(&["drain"]);
@@ -44,9 +47,7 @@ pub(crate) fn follow(fleet: &mut Fleet, reader: &Sidecar, ports: &[u16]) {
     // Nobody says so: its connections are refused until its check has failed.
     fleet.instances[0].web.kill();
     expect("one whose server has died is passed over", &["127.0.0.2"]);
-    wait_until("its check has failed", LIMIT, || {
-        dig(reader.dns.number(), &["web.default.rollcall.internal"]).answers("A") == ["127.0.0.2"]
-    });
+    wait_until("its check has failed", LIMIT, || addresses_of("web") == ["127.0.0.2"]);
     fleet.instances[0].web.restart();
     expect("one whose server is back serves again", &["127.0.0.1", "127.0.0.2"]);
 
