@@ -14,8 +14,8 @@
 //! waits for anything but its own socket and, a bounded time and in tasks of their own, for what is not followed and for upstreams; and no packet can stop it: what cannot be read is answered with the
 //! code that the RFCs give it, or with silence.
 //!
-//! RFC 1034, 1035 (the protocol), 2308 (negative answers), 2782 (SRV), 6303 (local zones), 6891 (EDNS), 7766
-//! (TCP), 8482 (ANY), 8914 (extended errors), 9619 (one question).
+//! RFC 1034, 1035 (the protocol), 2181 (sets, TC), 2308 (negative answers), 2782 (SRV), 6303 (local zones), 6891 (EDNS), 7766
+//! (TCP), 7873 (cookies), 8482 (ANY), 8914 (extended errors), 9619 (one question).
 
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ pub mod handler;
 mod head;
 pub mod mmsg;
 pub mod name;
+mod owners;
 mod records;
 mod reply;
 mod reverse;

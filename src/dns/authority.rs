@@ -250,7 +250,11 @@ impl Knowledge<'_> {
         // A name has one address there, and so one family.
         let first = |instance: &Instance| domain.address_name(instance.record.addresses[0]);
         let target = |instance: &'_ Instance| (first(instance), 1);
-        self.srv_to(name, &some, rng, target, |instance| instance.record.default_port())
+        let mut answer = self.srv_to(name, &some, rng, target, |instance| instance.record.default_port());
+        // Instances that share an address share its name.
+        let mut seen = FxHashSet::default();
+        answer.additional.retain(|record| seen.insert(record.data.ip_addr()));
+        answer
     }
 
     /// The addresses of instances that have this id, as pods have that are Consul's nodes, or that run on this machine.
@@ -321,9 +325,12 @@ impl Knowledge<'_> {
             let Some(port) = port_of(instance) else { continue };
             let record = &instance.record;
             let (target, count) = target_of(instance);
-            for (index, address) in record.addresses.iter().enumerate().take(count) {
-                if !record.addresses[..index].contains(address) {
-                    additional.push(Record::from_rdata(target.clone(), ttl, records::address(*address)));
+            // One family after the other, so that the records of a set stand together.
+            for is_of_family in [IpAddr::is_ipv4, IpAddr::is_ipv6] {
+                for (index, address) in record.addresses.iter().enumerate().take(count) {
+                    if is_of_family(address) && !record.addresses[..index].contains(address) {
+                        additional.push(Record::from_rdata(target.clone(), ttl, records::address(*address)));
+                    }
                 }
             }
             // The last resort has no number of its own here.

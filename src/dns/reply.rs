@@ -12,6 +12,7 @@ use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
 use super::answer::{Answer, ExtendedError};
 use super::cookie::OPTION_COOKIE;
 use super::handler::Transport;
+use super::owners::Owners;
 
 /// Octets of the longest answer over UDP, so that it is never fragmented (RFC 9715 section 3).
 pub(super) const UDP_OCTETS_MAX: u16 = 1232;
@@ -110,14 +111,25 @@ impl Reply {
         if let Some(query) = &self.query {
             query.emit(&mut encoder)?;
         }
-        let answers = emit_whole(&mut encoder, &self.answer.answers, limit)?;
-        let authorities = emit_whole(&mut encoder, &self.answer.authority, limit)?;
+        let Answer { answers, authority, additional, .. } = &self.answer;
+        let mut owners = Owners::of(self.query.as_ref(), !additional.is_empty());
+        let mut emit = |records, encoder: &mut _| emit_whole(encoder, &mut owners, records, limit);
+        let (answers, authorities) = (emit(answers, &mut encoder)?, emit(authority, &mut encoder)?);
         let is_cut = usize::from(answers) < self.answer.answers.len()
             || usize::from(authorities) < self.answer.authority.len();
-        let mut additionals = match is_cut {
-            true => 0,
-            false => emit_whole(&mut encoder, &self.answer.additional, limit)?,
-        };
+        let mut additionals = 0;
+        if !is_cut {
+            // A set that does not fit is left out as a whole (RFC 2181 section 9).
+            for set in additional.chunk_by(is_same_set) {
+                let (start, count) = (encoder.offset(), emit(set, &mut encoder)?);
+                if usize::from(count) < set.len() {
+                    encoder.set_offset(start);
+                    encoder.trim();
+                    break;
+                }
+                additionals += count;
+            }
+        }
         if let Some(edns) = &self.edns {
             edns.emit(&mut encoder)?;
             additionals += 1;
@@ -162,11 +174,16 @@ impl Reply {
 ///
 /// The encoder writes a name whole before it finds it compressible, so its own limit would refuse a last record
 /// that does fit; it is left at the largest message, and the record taken back here.
-fn emit_whole(encoder: &mut BinEncoder<'_>, records: &[Record], limit: usize) -> Result<u16, ProtoError> {
+fn emit_whole<'a>(
+    encoder: &mut BinEncoder<'_>,
+    owners: &mut Owners<'a>,
+    records: &'a [Record],
+    limit: usize,
+) -> Result<u16, ProtoError> {
     let mut count = 0;
     for record in records {
         let start = encoder.offset();
-        let fits = match record.emit(encoder) {
+        let fits = match owners.emit(record, encoder) {
             Ok(()) => encoder.offset() <= limit,
             Err(ProtoError::MaxBufferSizeExceeded(_)) => false,
             Err(error) => return Err(error),
@@ -179,6 +196,11 @@ fn emit_whole(encoder: &mut BinEncoder<'_>, records: &[Record], limit: usize) ->
         count += 1;
     }
     Ok(count)
+}
+
+/// Whether two records are of one set (RFC 2181 section 5).
+fn is_same_set(one: &Record, other: &Record) -> bool {
+    one.record_type() == other.record_type() && one.name == other.name
 }
 
 /// Our OPT record for a client that sent one (RFC 6891 section 6.1.1).
