@@ -15,7 +15,7 @@
 //! code that the RFCs give it, or with silence.
 //!
 //! RFC 1034, 1035 (the protocol), 2181 (sets, TC), 2308 (negative answers), 2782 (SRV), 6303 (local zones), 6891 (EDNS), 7766
-//! (TCP), 7873 (cookies), 8482 (ANY), 8914 (extended errors), 9619 (one question).
+//! (TCP), 7873 (cookies), 8482 (ANY), 8914 (extended errors), 9619 (one question). `tests/conformance` holds the listeners against them.
 
 use std::time::Duration;
 

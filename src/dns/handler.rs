@@ -28,8 +28,8 @@ use super::authority::Knowledge;
 use super::cookie::{ClientCookie, CookieJar};
 use super::fast::{Draw, FastTable, PlainQuery, Source};
 use super::forward::{Asked, Forwarder, Forwarding, Pending, Question};
-use super::head::Head;
-use super::reply::{Cut, Limit, Reply, answer_edns};
+use super::head::{Head, Remains};
+use super::reply::{Cut, Limit, Reply, answer_edns, bare_edns};
 use super::reverse::{self, ReverseIndex};
 use crate::clock;
 use crate::registry::{Cache, Demand, Held};
@@ -218,7 +218,8 @@ impl Handler {
             return Outcome::Silence;
         };
         let reply = match head.refusal() {
-            Some(rcode) => Reply::header_only(head.metadata(), rcode),
+            Some(rcode) => refusal(head, packet, rcode),
+            None if head.has_broken_options(packet) => refusal(head, packet, ResponseCode::FormErr),
             None => match Request::from_bytes(packet.to_vec(), client, transport.into()) {
                 Ok(request) => match self.reply(&plan.dns, &request, transport) {
                     Ok(reply) => reply,
@@ -226,7 +227,7 @@ impl Handler {
                 },
                 Err(error) => {
                     debug!(%client, %error, "malformed query");
-                    Reply::header_only(head.metadata(), ResponseCode::FormErr)
+                    refusal(head, packet, ResponseCode::FormErr)
                 }
             },
         };
@@ -249,7 +250,7 @@ impl Handler {
     fn finish(&self, plan: &DnsPlan, reply: &Reply, client: SocketAddr, out: &mut Vec<u8>) -> Cut {
         let cut = reply.encode(out).unwrap_or_else(|error| {
             error!(%client, %error, "an answer cannot be encoded");
-            Reply::header_only(reply.metadata, ResponseCode::ServFail).encode_header_only(out);
+            Reply::bare(reply.metadata, ResponseCode::ServFail, None, None).encode_bare(out);
             Cut::Whole
         });
         match cut {
@@ -302,24 +303,30 @@ impl Handler {
         transport: Transport,
     ) -> Result<Reply, Box<Forwarded>> {
         let metadata = Metadata::response_from_request(&request.metadata);
-        let cookie = match request.edns.as_ref().map(|edns| edns.option(EdnsCode::Cookie)) {
-            Some(Some(EdnsOption::Unknown(_, option))) => match ClientCookie::read(option) {
-                Some(cookie) => Some(self.cookies.answer(cookie, request.src().ip(), unix_s())),
-                None => return Ok(Reply::header_only(metadata, ResponseCode::FormErr)),
-            },
+        let question = match request.queries.queries() {
+            [] => None,
+            [query, ..] => Some(query.original().clone()),
+        };
+        // What options of a later version mean is not known.
+        let edns = request.edns.as_ref();
+        let is_later_version = edns.is_some_and(|edns| edns.version() > 0);
+        let cookie = match edns.map(|edns| edns.option(EdnsCode::Cookie)) {
+            Some(Some(EdnsOption::Unknown(_, option))) if !is_later_version => {
+                let Some(cookie) = ClientCookie::read(option) else {
+                    let edns = edns.map(|asked| answer_edns(asked, &Answer::default(), None));
+                    return Ok(Reply::bare(metadata, ResponseCode::FormErr, question, edns));
+                };
+                Some(self.cookies.answer(cookie, request.src().ip(), unix_s()))
+            }
             _ => None,
         };
-        let [query] = request.queries.queries() else {
+        let Some(query) = question else {
             // A client that only wants a cookie (RFC 7873 section 5.4).
-            return Ok(match (&request.edns, cookie) {
-                (Some(asked), Some(cookie)) if request.queries.queries().is_empty() => {
-                    Reply::cookie_only(metadata, answer_edns(asked, &Answer::default(), Some(cookie)))
-                }
-                _ => Reply::header_only(metadata, ResponseCode::FormErr),
-            });
+            let rcode = if cookie.is_some() { ResponseCode::NoError } else { ResponseCode::FormErr };
+            let edns = edns.map(|asked| answer_edns(asked, &Answer::default(), cookie));
+            return Ok(Reply::bare(metadata, rcode, None, edns));
         };
-        let query = query.original().clone();
-        let mut answer = if request.edns.as_ref().is_some_and(|edns| edns.version() > 0) {
+        let mut answer = if is_later_version {
             Answer { rcode: ResponseCode::BADVERS, ..Answer::default() }
         } else if query.query_class() != DNSClass::IN {
             Answer { rcode: ResponseCode::Refused, ..Answer::default() }
@@ -359,6 +366,13 @@ impl Handler {
         }
         knowledge.answer(query.name(), query.query_type(), &mut fastrand::Rng::new())
     }
+}
+
+/// The reply to what is refused for its form.
+fn refusal(head: Head, packet: &[u8], rcode: ResponseCode) -> Reply {
+    let Remains { question, options } = head.remains(packet);
+    // Who has sent an OPT record is told so in one (RFC 6891 sections 6.1.1 and 7).
+    Reply::bare(head.metadata(), rcode, question, options.map(|_| bare_edns()))
 }
 
 /// What an answer repeats of its query, and keeps to.

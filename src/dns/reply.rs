@@ -83,20 +83,15 @@ impl Reply {
         reply
     }
 
-    pub(super) fn header_only(mut metadata: Metadata, rcode: ResponseCode) -> Self {
+    /// A code alone, to what may have had no question that can be read.
+    pub(super) fn bare(
+        mut metadata: Metadata,
+        rcode: ResponseCode,
+        query: Option<Query>,
+        edns: Option<Edns>,
+    ) -> Self {
         metadata.response_code = rcode;
-        Self {
-            metadata,
-            query: None,
-            answer: Answer::default(),
-            edns: None,
-            limit: Limit::Packet(PLAIN_OCTETS_MAX),
-        }
-    }
-
-    /// Success, and the cookie in the OPT record.
-    pub(super) fn cookie_only(metadata: Metadata, edns: Edns) -> Self {
-        Self { edns: Some(edns), ..Self::header_only(metadata, ResponseCode::NoError) }
+        Self { metadata, query, answer: Answer::default(), edns, limit: Limit::Packet(PLAIN_OCTETS_MAX) }
     }
 
     /// Writes the answer with as many whole records as fit, the question's own before additional ones, and the
@@ -161,8 +156,8 @@ impl Reply {
         (written == additionals).then_some(([answers, authorities, additionals], body))
     }
 
-    /// The same for an answer without question and records, which always fits.
-    pub(super) fn encode_header_only(&self, out: &mut Vec<u8>) {
+    /// The same for an answer that is [`Self::bare`], which always fits.
+    pub(super) fn encode_bare(&self, out: &mut Vec<u8>) {
         out.clear();
         if self.encode(out).is_err() {
             out.clear();
@@ -205,8 +200,7 @@ fn is_same_set(one: &Record, other: &Record) -> bool {
 
 /// Our OPT record for a client that sent one (RFC 6891 section 6.1.1).
 pub(super) fn answer_edns(asked: &Edns, answer: &Answer, cookie: Option<Vec<u8>>) -> Edns {
-    let mut edns = Edns::new();
-    edns.set_max_payload(UDP_OCTETS_MAX);
+    let mut edns = bare_edns();
     edns.set_dnssec_ok(asked.flags().dnssec_ok); // RFC 3225 section 3
     edns.set_rcode_high(answer.rcode.high());
     if let Some(cookie) = cookie {
@@ -215,6 +209,13 @@ pub(super) fn answer_edns(asked: &Edns, answer: &Answer, cookie: Option<Vec<u8>>
     if let Some(extended) = answer.extended {
         edns.options_mut().insert(extended_error_option(extended));
     }
+    edns
+}
+
+/// Our OPT record for a client whose own cannot be read.
+pub(super) fn bare_edns() -> Edns {
+    let mut edns = Edns::new();
+    edns.set_max_payload(UDP_OCTETS_MAX);
     edns
 }
 
