@@ -1,11 +1,10 @@
 //! Knot DNS as the upstream: what the sidecar tells of its zone is what Knot tells, type by type, with signatures and without.
 
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use crate::support::dig::{Dig, Resource};
-use crate::support::{Port, Process, Sidecar, dig, wait_until};
+use crate::support::{KnotZone, Port, Sidecar, dig, start_knot, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -64,7 +63,8 @@ fn the_sidecar_tells_what_knot_tells() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let knot = Port::free();
     let number = knot.number();
-    let _process = start(folder.path(), number);
+    let zone = KnotZone { domain: "peers.test", text: include_str!("knot.zone"), is_signed: true };
+    let _process = start_knot(folder.path(), number, zone, |program| Command::new(program));
     wait_until("Knot answers, with signatures", LIMIT, || {
         !dig(number, &["+dnssec", "www.peers.test", "A"]).answers("RRSIG").is_empty()
     });
@@ -139,23 +139,4 @@ fn by_text(records: &[Resource]) -> Vec<&Resource> {
     let mut records: Vec<_> = records.iter().collect();
     records.sort_by_key(|record| (record.name.clone(), record.kind.clone(), record.data.clone()));
     records
-}
-
-fn start(folder: &Path, port: u16) -> Process {
-    let zone = include_str!("knot.zone");
-    std::fs::create_dir(folder.join("db")).expect("a folder can be made");
-    std::fs::write(folder.join("peers.test.zone"), zone).expect("a file can be written");
-    let settings = format!(
-        "server:\n  listen: 127.0.0.1@{port}\n  rundir: {folder}\n  pidfile: {folder}/pid\n\
-         database:\n  storage: {folder}/db\n\
-         log:\n- target: stderr\n  any: warning\n\
-         policy:\n- id: quick\n  algorithm: ecdsap256sha256\n\
-         zone:\n- domain: peers.test\n  storage: {folder}\n  file: peers.test.zone\n  zonefile-sync: -1\n  \
-         journal-content: none\n  dnssec-signing: on\n  dnssec-policy: quick\n",
-        folder = folder.display()
-    );
-    std::fs::write(folder.join("knot.conf"), settings).expect("a file can be written");
-    let program = ["/usr/sbin/knotd", "/usr/bin/knotd"].into_iter().find(|file| Path::new(file).exists());
-    let program = program.expect("knotd is missing; install Debian's package knot");
-    Process::start("knotd", Command::new(program).arg("-c").arg(folder.join("knot.conf")))
 }

@@ -27,6 +27,7 @@ mod member_outage;
 mod nginx;
 mod on_demand;
 mod prometheus;
+mod resolvers;
 mod rust_client;
 mod settings;
 mod swarm;

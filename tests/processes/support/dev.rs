@@ -104,14 +104,22 @@ pub(crate) fn command(
 
 /// The program under test, untouched by the settings of whoever runs the tests.
 pub(crate) fn rollcall() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rollcall"));
+    let mut command = Command::new(ROLLCALL);
+    clean_environment(&mut command);
+    command
+}
+
+/// Where the program under test is.
+pub(crate) const ROLLCALL: &str = env!("CARGO_BIN_EXE_rollcall");
+
+/// Takes from a command what whoever runs the tests has set for the program under test.
+pub(crate) fn clean_environment(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("ROLLCALL_") {
             command.env_remove(name);
         }
     }
     command.env_remove("RUST_LOG").env("NO_COLOR", "1");
-    command
 }
 
 /// Holds a port of loopback so that nobody else can listen on it.

@@ -41,9 +41,18 @@ impl Dig {
 ///
 /// When dig is not installed.
 pub(crate) fn dig(port: u16, arguments: &[&str]) -> Dig {
-    let output = Command::new("dig")
-        .args(["@127.0.0.1", "-p", &port.to_string(), "+tries=1", "+time=2", "+nosearch"])
-        .args(arguments)
+    let server = ["@127.0.0.1", "-p", &port.to_string(), "+nosearch"];
+    dig_with(Command::new("dig").args(server).args(arguments))
+}
+
+/// Runs a command line of dig.
+///
+/// # Panics
+///
+/// When dig is not installed.
+pub(crate) fn dig_with(command: &mut Command) -> Dig {
+    let output = command
+        .args(["+tries=1", "+time=2"])
         .output()
         .unwrap_or_else(|error| panic!("cannot run dig: {error}; install Debian's package bind9-dnsutils"));
     parse(&String::from_utf8_lossy(&output.stdout))
