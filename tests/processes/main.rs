@@ -7,6 +7,7 @@
 mod apache;
 mod support;
 
+mod all_addresses;
 mod apache_command_line;
 mod bad_frames;
 mod bad_questions;
