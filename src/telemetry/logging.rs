@@ -116,10 +116,11 @@ fn filter_of(settings: &LogSettings) -> Result<EnvFilter, LoggingError> {
     }
 }
 
-/// Libraries that would log every query keep to warnings unless they are named.
+/// Libraries that would log every query keep to warnings, and one that warns about what packets say, as often as somebody sends them, to
+/// errors, unless they are named.
 fn filter(wanted: Option<&str>) -> Result<EnvFilter, LoggingError> {
     let wanted = wanted.unwrap_or("info");
-    let text = format!("hickory_server=warn,hickory_proto=warn,{wanted}");
+    let text = format!("hickory_server=warn,hickory_proto=error,{wanted}");
     EnvFilter::builder()
         .parse(text)
         .map_err(|source| LoggingError::Filter { text: wanted.to_owned(), source })
@@ -131,7 +132,7 @@ mod tests {
 
     #[test]
     fn libraries_that_log_each_query_are_quiet_unless_named() {
-        assert_eq!(directives(None), ["hickory_proto=warn", "hickory_server=warn", "info"]);
+        assert_eq!(directives(None), ["hickory_proto=error", "hickory_server=warn", "info"]);
         let named = directives(Some("debug,hickory_proto=trace"));
         assert_eq!(named, ["debug", "hickory_proto=trace", "hickory_server=warn"]);
     }
