@@ -1,4 +1,8 @@
-//! What one DNS answer costs, from packet to packet, without sockets: 1 000 services of 3 instances each.
+//! What one DNS answer costs, from packet to packet, without sockets: 1 000 services of 3 instances each, and a name with 3 addresses that
+//! an upstream was asked for before.
+
+#[path = "../tests/common/resolver.rs"]
+mod resolver;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,10 +11,12 @@ use divan::{AllocProfiler, Bencher, black_box};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
 use rollcall::clock;
-use rollcall::dns::{DnsPlan, Handler, Outcome, Transport, Zone};
+use rollcall::dns::{DnsPlan, ForwardPlan, Forwarder, Handler, Outcome, Transport, Zone};
 use rollcall::id::{SessionId, Zxid};
 use rollcall::registry::{Cache, Home, Instance, Label, Record, Service, ServiceKey, View};
 use rollcall::telemetry::Metrics;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
 
 #[global_allocator]
 static ALLOC: AllocProfiler = AllocProfiler::system();
@@ -39,6 +45,31 @@ fn srv(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn nxdomain(bencher: Bencher<'_, '_>) {
     answer(bencher, "nobody.default.rollcall.internal.", RecordType::A);
+}
+
+/// A name out of the zone that is in the cache.
+#[divan::bench]
+fn forwarded(bencher: Bencher<'_, '_>) {
+    let runtime = Runtime::new().expect("a runtime");
+    let _inside = runtime.enter();
+    let mut plan = ForwardPlan::default();
+    let addr = resolver::resolver(&[1, 2, 3], 86_400);
+    plan.upstreams = Some(vec![addr.to_string().parse().expect("an address")]);
+    let (own, metrics) = (SocketAddr::from(([127, 0, 0, 1], 1)), Arc::new(Metrics::new()));
+    let forwarder = Forwarder::new(plan, own, metrics, CancellationToken::new());
+    let handler = handler(Home::default()).with_forwarder(Some(Arc::new(forwarder)));
+    let (packet, client) =
+        (packet("www.example.com.", RecordType::A), SocketAddr::from(([127, 0, 0, 1], 40_000)));
+    let mut out = Vec::with_capacity(2048);
+    let Outcome::Later(later) = handler.answer(&packet, client, Transport::Udp, &mut out) else {
+        panic!("nobody knows it yet");
+    };
+    runtime.block_on(later.ready());
+    bencher.bench_local(|| {
+        let outcome = handler.answer(black_box(&packet), client, Transport::Udp, &mut out);
+        assert!(matches!(outcome, Outcome::Reply));
+        out.len()
+    });
 }
 
 fn answer(bencher: Bencher<'_, '_>, name: &str, kind: RecordType) {
