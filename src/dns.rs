@@ -31,6 +31,7 @@ mod head;
 pub mod mmsg;
 pub mod name;
 mod owners;
+mod plain;
 mod records;
 mod reply;
 mod reverse;

@@ -1,17 +1,24 @@
-//! What a DNS answer costs that was encoded before: no memory is asked for.
+//! What a DNS answer costs that was encoded before, of our own or of upstreams: no memory is asked for.
+
+#[path = "common/resolver.rs"]
+mod resolver;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rollcall::clock;
-use rollcall::dns::{DnsPlan, Handler, Transport, Zone};
+use rollcall::dns::{DnsPlan, ForwardPlan, Forwarder, Handler, Outcome, Transport, Zone};
 use rollcall::id::{SessionId, Zxid};
 use rollcall::registry::{Cache, Instance, Label, Record, Service, ServiceKey, View};
 use rollcall::telemetry::Metrics;
+use tokio_util::sync::CancellationToken;
 
 /// More than there are draws of a question, and less than they are used.
 const WARM: usize = 40;
 const ASKED: u64 = 200;
+/// A service of ours, and a name that is none of ours.
+const OWN: [&str; 4] = ["web", "default", "rollcall", "internal"];
+const OTHER: [&str; 3] = ["www", "example", "com"];
 
 #[test]
 fn an_answer_that_was_encoded_before_asks_for_no_memory() {
@@ -21,7 +28,7 @@ fn an_answer_that_was_encoded_before_asks_for_no_memory() {
     // A, AAAA (there is none), SRV.
     for kind in [1, 28, 33] {
         for has_edns in [false, true] {
-            let packet = packet(kind, has_edns);
+            let packet = packet(&OWN, kind, has_edns);
             for _ in 0..WARM {
                 handler.answer(&packet, client, Transport::Udp, &mut out);
             }
@@ -36,11 +43,46 @@ fn an_answer_that_was_encoded_before_asks_for_no_memory() {
         }
     }
     let unknown = allocation_counter::measure(|| {
-        let mut packet = packet(1, false);
+        let mut packet = packet(&OWN, 1, false);
         packet[13] = b'x';
         handler.answer(&packet, client, Transport::Udp, &mut out);
     });
     assert!(unknown.count_total > 0, "the counter counts");
+}
+
+#[test]
+fn an_answer_of_upstreams_that_is_in_the_cache_asks_for_no_memory() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let _inside = runtime.enter();
+    let mut plan = ForwardPlan::default();
+    plan.upstreams = Some(vec![resolver::resolver(&[1, 2, 3], 86_400).to_string().parse().expect("one")]);
+    let own = SocketAddr::from(([127, 0, 0, 1], 1));
+    let forwarder = Forwarder::new(plan, own, Arc::new(Metrics::new()), CancellationToken::new());
+    let handler = handler().with_forwarder(Some(Arc::new(forwarder)));
+    let client = SocketAddr::from(([127, 0, 0, 1], 40_000));
+    let mut out = Vec::with_capacity(4096);
+    for transport in [Transport::Udp, Transport::Tcp] {
+        for has_edns in [false, true] {
+            let mut packet = packet(&OTHER, 1, has_edns);
+            let outcome = handler.answer(&packet, client, transport, &mut out);
+            if let Outcome::Later(later) = outcome {
+                runtime.block_on(later.ready());
+            }
+            // Once the slow way, which says that it is a name of upstreams.
+            handler.answer(&packet, client, transport, &mut out);
+            let hits = handler.metrics().dns_hits.get();
+            let counted = allocation_counter::measure(|| {
+                for _ in 0..ASKED {
+                    packet[13] ^= 0x20;
+                    let outcome = handler.answer(&packet, client, transport, &mut out);
+                    assert!(matches!(outcome, Outcome::Reply));
+                }
+            });
+            assert_eq!(handler.metrics().dns_hits.get() - hits, ASKED, "{transport:?}, EDNS {has_edns}");
+            assert_eq!(out[..8], [0, 7, 0x81, 0x80, 0, 1, 0, 3], "{transport:?}, EDNS {has_edns}");
+            assert_eq!(counted.count_total, 0, "{transport:?}, EDNS {has_edns}");
+        }
+    }
 }
 
 fn handler() -> Handler {
@@ -61,10 +103,10 @@ fn handler() -> Handler {
     Handler::new(Arc::new(cache), DnsPlan::of_zone(zone), Arc::new(Metrics::new()))
 }
 
-/// A question for `web.default.rollcall.internal` as a stub resolver sends it.
-fn packet(kind: u16, has_edns: bool) -> Vec<u8> {
+/// A question as a stub resolver sends it.
+fn packet(name: &[&str], kind: u16, has_edns: bool) -> Vec<u8> {
     let mut packet = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(has_edns)];
-    for label in ["web", "default", "rollcall", "internal", ""] {
+    for label in name.iter().chain(&[""]) {
         packet.push(u8::try_from(label.len()).expect("it is short"));
         packet.extend_from_slice(label.as_bytes());
     }

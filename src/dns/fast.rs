@@ -18,13 +18,13 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use rustc_hash::FxHashMap;
 
 use super::answer::Freshness;
 use super::handler::Transport;
-use super::head::HEADER_OCTETS;
-use super::reply::{Limit, UDP_OCTETS_MAX};
+use super::plain::{Behind, PlainQuery, Verdict};
 use crate::registry::{Cache, Service, ServiceKey};
 
 /// Answers that take turns.
@@ -33,88 +33,8 @@ const DRAWS: usize = 16;
 const TURNS: usize = 64;
 /// Names and types in the table; who needs more than that needs them seldom. Each takes some kilobytes.
 const ENTRIES_MAX: usize = 2048;
-/// Octets of the longest name (RFC 1035 section 2.3.4).
-const NAME_OCTETS_MAX: usize = 255;
-/// Octets of type and class behind a name.
-const TYPE_AND_CLASS: usize = 4;
-/// Octets of an OPT record without options, and with an extended error that has no text.
-const OPT_OCTETS: usize = 11;
-const OPT_STALE_OCTETS: usize = OPT_OCTETS + 6;
-
-/// A question as it stands in a packet.
-#[derive(Debug)]
-pub(super) struct PlainQuery<'a> {
-    packet: &'a [u8],
-    /// The name in lower case, and the type: what the table is asked for.
-    key: [u8; NAME_OCTETS_MAX + 2],
-    key_octets: usize,
-    /// Where the question ends.
-    end: usize,
-    edns: Option<PlainEdns>,
-}
-
-/// What an OPT record without options says.
-#[derive(Clone, Copy, Debug)]
-struct PlainEdns {
-    octets_max: u16,
-    is_dnssec_ok: bool,
-}
-
-impl<'a> PlainQuery<'a> {
-    /// Reads a packet that is nothing but one question of class IN, and an OPT record of version 0 without options, if any.
-    pub(super) fn read(packet: &'a [u8]) -> Option<Self> {
-        let header: &[u8; HEADER_OCTETS] = packet.first_chunk()?;
-        // QUERY, not a response, not truncated, one question, no answer and no authority.
-        let is_plain = header[2] & 0b1111_1110 == 0 && header[4..10] == [0, 1, 0, 0, 0, 0];
-        if !is_plain || header[10] != 0 || header[11] > 1 {
-            return None;
-        }
-        let mut key = [0; NAME_OCTETS_MAX + 2];
-        let mut at = HEADER_OCTETS;
-        loop {
-            let length = usize::from(*packet.get(at)?);
-            // Pointers have no place in the first name of a packet.
-            if length > 63 || at + length - HEADER_OCTETS >= NAME_OCTETS_MAX {
-                return None;
-            }
-            at += length + 1;
-            if length == 0 {
-                break;
-            }
-        }
-        let (name_octets, end) = (at - HEADER_OCTETS, at + TYPE_AND_CLASS);
-        let rest = packet.get(at..end)?;
-        key[..name_octets].copy_from_slice(&packet[HEADER_OCTETS..at]);
-        key[..name_octets].make_ascii_lowercase();
-        key[name_octets..name_octets + 2].copy_from_slice(&rest[..2]);
-        if rest[2..] != [0, 1] {
-            return None;
-        }
-        let edns = match (header[11], &packet[end..]) {
-            (0, []) => None,
-            // Root, OPT, size, extended code and version 0, flags, no options (RFC 6891 section 6.1.2).
-            (1, &[0, 0, 41, size_high, size_low, 0, 0, flags_high, _, 0, 0]) => Some(PlainEdns {
-                octets_max: u16::from_be_bytes([size_high, size_low]),
-                is_dnssec_ok: flags_high & 0x80 != 0,
-            }),
-            _ => return None,
-        };
-        Some(Self { packet, key, key_octets: name_octets + 2, end, edns })
-    }
-
-    fn kind(&self) -> RecordType {
-        RecordType::from(u16::from_be_bytes([self.key[self.key_octets - 2], self.key[self.key_octets - 1]]))
-    }
-
-    /// Where the question ends.
-    pub(super) const fn end(&self) -> usize {
-        self.end
-    }
-
-    fn key(&self) -> &[u8] {
-        &self.key[..self.key_octets]
-    }
-}
+/// Extended error 3, Stale Answer, without text (RFC 8914 section 4.4).
+const STALE_OPTION: [u8; 6] = [0, 15, 0, 2, 0, 3];
 
 /// The octets of an answer behind the question.
 #[derive(Debug)]
@@ -238,21 +158,21 @@ impl FastTable {
             return None;
         }
         let draw = draws.next()?;
-        let opt_octets = match (query.edns, freshness) {
-            (None, _) => 0,
-            (Some(_), Freshness::Current) => OPT_OCTETS,
-            (Some(_), Freshness::Stale) => OPT_STALE_OCTETS,
+        let options: &[u8] = match freshness {
+            Freshness::Current => &[],
+            Freshness::Stale => &STALE_OPTION,
         };
-        let octets = query.end + draw.body.len() + opt_octets;
-        let limit = Limit::of(transport, query.edns.map(|edns| edns.octets_max)).octets();
-        if octets > usize::from(limit) {
+        let behind = Behind { counts: draw.counts, records: &draw.body, options };
+        if !query.takes(behind, transport) {
             return None;
         }
         draws.service.lookups.set();
         if let Some(first) = draw.first {
             draws.service.tally.count(first);
         }
-        write(query, draw, (freshness, is_recursive), out);
+        let rcode = ResponseCode::NoError;
+        let verdict = Verdict { rcode, is_authoritative: true, is_recursive, is_authentic: false };
+        query.write_reply(verdict, behind, out);
         Some(query.kind())
     }
 
@@ -280,35 +200,5 @@ impl FastTable {
             entries.insert(query.key().into(), entry.clone());
             entries
         });
-    }
-}
-
-/// Puts an answer together.
-fn write(
-    query: &PlainQuery<'_>,
-    draw: &Draw,
-    (freshness, is_recursive): (Freshness, bool),
-    out: &mut Vec<u8>,
-) {
-    let flags = &query.packet[2..4];
-    out.extend_from_slice(&query.packet[..2]);
-    let recursion_available = if is_recursive { 0x80 } else { 0 };
-    // QR and AA; RD and CD as asked (RFC 1035 section 4.1.1, RFC 4035 section 3.2.2).
-    out.extend_from_slice(&[0b1000_0100 | (flags[0] & 1), recursion_available | (flags[1] & 0b0001_0000)]);
-    let [answers, authorities, additionals] = draw.counts;
-    for count in [1, answers, authorities, additionals + u16::from(query.edns.is_some())] {
-        out.extend_from_slice(&count.to_be_bytes());
-    }
-    out.extend_from_slice(&query.packet[HEADER_OCTETS..query.end]);
-    out.extend_from_slice(&draw.body);
-    if let Some(edns) = query.edns {
-        let [size_high, size_low] = UDP_OCTETS_MAX.to_be_bytes();
-        let dnssec_ok = if edns.is_dnssec_ok { 0x80 } else { 0 };
-        out.extend_from_slice(&[0, 0, 41, size_high, size_low, 0, 0, dnssec_ok, 0, 0]);
-        match freshness {
-            Freshness::Current => out.push(0),
-            // Stale Answer (RFC 8914 section 4.4).
-            Freshness::Stale => out.extend_from_slice(&[6, 0, 15, 0, 2, 0, 3]),
-        }
     }
 }

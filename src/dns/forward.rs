@@ -8,12 +8,13 @@
 //!            places: bounds                 resolv_conf, settings
 //! ```
 //!
-//! [`question`], [`reply`], [`cache`], [`special`], [`resolv_conf`] and what decides in [`upstream`] and [`routes`] are pure and are told the
+//! [`question`], [`reply`], [`cache`], [`encoded`], [`special`], [`resolv_conf`] and what decides in [`upstream`] and [`routes`] are pure and are told the
 //! time; [`exchange`] and [`mod@line`] move bytes; [`resolve`] and [`forwarder`] put them together. [`hosts`] looks up what the sidecar itself has to reach.
 //!
 //! RFC 5452 (forged answers), 7766 (TCP), 7858 and 8310 (TLS), 2308 (negative answers), 8767 (stale answers), 9520 (failures).
 
 mod cache;
+mod encoded;
 mod exchange;
 mod forwarder;
 mod hosts;
@@ -30,6 +31,7 @@ mod special;
 mod trouble;
 mod upstream;
 
+pub use cache::Rules;
 pub use forwarder::{Forwarder, Forwarding};
 pub use hosts::Hosts;
 pub use pending::{Asked, Pending};

@@ -6,9 +6,9 @@
 //!     silence, NOTIMP, FORMERR          FORMERR    BADVERS, REFUSED      held, and all of it again
 //! ```
 //!
-//! **Where a fast path goes.** A table of pre-encoded answers is asked in [`Handler::answer`], right after the
-//! header was read and before anything is decoded. It sees the whole packet, writes the whole answer to `out` and
-//! counts it as the slow path does, or leaves the packet to the slow path, which can answer everything.
+//! **The fast path.** What was encoded before is asked for in [`Handler::answer`] before anything is decoded: the table of our own names
+//! ([`super::fast`]), then what upstreams have said ([`super::forward`]). Each sees a plain question in its packet ([`super::plain`]), writes
+//! the whole answer to `out` and counts it as the slow path does, or leaves the packet to the slow path, which can answer everything.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,9 +26,10 @@ use super::DnsPlan;
 use super::answer::{Answer, Freshness};
 use super::authority::Knowledge;
 use super::cookie::{ClientCookie, CookieJar};
-use super::fast::{Draw, FastTable, PlainQuery, Source};
-use super::forward::{Asked, Forwarder, Forwarding, Pending, Question};
+use super::fast::{Draw, FastTable, Source};
+use super::forward::{Asked, Forwarder, Forwarding, Pending, Question, Rules};
 use super::head::{Head, Remains};
+use super::plain::PlainQuery;
 use super::reply::{Cut, Limit, Reply, answer_edns, bare_edns};
 use super::reverse::{self, ReverseIndex};
 use crate::clock;
@@ -156,6 +157,10 @@ impl Handler {
     /// Answers as `plan` says from now on.
     pub fn serve(&self, plan: DnsPlan) {
         self.plan.store(Arc::new(Served::new(plan)));
+        if let Some(forwarder) = &self.forwarder {
+            // What was forwarded may be ours now.
+            forwarder.change_rules();
+        }
     }
 
     /// Where its queries are counted.
@@ -204,6 +209,8 @@ impl Handler {
         out.clear();
         // Before any view is loaded, so that what is kept is looked at again after the next publication.
         let seen = self.cache.publications();
+        // Before any rule is read, for the same reason.
+        let rules = self.forwarder.as_ref().map(|forwarder| forwarder.rules());
         let plan = self.plan.load();
         let plain = PlainQuery::read(packet);
         if let Some(plain) = &plain
@@ -211,6 +218,14 @@ impl Handler {
         {
             self.metrics.dns_hits.inc();
             self.metrics.count_dns_query(dns_kind(kind), DnsRcode::NoError);
+            return Outcome::Reply;
+        }
+        if let (Some(plain), Some(forwarder), Some(rules), false) =
+            (&plain, &self.forwarder, rules, plan.dns.is_logged)
+            && let Some(rcode) = forwarder.answer_again(plain, rules, transport, out)
+        {
+            self.metrics.dns_hits.inc();
+            self.metrics.count_dns_query(dns_kind(plain.kind()), dns_rcode(rcode));
             return Outcome::Reply;
         }
         let Some(head) = Head::read(packet) else {
@@ -221,7 +236,7 @@ impl Handler {
             Some(rcode) => refusal(head, packet, rcode),
             None if head.has_broken_options(packet) => refusal(head, packet, ResponseCode::FormErr),
             None => match Request::from_bytes(packet.to_vec(), client, transport.into()) {
-                Ok(request) => match self.reply(&plan.dns, &request, transport) {
+                Ok(request) => match self.reply(&plan.dns, rules, &request, transport) {
                     Ok(reply) => reply,
                     Err(forwarded) => return Outcome::Later(Later::Forwarded(forwarded)),
                 },
@@ -299,6 +314,7 @@ impl Handler {
     fn reply(
         &self,
         plan: &DnsPlan,
+        rules: Option<Rules>,
         request: &Request,
         transport: Transport,
     ) -> Result<Reply, Box<Forwarded>> {
@@ -335,8 +351,8 @@ impl Handler {
         };
         let limit = Limit::of(transport, request.edns.as_ref().map(Edns::max_payload));
         let asked = Original { metadata, query, edns: request.edns.clone(), cookie, limit };
-        if let (true, Some(forwarder)) = (answer.is_out_of_zone, &self.forwarder) {
-            match forwarder.ask(asked.to_forward(request), &plan.zone) {
+        if let (true, Some(forwarder), Some(rules)) = (answer.is_out_of_zone, &self.forwarder, rules) {
+            match forwarder.ask(asked.to_forward(request), &plan.zone, rules) {
                 Forwarding::Now(forwarded) => answer = forwarded,
                 Forwarding::Later(pending) => return Err(Box::new(Forwarded { pending, asked })),
             }

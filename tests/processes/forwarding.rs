@@ -1,15 +1,15 @@
 //! `rollcall sidecar` as the only resolver of a machine, as `dig` sees it.
 
-use std::net::UdpSocket;
 use std::time::Duration;
 
+use crate::resolver::resolver;
 use crate::support::{Port, Sidecar, dig, http, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
 #[test]
 fn other_names_are_answered_by_the_resolvers_of_the_settings() {
-    let (one, two) = (resolver(1), resolver(2));
+    let (one, two) = (resolver(&[1], 60).port(), resolver(&[2], 60).port());
     let (dns, http_port) = (Port::free(), Port::free());
     let settings = |upstream: u16| {
         format!(
@@ -44,22 +44,4 @@ fn other_names_are_answered_by_the_resolvers_of_the_settings() {
     let counted = "rollcall_dns_forward_queries_total{outcome=\"upstream\"}";
     assert!(metrics.body.contains(counted), "{}", metrics.body);
     assert!(!sidecar.log().contains("panicked"), "{}", sidecar.log());
-}
-
-/// A resolver that knows every name to be 192.0.2.`last`; its port. It lives as long as the process.
-fn resolver(last: u8) -> u16 {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket can be had");
-    let port = socket.local_addr().expect("it has an address").port();
-    std::thread::spawn(move || {
-        let mut packet = [0; 2000];
-        while let Ok((length, client)) = socket.recv_from(&mut packet) {
-            // Its header with QR, RD and RA, its question, and one record that points to the name in it.
-            let question_end = 12 + packet[12..length].iter().position(|octet| *octet == 0).unwrap_or(0) + 5;
-            let mut answer = packet[..question_end].to_vec();
-            answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
-            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, last]);
-            let _client_may_be_gone = socket.send_to(&answer, client);
-        }
-    });
-    port
 }

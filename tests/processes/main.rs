@@ -5,6 +5,8 @@
 
 #[path = "../common/apache.rs"]
 mod apache;
+#[path = "../common/resolver.rs"]
+mod resolver;
 mod support;
 
 mod all_addresses;

@@ -13,17 +13,21 @@
 //! RFC 8767 (stale answers), 9520 (failures are kept), 4697 section 2.1 (nobody is asked twice for the same).
 
 use std::collections::BTreeMap;
+use std::hash::RandomState;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arc_swap::ArcSwap;
 use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use super::cache::{Cache, Lookup};
+use super::cache::{Cache, Lookup, Rules};
+use super::encoded::Encoded;
 use super::exchange::Manner;
 use super::line::Line;
 use super::pending::{Asked, Given, Pending, Watcher};
@@ -40,7 +44,9 @@ use super::upstream::{PORT, Upstream, UpstreamAddress};
 use crate::clock;
 use crate::config::{self, FileWatch};
 use crate::dns::answer::Answer;
+use crate::dns::handler::Transport;
 use crate::dns::name::Zone;
+use crate::dns::plain::PlainQuery;
 use crate::telemetry::{ForwardOutcome, Metrics};
 use crate::tls::TlsClient;
 
@@ -55,7 +61,10 @@ pub struct Forwarder {
     replanned: Notify,
     /// What the file said last, or why it cannot be read.
     file_said: Mutex<Result<String, String>>,
-    cache: Mutex<Cache>,
+    /// Read by those who find a fresh answer there.
+    cache: RwLock<Cache>,
+    /// The number of the rules by which names are forwarded.
+    rules: AtomicU64,
     flights: Mutex<BTreeMap<Question, Watcher>>,
     places: Arc<Places>,
     tasks: TaskTracker,
@@ -85,7 +94,8 @@ impl Forwarder {
         shutdown: CancellationToken,
     ) -> Self {
         let forwarder = Self {
-            cache: Mutex::new(Cache::new(plan.cache)),
+            cache: RwLock::new(Cache::new(plan.cache, RandomState::new())),
+            rules: AtomicU64::new(1),
             plan: ArcSwap::from_pointee(plan),
             routes: ArcSwap::default(),
             own,
@@ -109,7 +119,7 @@ impl Forwarder {
     /// Forwards by this plan from now on.
     pub fn serve(&self, plan: ForwardPlan) {
         if **self.plan.load() != plan {
-            lock(&self.cache).set_limits(plan.cache);
+            self.cache_mut().set_limits(plan.cache);
             if self.plan.load().trust != plan.trust {
                 // Connections that were made under another trust are none to go on with.
                 self.routes.store(Arc::default());
@@ -146,8 +156,31 @@ impl Forwarder {
         }
     }
 
-    /// Answers a query for a name out of `zone`, or says what has to be waited for.
-    pub fn ask(self: &Arc<Self>, asked: Asked, zone: &Zone) -> Forwarding {
+    /// The rules by which names are forwarded now; to be read before whatever decides that a name is none of ours.
+    pub fn rules(&self) -> Rules {
+        Rules(self.rules.load(Ordering::Acquire))
+    }
+
+    /// Has whatever decides whose a name is decide again, for it says something else from now on.
+    pub fn change_rules(&self) {
+        self.rules.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Answers a query into `out` with what was encoded before, and says the code, if there is such an answer, and it was one by these rules.
+    pub(in crate::dns) fn answer_again(
+        &self,
+        query: &PlainQuery<'_>,
+        rules: Rules,
+        transport: Transport,
+        out: &mut Vec<u8>,
+    ) -> Option<ResponseCode> {
+        let rcode = self.cache().answer((query, rules), clock::now(), transport, out)?;
+        self.metrics.forward.count_query(ForwardOutcome::Cache);
+        Some(rcode)
+    }
+
+    /// Answers a query for a name that is out of `zone` by `rules`, or says what has to be waited for.
+    pub fn ask(self: &Arc<Self>, asked: Asked, zone: &Zone, rules: Rules) -> Forwarding {
         let (plan, routes) = (self.plan.load(), self.routes.load());
         if !plan.is_enabled {
             return self.now(ForwardOutcome::Refused, refused());
@@ -156,7 +189,9 @@ impl Forwarder {
         if let Some(answer) = local_answer(&question.name, question.kind, zone, &routes.search) {
             return self.now(ForwardOutcome::Local, answer);
         }
-        let lookup = lock(&self.cache).look_up(question, clock::now());
+        // An instance may take the address of a reverse name at any time.
+        let rules = (question.kind != RecordType::PTR).then_some(rules);
+        let lookup = self.cache_mut().look_up(question, rules, clock::now());
         if !asked.is_recursion_desired && !matches!(lookup, Lookup::Fresh { .. }) {
             return self.now(ForwardOutcome::Refused, refused());
         }
@@ -189,7 +224,7 @@ impl Forwarder {
     ///
     /// When they say nothing and never did.
     pub(super) async fn resolve(self: &Arc<Self>, question: Question) -> Result<Arc<Found>, Trouble> {
-        let lookup = lock(&self.cache).look_up(&question, clock::now());
+        let lookup = self.cache_mut().look_up(&question, None, clock::now());
         let stale = match lookup {
             Lookup::Fresh { found, .. } | Lookup::Stale { found, has_failed: true } => return Ok(found),
             Lookup::Failed(trouble) => return Err(trouble),
@@ -216,12 +251,12 @@ impl Forwarder {
 
     /// Answers and failures that are kept.
     pub fn cache_entries(&self) -> u64 {
-        lock(&self.cache).size().0 as u64
+        self.cache().size().0 as u64
     }
 
     /// Bytes that these take, about.
     pub fn cache_bytes(&self) -> u64 {
-        lock(&self.cache).size().1 as u64
+        self.cache().size().1 as u64
     }
 
     fn now(&self, outcome: ForwardOutcome, answer: Answer) -> Forwarding {
@@ -300,9 +335,18 @@ impl Forwarder {
                 "names out of the zone are forwarded"
             );
             // Others may know other names.
-            lock(&self.cache).clear();
+            self.cache_mut().clear();
         }
         self.routes.store(Arc::new(routes));
+        self.change_rules();
+    }
+
+    fn cache(&self) -> RwLockReadGuard<'_, Cache> {
+        self.cache.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cache_mut(&self) -> RwLockWriteGuard<'_, Cache> {
+        self.cache.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn upstream(&self, address: &UpstreamAddress, tls: &Arc<TlsClient>) -> Upstream {
@@ -337,7 +381,7 @@ struct Flight {
 
 impl Flight {
     async fn run(&self) -> Result<Arc<Found>, Trouble> {
-        let Forwarder { plan, routes, cache, metrics, tasks, .. } = &*self.forwarder;
+        let Forwarder { plan, routes, metrics, tasks, .. } = &*self.forwarder;
         let (is_case_random, routes_then) = (plan.load().is_case_random, routes.load_full());
         let group = routes_then.group(&self.question.name).clone();
         if let Some(upstream) = group.claim_probe(clock::now()) {
@@ -352,8 +396,11 @@ impl Flight {
         // What others said than those who are asked now does not count any more.
         if routes.load().leads_where(&routes_then) {
             match &result {
-                Ok(found) => lock(cache).insert(&self.question, found.clone(), clock::now()),
-                Err(trouble) => lock(cache).fail(&self.question, *trouble, clock::now()),
+                Ok(found) => {
+                    let encoded = Encoded::new(&self.question, found);
+                    self.forwarder.cache_mut().insert(&self.question, (found.clone(), encoded), clock::now());
+                }
+                Err(trouble) => self.forwarder.cache_mut().fail(&self.question, *trouble, clock::now()),
             }
         }
         result
@@ -379,3 +426,6 @@ fn is_of_this_machine(ip: IpAddr) -> bool {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,12 @@
 //! What upstreams are asked, and the packet that asks it. Pure.
 
+use std::sync::Arc;
+
 use hickory_proto::ProtoError;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
+
+use crate::dns::plain::wishes;
 
 /// A question of class IN; what is alike in all of it has one answer. Letter case does not count.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +57,24 @@ pub(super) enum WithEdns {
 }
 
 impl Question {
+    /// What it is found by: what [`PlainQuery::key_with_wishes`](crate::dns::plain::PlainQuery::key_with_wishes) says of the same question.
+    pub(super) fn key(&self) -> Arc<[u8]> {
+        let mut key = Vec::with_capacity(self.name_octets() + 3);
+        for label in self.name.iter() {
+            key.push(u8::try_from(label.len()).expect("a label has at most 63 octets"));
+            key.extend(label.iter().map(u8::to_ascii_lowercase));
+        }
+        key.push(0);
+        key.extend_from_slice(&u16::from(self.kind).to_be_bytes());
+        key.push(wishes(self.dnssec_ok, self.checking_disabled));
+        key.into()
+    }
+
+    /// Octets of the name in a packet.
+    pub(super) fn name_octets(&self) -> usize {
+        self.name.iter().map(|label| label.len() + 1).sum::<usize>() + 1
+    }
+
     /// The packet that asks it.
     ///
     /// AD is set, by which upstreams that validate say whether they did (RFC 6840 section 5.7).
@@ -108,6 +130,7 @@ pub(super) const UDP_OCTETS: u16 = 1232;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dns::plain::PlainQuery;
 
     #[test]
     fn a_packet_asks_for_recursion_in_the_letters_of_its_bits() {
@@ -148,6 +171,22 @@ mod tests {
     fn letters_make_no_other_question() {
         assert_eq!(sample("A.example."), sample("a.EXAMPLE."));
         assert_ne!(sample("a.example."), Question { dnssec_ok: true, ..sample("a.example.") });
+    }
+
+    #[test]
+    fn a_question_has_one_key_however_it_was_read() {
+        let odd = Name::from_labels([&b"a.b\x00\xff"[..], b"Example"]).unwrap();
+        for (name, checking_disabled, dnssec_ok) in
+            [(Name::root(), false, false), (sample("wWw.Example.com.").name, true, false), (odd, false, true)]
+        {
+            let question = Question { name, checking_disabled, dnssec_ok, ..sample(".") };
+            let name = &question.name;
+            let packet =
+                question.outgoing(&[0xa5; RANDOM_OCTETS], Letters::Random, WithEdns::Yes).unwrap().packet;
+            let plain = PlainQuery::read(&packet).unwrap();
+            assert_eq!(plain.key_with_wishes(), &*question.key(), "{name}");
+            assert_eq!(plain.end(), 12 + question.name_octets() + 4, "{name}");
+        }
     }
 
     fn sample(name: &str) -> Question {

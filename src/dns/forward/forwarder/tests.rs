@@ -1,0 +1,322 @@
+//! What was encoded before, against the slow way, through the handler.
+
+use std::time::{Duration, Instant};
+
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, NS, NULL, SOA, SRV, TXT};
+use hickory_proto::rr::{Name, RData, Record};
+use proptest::prelude::*;
+use tokio::runtime::Runtime;
+
+use super::*;
+use crate::dns::forward::reply::Found;
+use crate::dns::{DnsPlan, Handler, Outcome, sample};
+use crate::registry::Label;
+
+#[test]
+fn a_name_of_upstreams_that_becomes_ours_is_answered_by_us() {
+    let world = World::start();
+    world.know("www.example.com.", RecordType::A);
+    assert_eq!(world.ask("www.example.com.", RecordType::A), (false, ResponseCode::NoError));
+    assert_eq!(world.ask("wWw.example.com.", RecordType::A), (true, ResponseCode::NoError));
+    let zone = Zone::parse("example.com", Label::parse("default").unwrap()).unwrap();
+    world.handler.serve(DnsPlan::of_zone(zone));
+    for _ in 0..2 {
+        assert_eq!(world.ask("www.example.com.", RecordType::A), (false, ResponseCode::NXDomain));
+    }
+}
+
+#[test]
+fn a_name_that_becomes_one_of_the_search_list_is_answered_at_once() {
+    let (world, name) = (World::start(), "web.default.rollcall.internal.shop.example.");
+    world.know(name, RecordType::A);
+    for is_again in [false, true] {
+        assert_eq!(world.ask(name, RecordType::A), (is_again, ResponseCode::NoError));
+    }
+    world.forwarder.take_file(Ok("search shop.example\n".to_owned()));
+    for _ in 0..2 {
+        assert_eq!(world.ask(name, RecordType::A), (false, ResponseCode::NXDomain));
+    }
+}
+
+#[test]
+fn nothing_is_given_again_once_nothing_is_forwarded() {
+    let world = World::start();
+    world.know("www.example.com.", RecordType::A);
+    for is_again in [false, true] {
+        assert_eq!(world.ask("www.example.com.", RecordType::A), (is_again, ResponseCode::NoError));
+    }
+    let plan = (**world.forwarder.plan.load()).clone();
+    world.forwarder.serve(ForwardPlan { is_enabled: false, ..plan });
+    assert_eq!(world.ask("www.example.com.", RecordType::A), (false, ResponseCode::Refused));
+}
+
+#[test]
+fn reverse_names_are_looked_up_among_the_instances_each_time() {
+    let (world, name) = (World::start(), "1.2.0.192.in-addr.arpa.");
+    world.know(name, RecordType::PTR);
+    for _ in 0..3 {
+        assert_eq!(world.ask(name, RecordType::PTR), (false, ResponseCode::NoError));
+    }
+}
+
+#[test]
+fn what_is_given_again_is_what_the_slow_way_says() {
+    let world = World::start();
+    let transports = prop_oneof![Just(Transport::Udp), Just(Transport::Tcp)];
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) };
+    proptest!(config, |(
+        name in names(),
+        letters in any::<u64>(),
+        answer in answers(),
+        wishes in wishes(),
+        age in 0..50_u64,
+        transport in transports,
+    )| {
+        let packet = packet(&in_letters(&name, letters), answer.kind, wishes);
+        let question = Question {
+            name,
+            kind: answer.kind,
+            dnssec_ok: wishes.edns.is_some_and(|(_, dnssec_ok)| dnssec_ok),
+            checking_disabled: wishes.checking_disabled,
+        };
+        // A second must not end between the two.
+        let (slow, again, is_again) = loop {
+            let now = clock::now();
+            let stored = now - Duration::from_secs(age);
+            world.keep(&question, answer.found(&question.name), stored);
+            world.forwarder.change_rules();
+            let (slow, is_slow_again) = world.answer(&packet, transport);
+            prop_assert!(!is_slow_again);
+            let (again, is_again) = world.answer(&packet, transport);
+            let seconds = |now: Instant| (now - stored).as_secs();
+            if seconds(now) == seconds(clock::now()) {
+                break (slow, again, is_again);
+            }
+        };
+        let (told, told_again) = (Message::from_vec(&slow).unwrap(), Message::from_vec(&again).unwrap());
+        prop_assert_eq!(said(&told), said(&told_again));
+        // The slow way compresses better by the question's ends.
+        let limit = match (transport, wishes.edns) {
+            (Transport::Tcp, _) => usize::from(u16::MAX),
+            (Transport::Udp, None) => 512,
+            (Transport::Udp, Some((octets, _))) => usize::from(octets.clamp(512, 1232)),
+        };
+        let is_tight = slow.len() + 255 * (told.answers.len() + told.authorities.len()) > limit;
+        prop_assert!(is_again || is_tight || told.metadata.truncation, "{} octets", slow.len());
+        if is_again && question.name.num_labels() > 0 {
+            let end = HEADER + question.name_octets() + 4;
+            prop_assert_eq!(&again[HEADER..end], &packet[HEADER..end], "the question is the client's own");
+        }
+    });
+}
+
+/// A handler whose forwarder is told what upstreams have said.
+struct World {
+    handler: Handler,
+    forwarder: Arc<Forwarder>,
+    _runtime: Runtime,
+}
+
+impl World {
+    fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let inside = runtime.enter();
+        let plan = ForwardPlan { resolv_conf: "/dev/null".into(), ..ForwardPlan::default() };
+        let own = SocketAddr::from(([127, 0, 0, 1], 1));
+        let forwarder =
+            Arc::new(Forwarder::new(plan, own, Arc::new(Metrics::new()), CancellationToken::new()));
+        drop(inside);
+        let (handler, _) = sample::web().into_handler_and_cache();
+        let handler = handler.with_forwarder(Some(forwarder.clone()));
+        Self { handler, forwarder, _runtime: runtime }
+    }
+
+    fn keep(&self, question: &Question, found: Found, stored: Instant) {
+        let encoded = Encoded::new(question, &found);
+        self.forwarder.cache_mut().insert(question, (Arc::new(found), encoded), stored);
+    }
+
+    /// Has it know something about a name.
+    fn know(&self, name: &str, kind: RecordType) {
+        let name = Name::from_ascii(name).unwrap();
+        let data = RData::A(A::new(192, 0, 2, 1));
+        let records = vec![(Owner::Question, 600, data)];
+        let answer = Sample { kind, is_nxdomain: false, is_authentic: false, records, authority: Vec::new() };
+        let found = answer.found(&name);
+        let question = Question { name, kind, dnssec_ok: false, checking_disabled: false };
+        self.keep(&question, found, clock::now());
+    }
+
+    /// Whether the answer was given again, and its code.
+    fn ask(&self, name: &str, kind: RecordType) -> (bool, ResponseCode) {
+        let name = Name::from_ascii(name).unwrap();
+        let wishes = Wishes { recursion: true, ..Wishes::default() };
+        let (octets, is_again) = self.answer(&packet(&name, kind, wishes), Transport::Udp);
+        (is_again, Message::from_vec(&octets).unwrap().metadata.response_code)
+    }
+
+    fn answer(&self, packet: &[u8], transport: Transport) -> (Vec<u8>, bool) {
+        let hits = self.handler.metrics().dns_hits.get();
+        let client = SocketAddr::from(([127, 0, 0, 1], 40_000));
+        let mut out = Vec::new();
+        let outcome = self.handler.answer(packet, client, transport, &mut out);
+        assert!(matches!(outcome, Outcome::Reply), "{outcome:?}");
+        (out, self.handler.metrics().dns_hits.get() > hits)
+    }
+}
+
+/// An answer but for the name that it is about.
+#[derive(Clone, Debug)]
+struct Sample {
+    kind: RecordType,
+    is_nxdomain: bool,
+    is_authentic: bool,
+    records: Vec<(Owner, u32, RData)>,
+    authority: Vec<(Owner, u32, RData)>,
+}
+
+#[derive(Clone, Debug)]
+enum Owner {
+    Question,
+    Above,
+    Other(Name),
+}
+
+impl Sample {
+    fn found(&self, name: &Name) -> Found {
+        let record = |(owner, ttl, data): &(Owner, u32, RData)| {
+            let owner = match owner {
+                Owner::Question => name.to_lowercase(),
+                Owner::Above => name.base_name().to_lowercase(),
+                Owner::Other(name) => name.clone(),
+            };
+            Record::from_rdata(owner, *ttl, data.clone())
+        };
+        Found {
+            rcode: if self.is_nxdomain { ResponseCode::NXDomain } else { ResponseCode::NoError },
+            answers: self.records.iter().map(record).collect(),
+            authority: self.authority.iter().map(record).collect(),
+            is_authentic: self.is_authentic,
+            is_negative: false,
+        }
+    }
+}
+
+/// What a client wants beside name and type.
+#[derive(Clone, Copy, Debug, Default)]
+struct Wishes {
+    id: u16,
+    recursion: bool,
+    authentic: bool,
+    checking_disabled: bool,
+    edns: Option<(u16, bool)>,
+}
+
+fn packet(name: &Name, kind: RecordType, wishes: Wishes) -> Vec<u8> {
+    let mut message = Message::new(wishes.id, MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = wishes.recursion;
+    message.metadata.authentic_data = wishes.authentic;
+    message.metadata.checking_disabled = wishes.checking_disabled;
+    message.add_query(Query::query(name.clone(), kind));
+    if let Some((octets, dnssec_ok)) = wishes.edns {
+        let mut edns = Edns::new();
+        edns.set_max_payload(octets).set_dnssec_ok(dnssec_ok);
+        message.set_edns(edns);
+    }
+    message.to_vec().unwrap()
+}
+
+/// All that a message says, letters of names and order of records included.
+fn said(message: &Message) -> Vec<String> {
+    let records = [&message.answers, &message.authorities, &message.additionals];
+    let records = records.map(|records| {
+        let texts: Vec<String> = records.iter().map(|record| format!("{record} {:?}", record.data)).collect();
+        texts.join("\n")
+    });
+    let head = format!("{:?} {} {:?}", message.metadata, message.queries[0], message.edns);
+    [vec![head], records.into()].concat()
+}
+
+fn names() -> impl Strategy<Value = Name> {
+    let octet = prop_oneof![8 => b'a'..=b'z', 1 => b'0'..=b'9', 1 => any::<u8>()];
+    let label = proptest::collection::vec(octet, 1..12);
+    proptest::collection::vec(label, 1..5).prop_map(|labels| {
+        let mut name = Name::from_labels(labels.iter().map(Vec::as_slice)).unwrap();
+        name.set_fqdn(true);
+        name.to_lowercase()
+    })
+}
+
+fn in_letters(name: &Name, letters: u64) -> Name {
+    let mut index = 0;
+    let labels: Vec<Vec<u8>> = name
+        .iter()
+        .map(|label| {
+            label
+                .iter()
+                .map(|octet| {
+                    index += 1;
+                    if letters >> (index % 64) & 1 == 1 { octet.to_ascii_uppercase() } else { *octet }
+                })
+                .collect()
+        })
+        .collect();
+    let mut name = Name::from_labels(labels.iter().map(Vec::as_slice)).unwrap();
+    name.set_fqdn(true);
+    name
+}
+
+fn answers() -> impl Strategy<Value = Sample> {
+    let kind = prop_oneof![
+        Just(RecordType::A),
+        Just(RecordType::MX),
+        Just(RecordType::TXT),
+        (256..60_000_u16).prop_map(RecordType::from)
+    ];
+    let kind = kind.prop_filter("a question's own type is no ANY", |kind| *kind != RecordType::ANY);
+    let records = |count| proptest::collection::vec((owners(), 100..200_000_u32, data()), count);
+    let records = (records(1..12), records(0..3));
+    (kind, any::<bool>(), any::<bool>(), records).prop_map(|(kind, is_nxdomain, is_authentic, records)| {
+        let (records, authority) = records;
+        Sample { kind, is_nxdomain, is_authentic, records, authority }
+    })
+}
+
+fn owners() -> impl Strategy<Value = Owner> {
+    let other = (names(), any::<u64>()).prop_map(|(name, letters)| Owner::Other(in_letters(&name, letters)));
+    prop_oneof![3 => Just(Owner::Question), 1 => Just(Owner::Above), 1 => other]
+}
+
+fn data() -> impl Strategy<Value = RData> {
+    let name = || (names(), any::<u64>()).prop_map(|(name, letters)| in_letters(&name, letters));
+    let text = proptest::collection::vec("[ -~]{0,60}", 1..4);
+    prop_oneof![
+        any::<[u8; 4]>().prop_map(|octets| RData::A(A(octets.into()))),
+        any::<[u8; 16]>().prop_map(|octets| RData::AAAA(AAAA(octets.into()))),
+        name().prop_map(|name| RData::CNAME(CNAME(name))),
+        name().prop_map(|name| RData::NS(NS(name))),
+        (any::<u16>(), name()).prop_map(|(preference, name)| RData::MX(MX::new(preference, name))),
+        (any::<[u16; 3]>(), name()).prop_map(|([a, b, c], name)| RData::SRV(SRV::new(a, b, c, name))),
+        text.prop_map(|texts| RData::TXT(TXT::new(texts))),
+        (name(), name(), any::<u32>())
+            .prop_map(|(one, other, serial)| RData::SOA(SOA::new(one, other, serial, 1, 2, 3, 4))),
+        proptest::collection::vec(any::<u8>(), 1..300)
+            .prop_map(|octets| RData::Unknown { code: RecordType::from(65_280), rdata: NULL::with(octets) }),
+    ]
+}
+
+fn wishes() -> impl Strategy<Value = Wishes> {
+    let edns = proptest::option::of((any::<u16>(), any::<bool>()));
+    (any::<u16>(), any::<[bool; 3]>(), edns).prop_map(
+        |(id, [recursion, authentic, checking_disabled], edns)| Wishes {
+            id,
+            recursion,
+            authentic,
+            checking_disabled,
+            edns,
+        },
+    )
+}
+
+const HEADER: usize = crate::dns::head::HEADER_OCTETS;
