@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::Record;
 
-use super::forward::Trouble;
+use super::forward::{Explanations, Trouble};
 use crate::registry::{Service, ServiceKey};
 
 /// An answer before it is encoded.
@@ -23,6 +23,8 @@ pub struct Answer {
     pub additional: Vec<Record>,
     /// What clients that sent EDNS are told besides (RFC 8914).
     pub extended: Option<ExtendedError>,
+    /// What upstreams have said of that kind.
+    pub passed_on: Explanations,
     /// The service of which alone the answer is made, when that is followed.
     pub source: Option<Arc<Service>>,
     /// Where the instance that stands first stands in it; to be counted when the answer is given.

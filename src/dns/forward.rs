@@ -8,14 +8,15 @@
 //!            places: bounds                 resolv_conf, settings
 //! ```
 //!
-//! [`question`], [`reply`], [`cache`], [`encoded`], [`special`], [`resolv_conf`] and what decides in [`upstream`] and [`routes`] are pure and are told the
+//! [`question`], [`reply`], [`cache`], [`encoded`], [`explanation`], [`special`], [`resolv_conf`] and what decides in [`upstream`] and [`routes`] are pure and are told the
 //! time; [`exchange`] and [`mod@line`] move bytes; [`resolve`] and [`forwarder`] put them together. [`hosts`] looks up what the sidecar itself has to reach.
 //!
-//! RFC 5452 (forged answers), 7766 (TCP), 7858 and 8310 (TLS), 2308 (negative answers), 8767 (stale answers), 9520 (failures).
+//! RFC 5452 (forged answers), 7766 (TCP), 7858 and 8310 (TLS), 2308 (negative answers), 8767 (stale answers), 8914 (extended errors), 9520 (failures).
 
 mod cache;
 mod encoded;
 mod exchange;
+mod explanation;
 mod forwarder;
 mod hosts;
 mod line;
@@ -32,10 +33,11 @@ mod trouble;
 mod upstream;
 
 pub use cache::Rules;
+pub use explanation::Explanations;
 pub use forwarder::{Forwarder, Forwarding};
 pub use hosts::Hosts;
 pub use pending::{Asked, Pending};
 pub use question::Question;
 pub use settings::{ForwardPlan, ForwardSettings};
-pub use trouble::Trouble;
+pub use trouble::{Failed, Trouble};
 pub use upstream::{UpstreamAddress, UpstreamAddressError};

@@ -209,6 +209,9 @@ pub(super) fn answer_edns(asked: &Edns, answer: &Answer, cookie: Option<Vec<u8>>
     if let Some(extended) = answer.extended {
         edns.options_mut().insert(extended_error_option(extended));
     }
+    for option in answer.passed_on.options() {
+        edns.options_mut().insert(option);
+    }
     edns
 }
 

@@ -24,7 +24,7 @@ use hickory_proto::rr::{RData, Record};
 use super::encoded::Encoded;
 use super::question::Question;
 use super::reply::Found;
-use super::trouble::Trouble;
+use super::trouble::Failed;
 use crate::dns::handler::Transport;
 use crate::dns::plain::PlainQuery;
 
@@ -58,7 +58,7 @@ type Entries = std::collections::HashMap<Arc<[u8]>, Entry, RandomState>;
 struct Entry {
     answer: Option<Kept>,
     /// That it could not be had, and until when nobody tries again.
-    failure: Option<(Trouble, Instant)>,
+    failure: Option<(Failed, Instant)>,
     /// Its place in the order.
     turn: u64,
     /// Whether it was looked up since it got that.
@@ -98,7 +98,7 @@ pub(super) enum Lookup {
         has_failed: bool,
     },
     /// It could not be had a moment ago.
-    Failed(Trouble),
+    Failed(Failed),
     /// Nothing.
     Unknown,
 }
@@ -152,7 +152,7 @@ impl Cache {
         let key = question.key();
         let Some(entry) = self.entries.get(&key) else { return Lookup::Unknown };
         entry.mark_used();
-        let failure = entry.failure.filter(|(_, until)| now < *until);
+        let failure = entry.failure.as_ref().filter(|(_, until)| now < *until);
         match &entry.answer {
             Some(kept) if now < kept.end() => {
                 if let Some(rules) = rules {
@@ -166,7 +166,7 @@ impl Cache {
                 Lookup::Stale { found: kept.found.clone(), has_failed: failure.is_some() }
             }
             Some(_) | None => match failure {
-                Some((trouble, _)) => Lookup::Failed(trouble),
+                Some((failed, _)) => Lookup::Failed(failed.clone()),
                 None => {
                     self.remove(&key);
                     Lookup::Unknown
@@ -198,24 +198,24 @@ impl Cache {
     }
 
     /// Keeps that there was no answer: a moment, and a longer one where there is an old answer to give instead.
-    pub(super) fn fail(&mut self, question: &Question, trouble: Trouble, now: Instant) {
+    pub(super) fn fail(&mut self, question: &Question, failed: Failed, now: Instant) {
         let key = question.key();
         let stale_max = self.limits.stale_max;
         if let Some(entry) = self.entries.get_mut(&key)
             && entry.answer.as_ref().is_some_and(|kept| now < kept.end() + stale_max)
         {
-            entry.failure = Some((trouble, now + STALE_RECHECK));
+            entry.failure = Some((failed, now + STALE_RECHECK));
             return;
         }
-        let octets = ENTRY_OCTETS + key.len();
-        self.put(key, None, Some((trouble, now + FAILURE_TTL)), octets);
+        let octets = ENTRY_OCTETS + key.len() + failed.explanations.encoded().len();
+        self.put(key, None, Some((failed, now + FAILURE_TTL)), octets);
     }
 
     fn put(
         &mut self,
         key: Arc<[u8]>,
         answer: Option<Kept>,
-        failure: Option<(Trouble, Instant)>,
+        failure: Option<(Failed, Instant)>,
         octets: usize,
     ) {
         self.remove(&key);
@@ -335,7 +335,9 @@ mod tests {
 
     use super::*;
     use crate::clock;
+    use crate::dns::forward::explanation::Explanations;
     use crate::dns::forward::question::{Letters, RANDOM_OCTETS, WithEdns};
+    use crate::dns::forward::trouble::Trouble;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -385,9 +387,9 @@ mod tests {
     #[test]
     fn failures_are_kept_a_moment() {
         let (mut cache, begin) = (Cache::new(LIMITS, RandomState::new()), clock::now());
-        cache.fail(&question("a."), Trouble::Unreachable, begin);
+        cache.fail(&question("a."), Trouble::Unreachable.into(), begin);
         let mut at = |seconds| cache.look_up(&question("a."), None, begin + seconds * SECOND);
-        assert_eq!(at(4), Lookup::Failed(Trouble::Unreachable));
+        assert_eq!(at(4), Lookup::Failed(Trouble::Unreachable.into()));
         assert_eq!(at(5), Lookup::Unknown);
     }
 
@@ -395,7 +397,7 @@ mod tests {
     fn a_failure_does_not_take_away_what_was_known() {
         let (mut cache, begin) = (Cache::new(LIMITS, RandomState::new()), clock::now());
         keep(&mut cache, "a.", positive(100), begin);
-        cache.fail(&question("a."), Trouble::Unreachable, begin + 95 * SECOND);
+        cache.fail(&question("a."), Trouble::Unreachable.into(), begin + 95 * SECOND);
         let mut at = |seconds| cache.look_up(&question("a."), None, begin + seconds * SECOND);
         assert!(matches!(at(96), Lookup::Fresh { is_due: false, .. }), "it is not asked for again at once");
         assert!(matches!(at(124), Lookup::Stale { has_failed: true, .. }));
@@ -416,7 +418,7 @@ mod tests {
         let known =
             ["a.", "b.", "c.", "d."].map(|name| cache.look_up(&question(name), None, now) != Lookup::Unknown);
         assert_eq!(known, [true, false, true, true]);
-        cache.fail(&question("e."), Trouble::Network, now);
+        cache.fail(&question("e."), Trouble::Network.into(), now);
         assert_eq!(cache.size().0, 3, "failures count, too");
     }
 
@@ -451,7 +453,7 @@ mod tests {
         assert_eq!(again(&cache, "a.", Rules(8), begin), None, "it may be ours by now");
         cache.look_up(&question("a."), None, begin);
         assert_eq!(at(&cache, 1), Some(99), "a look-up of our own says nothing about it");
-        cache.fail(&question("a."), Trouble::Unreachable, begin + 2 * SECOND);
+        cache.fail(&question("a."), Trouble::Unreachable.into(), begin + 2 * SECOND);
         assert_eq!(at(&cache, 3), Some(97));
         keep(&mut cache, "a.", positive(100), begin);
         assert_eq!(at(&cache, 1), None, "the rules may have changed while it was on its way");
@@ -524,7 +526,8 @@ mod tests {
 
     fn empty() -> Found {
         let (answers, authority) = (Vec::new(), Vec::new());
-        Found { rcode: ResponseCode::NoError, answers, authority, is_authentic: false, is_negative: false }
+        let (rcode, explanations) = (ResponseCode::NoError, Explanations::default());
+        Found { rcode, answers, authority, is_authentic: false, is_negative: false, explanations }
     }
 
     fn positive(ttl: u32) -> Arc<Found> {

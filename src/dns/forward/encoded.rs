@@ -30,6 +30,8 @@ pub(super) struct Encoded {
     counts: [u16; 2],
     rcode: ResponseCode,
     is_authentic: bool,
+    /// What its OPT record holds.
+    options: Box<[u8]>,
 }
 
 impl Encoded {
@@ -46,13 +48,14 @@ impl Encoded {
             let ttl_at = emit(&mut encoder, record, record.name == question.name).ok()?;
             ttls.push(u16::try_from(ttl_at - start).ok()?);
         }
+        let (records, ttls, options) = (octets[start..].into(), ttls.into(), found.explanations.encoded());
         let Found { rcode, is_authentic, .. } = *found;
-        Some(Self { records: octets[start..].into(), ttls: ttls.into(), counts, rcode, is_authentic })
+        Some(Self { records, ttls, counts, rcode, is_authentic, options })
     }
 
     /// Octets that it takes.
     pub(super) fn octets(&self) -> usize {
-        self.records.len() + self.ttls.len() * size_of::<u16>()
+        self.records.len() + self.ttls.len() * size_of::<u16>() + self.options.len()
     }
 
     /// Writes the answer of that age to `out` and says its code, if the client takes as much.
@@ -64,7 +67,8 @@ impl Encoded {
         out: &mut Vec<u8>,
     ) -> Option<ResponseCode> {
         let [answers, authorities] = self.counts;
-        let behind = Behind { counts: [answers, authorities, 0], records: &self.records, options: &[] };
+        let counts = [answers, authorities, 0];
+        let behind = Behind { counts, records: &self.records, options: &self.options };
         if !query.takes(behind, transport) {
             return None;
         }

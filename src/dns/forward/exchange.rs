@@ -19,6 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tracing::debug;
 
+use super::explanation::Explanations;
 use super::question::{Letters, Outgoing, Question, RANDOM_OCTETS, Randomness, WithEdns};
 use super::reply::{self, Found, Mismatch, Reply};
 use super::upstream::{Habit, Upstream};
@@ -43,7 +44,7 @@ pub(super) enum Failure {
     #[error("there is no TLS with it ({0})")]
     Tls(#[from] TlsDialError),
     #[error("it answers {0}")]
-    Refused(ResponseCode),
+    Refused(ResponseCode, Explanations),
     #[error("its answer is none to the question: {0}")]
     Garbled(#[from] Mismatch),
     #[error("the question cannot be encoded ({0})")]
@@ -56,7 +57,7 @@ impl Failure {
         match self {
             Self::Network(_) => UpstreamFailure::Network,
             Self::Tls(_) => UpstreamFailure::Tls,
-            Self::Refused(_) => UpstreamFailure::Refused,
+            Self::Refused(..) => UpstreamFailure::Refused,
             Self::Garbled(_) | Self::Question(_) => UpstreamFailure::Garbled,
         }
     }
@@ -80,7 +81,7 @@ pub(super) async fn ask(
     };
     match reply {
         Reply::Found(found) => Ok(found),
-        Reply::Unusable(rcode) => Err(Failure::Refused(rcode)),
+        Reply::Unusable(rcode, explanations) => Err(Failure::Refused(rcode, explanations)),
         // Nothing is too long for TCP.
         Reply::Truncated => Err(Failure::Garbled(Mismatch::Unreadable)),
     }
@@ -104,10 +105,10 @@ impl Exchange<'_> {
         let reply = self.over_udp(WithEdns::Yes).await?;
         match reply {
             // It may be the OPT record that it does not understand (RFC 6891 section 7).
-            Reply::Unusable(rcode) if reply::is_own_fault(rcode) && !self.question.dnssec_ok => {
+            Reply::Unusable(rcode, _) if reply::is_own_fault(rcode) && !self.question.dnssec_ok => {
                 self.over_udp(WithEdns::No).await
             }
-            Reply::Found(_) | Reply::Truncated | Reply::Unusable(_) => Ok(reply),
+            Reply::Found(_) | Reply::Truncated | Reply::Unusable(..) => Ok(reply),
         }
     }
 

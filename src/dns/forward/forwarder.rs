@@ -39,7 +39,7 @@ use super::resolve::{probe, resolve};
 use super::routes::Routes;
 use super::settings::ForwardPlan;
 use super::special::local_answer;
-use super::trouble::Trouble;
+use super::trouble::{Failed, Trouble};
 use super::upstream::{PORT, Upstream, UpstreamAddress};
 use crate::clock;
 use crate::config::{self, FileWatch};
@@ -203,7 +203,7 @@ impl Forwarder {
                 }
                 return self.now(ForwardOutcome::Cache, asked.answer(&found, Given::Fresh { age }));
             }
-            Lookup::Failed(trouble) => return self.now(ForwardOutcome::Failed, trouble.answer()),
+            Lookup::Failed(failed) => return self.now(ForwardOutcome::Failed, failed.answer()),
             Lookup::Stale { found, has_failed: true } => return self.stale(&asked, &found),
             Lookup::Stale { found, has_failed: false } => Some(found),
             Lookup::Unknown => None,
@@ -214,7 +214,7 @@ impl Forwarder {
                 Forwarding::Later(Pending::new(asked, landing, stale, place, self.metrics.clone()))
             }
             (Err(_), Some(found)) => self.stale(&asked, &found),
-            (Err(trouble), None) => self.now(ForwardOutcome::Busy, trouble.answer()),
+            (Err(trouble), None) => self.now(ForwardOutcome::Busy, Failed::from(trouble).answer()),
         }
     }
 
@@ -227,14 +227,15 @@ impl Forwarder {
         let lookup = self.cache_mut().look_up(&question, None, clock::now());
         let stale = match lookup {
             Lookup::Fresh { found, .. } | Lookup::Stale { found, has_failed: true } => return Ok(found),
-            Lookup::Failed(trouble) => return Err(trouble),
+            Lookup::Failed(failed) => return Err(failed.trouble),
             Lookup::Stale { found, has_failed: false } => Some(found),
             Lookup::Unknown => None,
         };
         let result = match self.fly(&question) {
             Ok(mut landing) => {
                 let landed = landing.wait_for(Option::is_some).await.ok();
-                landed.and_then(|landing| landing.clone()).unwrap_or(Err(Trouble::Unreachable))
+                let landed = landed.and_then(|landing| landing.clone());
+                landed.map_or(Err(Trouble::Unreachable), |result| result.map_err(|failed| failed.trouble))
             }
             Err(trouble) => Err(trouble),
         };
@@ -380,7 +381,7 @@ struct Flight {
 }
 
 impl Flight {
-    async fn run(&self) -> Result<Arc<Found>, Trouble> {
+    async fn run(&self) -> Result<Arc<Found>, Failed> {
         let Forwarder { plan, routes, metrics, tasks, .. } = &*self.forwarder;
         let (is_case_random, routes_then) = (plan.load().is_case_random, routes.load_full());
         let group = routes_then.group(&self.question.name).clone();
@@ -400,7 +401,7 @@ impl Flight {
                     let encoded = Encoded::new(&self.question, found);
                     self.forwarder.cache_mut().insert(&self.question, (found.clone(), encoded), clock::now());
                 }
-                Err(trouble) => self.forwarder.cache_mut().fail(&self.question, *trouble, clock::now()),
+                Err(failed) => self.forwarder.cache_mut().fail(&self.question, failed.clone(), clock::now()),
             }
         }
         result

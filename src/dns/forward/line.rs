@@ -119,7 +119,7 @@ impl LineOwner {
                 Failure::Tls(error) => {
                     Failure::Tls(TlsDialError::Handshake(io::Error::other(error.to_string())))
                 }
-                Failure::Network(_) | Failure::Refused(_) | Failure::Garbled(_) | Failure::Question(_) => {
+                Failure::Network(_) | Failure::Refused(..) | Failure::Garbled(_) | Failure::Question(_) => {
                     Failure::Network(io::Error::other(failure.to_string()))
                 }
             };

@@ -9,15 +9,16 @@ use hickory_proto::rr::Record;
 use tokio::sync::watch;
 
 use super::cache::{TTL_MAX, aged};
+use super::explanation::Explanations;
 use super::places::Place;
 use super::question::Question;
 use super::reply::Found;
-use super::trouble::Trouble;
+use super::trouble::{Failed, Trouble};
 use crate::dns::answer::{Answer, ExtendedError};
 use crate::telemetry::{ForwardOutcome, Metrics};
 
 /// What has become of a flight, once anything has.
-pub(super) type Landing = Option<Result<Arc<Found>, Trouble>>;
+pub(super) type Landing = Option<Result<Arc<Found>, Failed>>;
 /// Waits for it.
 pub(super) type Watcher = watch::Receiver<Landing>;
 
@@ -83,8 +84,8 @@ impl Pending {
                 (ForwardOutcome::Upstream, self.asked.answer(&found, given))
             }
             (_, Some(found)) => (ForwardOutcome::Stale, self.asked.answer(found, Given::Stale)),
-            (Some(Err(trouble)), None) => (ForwardOutcome::Failed, trouble.answer()),
-            (None, None) => (ForwardOutcome::Failed, Trouble::Unreachable.answer()),
+            (Some(Err(failed)), None) => (ForwardOutcome::Failed, failed.answer()),
+            (None, None) => (ForwardOutcome::Failed, Failed::from(Trouble::Unreachable).answer()),
         };
         self.metrics.forward.count_query(outcome);
         answer
@@ -110,10 +111,12 @@ impl Asked {
             }
             records
         };
-        let extended = match (given, found.rcode) {
-            (Given::Fresh { .. }, _) => None,
-            (Given::Stale, ResponseCode::NXDomain) => Some(ExtendedError::StaleNxDomain),
-            (Given::Stale, _) => Some(ExtendedError::StaleAnswer),
+        let (extended, passed_on) = match (given, found.rcode) {
+            (Given::Fresh { .. }, _) => (None, found.explanations.clone()),
+            (Given::Stale, ResponseCode::NXDomain) => {
+                (Some(ExtendedError::StaleNxDomain), Explanations::default())
+            }
+            (Given::Stale, _) => (Some(ExtendedError::StaleAnswer), Explanations::default()),
         };
         // Signatures may be over, too, by now.
         let is_authentic = found.is_authentic && matches!(given, Given::Fresh { .. });
@@ -124,6 +127,7 @@ impl Asked {
             is_recursive: true,
             is_authentic: is_authentic && self.wants_authentic,
             extended,
+            passed_on,
             ..Answer::default()
         }
     }

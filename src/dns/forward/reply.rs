@@ -15,6 +15,7 @@ use hickory_proto::op::{Message, MessageType, Metadata, OpCode, Query, ResponseC
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
+use super::explanation::Explanations;
 use super::question::{Outgoing, Question};
 
 /// What an upstream says.
@@ -24,8 +25,8 @@ pub(super) enum Reply {
     Found(Found),
     /// Its answer did not fit: it has to be asked over TCP.
     Truncated,
-    /// It does not answer this.
-    Unusable(ResponseCode),
+    /// It does not answer this, and why.
+    Unusable(ResponseCode, Explanations),
 }
 
 /// What is believed of an answer.
@@ -41,6 +42,8 @@ pub(super) struct Found {
     pub is_authentic: bool,
     /// Whether there is nothing of the asked type.
     pub is_negative: bool,
+    /// What the upstream says about it beside.
+    pub explanations: Explanations,
 }
 
 /// Why a packet is not the answer.
@@ -75,7 +78,7 @@ pub(super) fn read(packet: &[u8], question: &Question, sent: &Outgoing) -> Resul
     }
     if header.counts.queries == 0 && is_own_fault(response_code) {
         // Who cannot read a query may not be able to repeat it.
-        return Ok(Reply::Unusable(response_code));
+        return Ok(Reply::Unusable(response_code, Explanations::default()));
     }
     if header.counts.queries != 1 {
         return Err(Mismatch::Question);
@@ -98,7 +101,7 @@ pub(super) fn read(packet: &[u8], question: &Question, sent: &Outgoing) -> Resul
     let message = Message::from_vec(&packet).map_err(|_| Mismatch::Unreadable)?;
     let rcode = message.metadata.response_code;
     if rcode != ResponseCode::NoError && rcode != ResponseCode::NXDomain {
-        return Ok(Reply::Unusable(rcode));
+        return Ok(Reply::Unusable(rcode, Explanations::of(&message)));
     }
     Ok(believed(message, question))
 }
@@ -126,11 +129,12 @@ fn believed(message: Message, question: &Question) -> Reply {
     let is_referral = message.authorities.iter().any(|record| record.record_type() == RecordType::NS);
     if answers.is_empty() && soa.is_none() && is_referral && !recursion_available {
         // It points elsewhere: it is no resolver (RFC 2308 section 2.2).
-        return Reply::Unusable(ResponseCode::Refused);
+        return Reply::Unusable(ResponseCode::Refused, Explanations::of(&message));
     }
     let company = message.authorities.iter().filter(|record| is_signature(record) && is_internet(record));
     let authority = soa.into_iter().chain(company).map(with_sane_ttl).collect();
-    Reply::Found(Found { rcode, answers, authority, is_authentic: authentic_data, is_negative })
+    let (is_authentic, explanations) = (authentic_data, Explanations::of(&message));
+    Reply::Found(Found { rcode, answers, authority, is_authentic, is_negative, explanations })
 }
 
 /// The records of the question's name and of the aliases that follow from it; the last of these names; and whether there
@@ -297,18 +301,18 @@ mod tests {
             let mut message = answer(&sent);
             message.metadata.response_code = rcode;
             let reply = read(&message.to_vec().unwrap(), &question, &sent).unwrap();
-            assert!(matches!(reply, Reply::Unusable(told) if told == rcode), "{reply:?}");
+            assert!(matches!(reply, Reply::Unusable(told, _) if told == rcode), "{reply:?}");
         }
         let mut no_question = answer(&sent);
         no_question.queries.clear();
         no_question.metadata.response_code = ResponseCode::FormErr;
         let reply = read(&no_question.to_vec().unwrap(), &question, &sent).unwrap();
-        assert!(matches!(reply, Reply::Unusable(ResponseCode::FormErr)), "{reply:?}");
+        assert!(matches!(reply, Reply::Unusable(ResponseCode::FormErr, _)), "{reply:?}");
         let mut referral = answer(&sent);
         let elsewhere = RData::NS(NS(Name::from_ascii("ns.example.com.").unwrap()));
         referral.add_authority(Record::from_rdata(Name::from_ascii("com.").unwrap(), 60, elsewhere));
         let reply = read(&referral.to_vec().unwrap(), &question, &sent).unwrap();
-        assert!(matches!(reply, Reply::Unusable(ResponseCode::Refused)), "{reply:?}");
+        assert!(matches!(reply, Reply::Unusable(ResponseCode::Refused, _)), "{reply:?}");
     }
 
     #[test]
@@ -365,7 +369,7 @@ mod tests {
     fn found(message: &Message, question: &Question, sent: &Outgoing) -> Found {
         match read(&message.to_vec().unwrap(), question, sent).unwrap() {
             Reply::Found(found) => found,
-            other @ (Reply::Truncated | Reply::Unusable(_)) => panic!("{other:?}"),
+            other @ (Reply::Truncated | Reply::Unusable(..)) => panic!("{other:?}"),
         }
     }
 

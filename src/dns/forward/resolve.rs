@@ -20,10 +20,11 @@ use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::exchange::{Failure, Manner, ask};
+use super::explanation::Explanations;
 use super::question::Question;
 use super::reply::Found;
 use super::routes::Group;
-use super::trouble::Trouble;
+use super::trouble::{Failed, Trouble};
 use super::upstream::Upstream;
 use crate::clock;
 use crate::telemetry::{Metrics, UpstreamFailure};
@@ -38,11 +39,15 @@ pub(super) async fn resolve(
     question: &Question,
     is_case_random: bool,
     metrics: &Metrics,
-) -> Result<Found, Trouble> {
+) -> Result<Found, Failed> {
+    let mut explanations = Explanations::default();
+    let failed = |met: Option<Trouble>, explanations| {
+        Err(Failed { trouble: met.unwrap_or(Trouble::Unreachable), explanations })
+    };
     let manner = Manner { is_case_random, is_over_tcp: group.manners.is_over_tcp, metrics };
     let order = group.in_order();
     if order.is_empty() {
-        return Err(Trouble::NoUpstream);
+        return Err(Trouble::NoUpstream.into());
     }
     let rounds = usize::try_from(group.manners.attempts).unwrap_or(1);
     let tries = (order.len() * rounds).min(TRIES_MAX);
@@ -59,7 +64,7 @@ pub(super) async fn resolve(
             late = Some(upstream.clone());
             running.push(timed(upstream, question, manner));
         } else if running.is_empty() {
-            return Err(met.unwrap_or(Trouble::Unreachable));
+            return failed(met, explanations);
         }
         // 2. What becomes of those that are asked.
         let mut next = pin!(sleep(patience));
@@ -74,11 +79,12 @@ pub(super) async fn resolve(
                     }
                     Err(failure) => {
                         note(&upstream, &failure, clock::now(), metrics);
-                        if matches!(failure, Failure::Refused(_)) {
+                        met = Some(worse(met, &failure));
+                        if let Failure::Refused(_, said) = failure {
                             // It will not say anything else the next time.
                             left.retain(|other| !Arc::ptr_eq(other, &upstream));
+                            explanations = if explanations.is_empty() { said } else { explanations };
                         }
-                        met = Some(worse(met, &failure));
                         late = late.filter(|late| !Arc::ptr_eq(late, &upstream));
                         break;
                     }
@@ -92,7 +98,7 @@ pub(super) async fn resolve(
                         break;
                     }
                 }
-                () = &mut end => return Err(met.unwrap_or(Trouble::Unreachable)),
+                () = &mut end => return failed(met, explanations),
             }
         }
     }
@@ -123,7 +129,7 @@ async fn timed<'a>(
 fn note(upstream: &Upstream, failure: &Failure, now: Instant, metrics: &Metrics) {
     metrics.forward.count_failure(failure.reason());
     debug!(upstream = %upstream.address, %failure, "an upstream resolver does not answer");
-    if matches!(failure, Failure::Refused(rcode) if *rcode == ResponseCode::ServFail) {
+    if matches!(failure, Failure::Refused(rcode, _) if *rcode == ResponseCode::ServFail) {
         // It lives, and says what it knows: that may be the fault of the name's own servers.
         upstream.health().succeed();
     } else {
@@ -146,7 +152,7 @@ fn set_back(upstream: &Upstream, now: Instant, reason: &dyn std::fmt::Display) {
 /// What says more: an upstream that refuses has been reached, one that is silent may have been.
 fn worse(met: Option<Trouble>, failure: &Failure) -> Trouble {
     match (met, failure) {
-        (_, Failure::Refused(_)) | (Some(Trouble::Refused), _) => Trouble::Refused,
+        (_, Failure::Refused(..)) | (Some(Trouble::Refused), _) => Trouble::Refused,
         (Some(Trouble::Unreachable), _) | (_, Failure::Garbled(_) | Failure::Question(_)) => {
             Trouble::Unreachable
         }

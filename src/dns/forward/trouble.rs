@@ -1,7 +1,9 @@
 //! Why a forwarded question has no answer, as clients are told.
 
-use super::super::answer::{Answer, ExtendedError};
 use hickory_proto::op::ResponseCode;
+
+use super::explanation::Explanations;
+use crate::dns::answer::{Answer, ExtendedError};
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,14 +43,33 @@ impl Trouble {
             Self::BusyWithClient => "too many of your queries wait for upstreams",
         }
     }
+}
 
-    /// What the client gets.
+/// That there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// Why.
+    pub trouble: Trouble,
+    /// What an upstream says about it.
+    pub explanations: Explanations,
+}
+
+impl Failed {
+    /// What the client gets: what an upstream says goes before what can be said here.
     pub(super) fn answer(self) -> Answer {
+        let Self { trouble, explanations } = self;
         Answer {
             rcode: ResponseCode::ServFail,
             is_recursive: true,
-            extended: Some(ExtendedError::Forwarding(self)),
+            extended: explanations.is_empty().then_some(ExtendedError::Forwarding(trouble)),
+            passed_on: explanations,
             ..Answer::default()
         }
+    }
+}
+
+impl From<Trouble> for Failed {
+    fn from(trouble: Trouble) -> Self {
+        Self { trouble, explanations: Explanations::default() }
     }
 }

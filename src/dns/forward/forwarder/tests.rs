@@ -3,12 +3,14 @@
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
+use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, NS, NULL, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record};
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
 
 use super::*;
+use crate::dns::forward::explanation::Explanations;
 use crate::dns::forward::reply::Found;
 use crate::dns::{DnsPlan, Handler, Outcome, sample};
 use crate::registry::Label;
@@ -142,7 +144,9 @@ impl World {
         let name = Name::from_ascii(name).unwrap();
         let data = RData::A(A::new(192, 0, 2, 1));
         let records = vec![(Owner::Question, 600, data)];
-        let answer = Sample { kind, is_nxdomain: false, is_authentic: false, records, authority: Vec::new() };
+        let (authority, explanations) = (Vec::new(), Explanations::default());
+        let answer =
+            Sample { kind, is_nxdomain: false, is_authentic: false, records, authority, explanations };
         let found = answer.found(&name);
         let question = Question { name, kind, dnssec_ok: false, checking_disabled: false };
         self.keep(&question, found, clock::now());
@@ -174,6 +178,7 @@ struct Sample {
     is_authentic: bool,
     records: Vec<(Owner, u32, RData)>,
     authority: Vec<(Owner, u32, RData)>,
+    explanations: Explanations,
 }
 
 #[derive(Clone, Debug)]
@@ -199,6 +204,7 @@ impl Sample {
             authority: self.authority.iter().map(record).collect(),
             is_authentic: self.is_authentic,
             is_negative: false,
+            explanations: self.explanations.clone(),
         }
     }
 }
@@ -277,9 +283,23 @@ fn answers() -> impl Strategy<Value = Sample> {
     let kind = kind.prop_filter("a question's own type is no ANY", |kind| *kind != RecordType::ANY);
     let records = |count| proptest::collection::vec((owners(), 100..200_000_u32, data()), count);
     let records = (records(1..12), records(0..3));
-    (kind, any::<bool>(), any::<bool>(), records).prop_map(|(kind, is_nxdomain, is_authentic, records)| {
-        let (records, authority) = records;
-        Sample { kind, is_nxdomain, is_authentic, records, authority }
+    let bits = any::<[bool; 2]>();
+    (kind, bits, records, explanations()).prop_map(|(kind, bits, (records, authority), explanations)| {
+        let [is_nxdomain, is_authentic] = bits;
+        Sample { kind, is_nxdomain, is_authentic, records, authority, explanations }
+    })
+}
+
+fn explanations() -> impl Strategy<Value = Explanations> {
+    proptest::collection::vec((any::<u16>(), ".{0,50}"), 0..4).prop_map(|all| {
+        let mut message = Message::new(0, MessageType::Response, OpCode::Query);
+        let mut edns = Edns::new();
+        for (code, text) in all {
+            let data = [&code.to_be_bytes(), text.as_bytes()].concat();
+            edns.options_mut().insert(EdnsOption::Unknown(15, data));
+        }
+        message.set_edns(edns);
+        Explanations::of(&message)
     })
 }
 
