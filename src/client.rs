@@ -45,7 +45,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::connection::{Command, Connection, Proof, WatchSink};
-pub use self::dial::HostNames;
+pub use self::dial::{HostNames, look_up};
 pub use self::error::{ClientError, Operation};
 pub use self::session::Reply;
 use self::session::Session;

@@ -318,12 +318,10 @@ fn control_of(registrar: Registrar) -> Control {
 
 /// Members are looked up without the sidecar's own listener.
 fn host_names(forwarder: &Arc<Forwarder>) -> HostNames {
-    let hosts = Arc::new(Hosts::new(forwarder.clone(), Hosts::SYSTEM_FILE));
+    let hosts = Arc::new(Hosts::new(forwarder.clone(), Hosts::SYSTEM_FILE, Hosts::HOSTS_FILE));
     HostNames::new(move |host| {
         let hosts = hosts.clone();
-        Box::pin(
-            async move { hosts.look_up(&host).await.map_err(|trouble| io::Error::other(trouble.text())) },
-        )
+        Box::pin(async move { hosts.look_up(&host).await.map_err(io::Error::other) })
     })
 }
 

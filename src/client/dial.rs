@@ -17,7 +17,7 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// How long somebody else may take to look a name up: some of the time to connect must be left.
 const HOST_NAMES_PATIENCE: Duration = Duration::from_millis(800);
 
-/// Somebody who looks up hosts before the system is asked: no address where the system should be, an error where nobody answers.
+/// Somebody who looks up hosts before the system is asked: no address where the system should be, an error where it has none or nobody answers.
 #[derive(Clone)]
 pub struct HostNames(Arc<LookUp>);
 
@@ -65,7 +65,7 @@ pub(super) async fn dial(
     known: Vec<SocketAddr>,
     host_names: Option<&HostNames>,
 ) -> Result<Dialed, String> {
-    let mut addresses = match look_up(server, !known.is_empty(), host_names).await {
+    let mut addresses = match look_up(server, host_names).await {
         Ok(addresses) => addresses,
         Err(_) if !known.is_empty() => known,
         Err(error) => {
@@ -77,23 +77,21 @@ pub(super) async fn dial(
     Ok(Dialed { stream, addresses })
 }
 
-/// The system is not asked where somebody else should know, does not answer, and there are addresses to fall back on: its resolver may be
-/// the very one that does not answer.
-async fn look_up(
-    server: &str,
-    has_known: bool,
-    host_names: Option<&HostNames>,
-) -> io::Result<Vec<SocketAddr>> {
+/// All addresses of `server`, which is `host:port`.
+///
+/// The system is not asked where somebody else should know: its resolver may be the very one that does not answer.
+///
+/// # Errors
+///
+/// When it has none, or nobody can say.
+pub async fn look_up(server: &str, host_names: Option<&HostNames>) -> io::Result<Vec<SocketAddr>> {
     if let (Some(host_names), Some((host, port))) = (host_names, server.rsplit_once(':'))
         && let (Ok(port), Err(_)) = (port.parse::<u16>(), server.parse::<SocketAddr>())
     {
         let addresses = timeout(HOST_NAMES_PATIENCE, (host_names.0)(host.to_owned())).await;
-        match addresses.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(addresses) if !addresses.is_empty() => {
-                return Ok(addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect());
-            }
-            Err(error) if has_known => return Err(error),
-            Ok(_) | Err(_) => {}
+        let addresses = addresses.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+        if !addresses.is_empty() {
+            return Ok(addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect());
         }
     }
     Ok(lookup_host(server).await?.collect())
@@ -168,5 +166,7 @@ mod tests {
         }
         let again = dial("other.invalid:2181", vec![addr], Some(&names)).await.unwrap();
         assert_eq!(again.addresses, [addr]);
+        let error = look_up("other.invalid:2181", Some(&names)).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "the system is not asked");
     }
 }

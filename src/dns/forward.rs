@@ -35,7 +35,7 @@ mod upstream;
 pub use cache::Rules;
 pub use explanation::Explanations;
 pub use forwarder::{Forwarder, Forwarding};
-pub use hosts::Hosts;
+pub use hosts::{Hosts, NoAddress};
 pub use pending::{Asked, Pending};
 pub use question::Question;
 pub use settings::{ForwardPlan, ForwardSettings};

@@ -18,7 +18,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::lookup_host;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -29,7 +28,7 @@ use self::judgement::{Answer, Judgement, MemberStanding, judge};
 use super::change::{Evidence, SubscriberReport};
 use super::layout::Layout;
 use super::name::ServiceKey;
-use crate::client::{Client, ClientSettings};
+use crate::client::{Client, ClientSettings, look_up};
 use crate::id::Zxid;
 use crate::znode::{BarrierPath, OpError, SubscriberName, ZnodePath};
 
@@ -177,8 +176,8 @@ impl Answers {
 async fn addresses_of(settings: &ClientSettings) -> Vec<String> {
     let mut addresses = BTreeSet::new();
     for server in &settings.servers {
-        match timeout(settings.connect_timeout, lookup_host(&**server)).await {
-            Ok(Ok(found)) => addresses.extend(found.map(|address: SocketAddr| address.to_string())),
+        match timeout(settings.connect_timeout, look_up(server, settings.host_names.as_ref())).await {
+            Ok(Ok(found)) => addresses.extend(found.iter().map(SocketAddr::to_string)),
             Ok(Err(_)) | Err(_) => drop(addresses.insert(server.clone())),
         }
     }

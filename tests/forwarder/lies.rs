@@ -3,22 +3,28 @@
 use std::time::Duration;
 
 use hickory_proto::op::{Message, Query, ResponseCode};
-use hickory_proto::rr::{Name, RecordType};
+use hickory_proto::rr::{DNSClass, Name, RecordType};
 
-use crate::upstream::{Over, Sent, Upstream, a, address, answer, in_lower_case, now, soa};
-use crate::world::{World, addresses, listed};
+use rollcall::clock;
+use tokio::net::UdpSocket;
+
+use crate::upstream::{From, Over, Sent, Upstream, a, address, answer, cname, in_lower_case, now, soa};
+use crate::world::{World, addresses, listed, query, until};
 
 /// A little later than the lie.
 const LATER: Duration = Duration::from_millis(50);
 
 #[tokio::test]
 async fn a_lie_is_passed_over_and_the_truth_is_waited_for() {
-    let lies: [fn(&mut Message); 4] = [
+    let lies: [fn(&mut Message); 5] = [
         |message| message.metadata.id ^= 0x0101,
         |message| message.queries[0] = Query::query("www.example.net.".parse().unwrap(), RecordType::A),
         |message| {
             let name = message.queries[0].name().clone();
             message.queries[0] = Query::query(name, RecordType::AAAA);
+        },
+        |message| {
+            message.queries[0].set_query_class(DNSClass::CH);
         },
         |message| message.metadata.message_type = hickory_proto::op::MessageType::Query,
     ];
@@ -37,14 +43,99 @@ async fn a_lie_is_passed_over_and_the_truth_is_waited_for() {
 }
 
 #[tokio::test]
-async fn an_answer_from_another_port_is_none() {
+async fn an_answer_from_elsewhere_is_none() {
+    for from in [From::OtherPort, From::OtherAddress] {
+        let upstream = Upstream::start().await;
+        upstream.says(move |query, _| {
+            let elsewhere = Sent { from, ..now(&address(query, 66)) };
+            vec![elsewhere, Sent { after: LATER, ..now(&address(query, 1)) }]
+        });
+        let world = World::start(&format!("{{{}}}", listed(&[upstream.addr])), "");
+        assert_eq!(addresses(&world.ask("www.example.com.").await), [1], "{from:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_comes_after_the_answer_changes_nothing() {
     let upstream = Upstream::start().await;
     upstream.says(|query, _| {
-        let elsewhere = Sent { is_from_elsewhere: true, ..now(&address(query, 66)) };
-        vec![elsewhere, Sent { after: LATER, ..now(&address(query, 1)) }]
+        let lie = now(&address(query, 66));
+        vec![now(&address(query, 1)), Sent { after: LATER, ..lie.clone() }, Sent { after: 2 * LATER, ..lie }]
     });
     let world = World::start(&format!("{{{}}}", listed(&[upstream.addr])), "");
     assert_eq!(addresses(&world.ask("www.example.com.").await), [1]);
+    let late = clock::now() + 3 * LATER;
+    until("they have come", async || clock::now() > late).await;
+    assert_eq!((addresses(&world.ask("www.example.com.").await), upstream.count()), (vec![1], 1));
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_waits_for_is_met_with_silence() {
+    let upstream = Upstream::start().await;
+    let world = World::asking(&[upstream.addr]);
+    let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let unasked = address(&query("www.example.com.", RecordType::A), 66);
+    stranger.send_to(&unasked.to_vec().unwrap(), world.addr).await.unwrap();
+    // Packets of a socket keep their order: the first that comes back is about the question.
+    let told = world.ask_from(&stranger, &query("www.example.com.", RecordType::A)).await;
+    assert_eq!((addresses(&told), upstream.count()), (vec![1], 1));
+    assert_eq!(world.metric("rollcall_dns_dropped_total"), 1);
+}
+
+#[tokio::test]
+async fn who_forges_has_one_question_to_meet_however_many_ask() {
+    let upstream = Upstream::start().await;
+    upstream.says(|query, _| {
+        let lies = (1..=10_u16).map(|guess| {
+            let mut lying = address(query, 66);
+            lying.metadata.id ^= guess;
+            now(&lying)
+        });
+        lies.chain([Sent { after: LATER, ..now(&address(query, 1)) }]).collect()
+    });
+    let world = World::start(&format!("{{{}}}", listed(&[upstream.addr])), "");
+    let asking = (0..100).map(|_| world.ask("www.example.com."));
+    for told in futures_util::future::join_all(asking).await {
+        assert_eq!(addresses(&told), [1]);
+    }
+    assert_eq!(upstream.count(), 1, "each more would be one more to be met by chance");
+}
+
+#[tokio::test]
+async fn ttls_beyond_all_measure_are_cut() {
+    let upstream = Upstream::start().await;
+    for (given, told) in [(86_401, 86_400), (0x7fff_ffff, 86_400), (0x8000_0000, 0), (u32::MAX, 0)] {
+        upstream.answers(move |query| {
+            let mut message = answer(query);
+            message.add_answer(a(query.queries[0].name(), given, 1));
+            message
+        });
+        let world = World::asking(&[upstream.addr]);
+        for _ in 0..3 {
+            let ttl = world.ask("www.example.com.").await.answers[0].ttl;
+            assert!(ttl <= told && ttl + 20 > told, "{given}: {ttl}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_alias_says_nothing_about_the_name_that_it_stands_for() {
+    let upstream = Upstream::start().await;
+    let bank: Name = "www.bank.example.".parse().unwrap();
+    let other = bank.clone();
+    upstream.answers(move |query| {
+        if *query.queries[0].name() == other {
+            return address(query, 1);
+        }
+        let mut message = answer(query);
+        message.add_answers([cname(query.queries[0].name(), "www.bank.example."), a(&other, 86_400, 66)]);
+        message.add_answer(a(&"mail.bank.example.".parse().unwrap(), 86_400, 66));
+        message
+    });
+    let world = World::asking(&[upstream.addr]);
+    let told = world.ask("www.example.com.").await;
+    assert_eq!((told.answers.len(), addresses(&told)), (2, vec![66]), "that is what the upstream says of it");
+    assert_eq!(addresses(&world.ask("www.bank.example.").await), [1]);
 }
 
 #[tokio::test]

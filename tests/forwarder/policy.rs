@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
+use rollcall::dns::forward::NoAddress;
 use rollcall::dns::{Forwarder, Hosts};
 use rollcall::telemetry::Metrics;
 use tokio::net::UdpSocket;
@@ -138,13 +139,16 @@ async fn what_the_sidecar_itself_has_to_reach_is_looked_up_without_its_own_liste
     let own = "127.77.0.1:53".parse().unwrap();
     let forwarder = Forwarder::new(plan, own, Arc::new(Metrics::new()), CancellationToken::new());
     let file = folder.path().join("system");
-    let hosts = Hosts::new(Arc::new(forwarder), &file);
+    let hosts_file = folder.path().join("hosts");
+    std::fs::write(&hosts_file, "192.0.2.9 listed\n").unwrap();
+    let hosts = Hosts::new(Arc::new(forwarder), &file, &hosts_file);
     std::fs::write(&file, "nameserver 10.0.0.1\nsearch ns.example\n").unwrap();
     assert!(hosts.look_up("zk").await.unwrap().is_empty(), "that is for the system to do");
     assert_eq!(upstream.count(), 0);
     std::fs::write(&file, "nameserver 127.77.0.1\nsearch ns.example\n").unwrap();
     assert_eq!(hosts.look_up("zk").await.unwrap(), [IpAddr::from([192, 0, 2, 1])]);
-    assert!(hosts.look_up("other").await.unwrap().is_empty());
+    assert_eq!(hosts.look_up("listed").await.unwrap(), [IpAddr::from([192, 0, 2, 9])]);
+    assert_eq!(hosts.look_up("other").await, Err(NoAddress::Unknown), "the system would ask the listener");
     upstream.is_silent();
-    assert!(hosts.look_up("third").await.is_err());
+    assert!(matches!(hosts.look_up("third").await, Err(NoAddress::Trouble(_))));
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use hickory_proto::op::ResponseCode;
+use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
+use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 
-use crate::upstream::{Over, Sent, Upstream, a, address, answer, cname, code, now, soa};
+use crate::upstream::{Over, Sent, Upstream, a, address, answer, cname, code, explained, now, soa};
 use crate::world::{World, addresses, extended, listed, query, receive_framed, send_framed, until};
 
 #[tokio::test]
@@ -70,6 +71,76 @@ async fn aliases_come_with_what_they_lead_to() {
     let world = World::asking(&[upstream.addr]);
     let told = world.ask("a.example.com.").await;
     assert_eq!((told.answers.len(), addresses(&told)), (2, vec![7]));
+}
+
+#[tokio::test]
+async fn an_alias_that_is_left_open_is_asked_for_where_its_name_is_known() {
+    let (general, corp) = (Upstream::start().await, Upstream::start().await);
+    let alias = |target: &'static str| {
+        move |query: &Message| {
+            let mut message = answer(query);
+            message.add_answer(cname(query.queries[0].name(), target));
+            message
+        }
+    };
+    general.answers(alias("www.corp.example."));
+    let domains = format!("domains: {{corp.example: ['{}']}}", corp.addr);
+    let world = World::start(&format!("{{{}, timeout: 200ms, {domains}}}", listed(&[general.addr])), "");
+    for _ in 0..2 {
+        let told = world.ask("www.example.com.").await;
+        assert_eq!((told.answers.len(), addresses(&told)), (2, vec![1]));
+    }
+    assert_eq!((general.count(), corp.count()), (1, 1), "all of it is kept");
+
+    // Who does not say what it stands for has not answered.
+    corp.answers(|query| code(query, ResponseCode::Refused));
+    let told = world.ask("other.example.com.").await;
+    assert_eq!((told.metadata.response_code, told.answers.len()), (ResponseCode::ServFail, 0));
+    // A circle has no end to ask for.
+    corp.answers(alias("www.example.com."));
+    let told = world.ask("www.corp.example.").await;
+    assert_eq!((told.metadata.response_code, told.answers.len()), (ResponseCode::NoError, 2));
+    // Ours is nobody else's to know.
+    general.answers(alias("web.default.rollcall.internal."));
+    let asked = general.count();
+    let told = world.ask("ours.example.com.").await;
+    assert_eq!((told.answers.len(), general.count() - asked), (1, 1));
+}
+
+#[tokio::test]
+async fn what_an_upstream_says_of_its_reasons_is_passed_on_to_who_can_read_it() {
+    let upstream = Upstream::start().await;
+    let world = World::asking(&[upstream.addr]);
+    upstream.answers(|query| explained(address(query, 1), 3, "old, but good"));
+    let mut plain = query("www.example.com.", RecordType::A);
+    plain.edns = None;
+    // From the upstream, from the cache, and as it was encoded.
+    for _ in 0..3 {
+        assert_eq!(reason(&world.ask("www.example.com.").await).as_deref(), Some("3 old, but good"));
+        assert!(world.ask_with(&plain).await.edns.is_none());
+    }
+    assert_eq!(upstream.count(), 1);
+    assert!(world.metric("rollcall_dns_hits_total") >= 3);
+
+    upstream.answers(|query| explained(code(query, ResponseCode::NXDomain), 17, ""));
+    assert_eq!(reason(&world.ask("blocked.example.com.").await).as_deref(), Some("17 "));
+    upstream.answers(|query| explained(code(query, ResponseCode::ServFail), 6, "signature is wrong"));
+    for _ in 0..2 {
+        let told = world.ask("bogus.example.com.").await;
+        assert_eq!(told.metadata.response_code, ResponseCode::ServFail);
+        assert_eq!(reason(&told).as_deref(), Some("6 signature is wrong"));
+    }
+    upstream.answers(|query| explained(address(query, 1), 0, &"x".repeat(900)));
+    let told = world.ask("long.example.com.").await;
+    assert_eq!((addresses(&told), reason(&told)), (vec![1], Some(format!("0 {}", "x".repeat(64)))));
+}
+
+/// Code and text of the extended error.
+fn reason(message: &Message) -> Option<String> {
+    let code = extended(message)?;
+    let option = message.edns.as_ref()?.option(EdnsCode::Unknown(15))?;
+    let EdnsOption::Unknown(_, data) = option else { return None };
+    Some(format!("{code} {}", String::from_utf8_lossy(&data[2..])))
 }
 
 #[tokio::test]

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hickory_proto::op::Edns;
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::rdata::{A, CNAME, SOA};
 use hickory_proto::rr::{Name, RData, Record};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -17,8 +19,18 @@ pub(crate) struct Sent {
     /// Empty, it closes the connection.
     pub(crate) packet: Vec<u8>,
     pub(crate) after: Duration,
-    /// Whether it comes from another port than that which was asked.
-    pub(crate) is_from_elsewhere: bool,
+    pub(crate) from: From,
+}
+
+/// Where a packet over UDP comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    /// Where it was asked.
+    Here,
+    /// Another port of the same address.
+    OtherPort,
+    /// The same port of another address.
+    OtherAddress,
 }
 
 /// How it was asked.
@@ -63,18 +75,19 @@ impl Upstream {
     }
 
     async fn start_with(tls: Option<tokio_rustls::TlsAcceptor>) -> Self {
-        let (udp, tcp, addr) = loop {
+        let (udp, other, tcp, addr) = loop {
             let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             let addr = udp.local_addr().unwrap();
-            // The port may be taken for TCP.
-            if let Ok(tcp) = TcpListener::bind(addr).await {
-                break (udp, tcp, addr);
+            // The port may be taken for TCP, or there.
+            let other = UdpSocket::bind(("127.0.0.9", addr.port())).await;
+            if let (Ok(other), Ok(tcp)) = (other, TcpListener::bind(addr).await) {
+                break (udp, other, tcp, addr);
             }
         };
         let says: Arc<Says> = Arc::new(|query, _| vec![now(&address(query, 1))]);
         let shared = Arc::new(Shared { says: Mutex::new(says), got: Mutex::default() });
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve_udp(Arc::new(udp), shared.clone()));
+        tasks.spawn(serve_udp(Arc::new(udp), Arc::new(other), shared.clone()));
         tasks.spawn(serve_tcp(tcp, tls, shared.clone()));
         Self { addr, shared, _tasks: tasks }
     }
@@ -103,14 +116,18 @@ impl Upstream {
     }
 }
 
-async fn serve_udp(socket: Arc<UdpSocket>, shared: Arc<Shared>) {
-    let elsewhere = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let elsewhere = Arc::new(elsewhere);
+async fn serve_udp(socket: Arc<UdpSocket>, other_address: Arc<UdpSocket>, shared: Arc<Shared>) {
+    let other_port = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
     let mut packet = [0; 2000];
     let mut answers = JoinSet::new();
     while let Ok((length, from)) = socket.recv_from(&mut packet).await {
         for sent in shared.hear(&packet[..length], from, Over::Udp) {
-            let socket = if sent.is_from_elsewhere { elsewhere.clone() } else { socket.clone() };
+            let socket = match sent.from {
+                From::Here => &socket,
+                From::OtherPort => &other_port,
+                From::OtherAddress => &other_address,
+            };
+            let socket = socket.clone();
             answers.spawn(async move {
                 tokio::time::sleep(sent.after).await;
                 let _may_be_gone = socket.send_to(&sent.packet, from).await;
@@ -172,7 +189,7 @@ impl Shared {
 
 /// A message that is sent at once.
 pub(crate) fn now(message: &Message) -> Sent {
-    Sent { packet: message.to_vec().unwrap(), after: Duration::ZERO, is_from_elsewhere: false }
+    Sent { packet: message.to_vec().unwrap(), after: Duration::ZERO, from: From::Here }
 }
 
 /// An answer without records.
@@ -194,6 +211,14 @@ pub(crate) fn address(query: &Message, last: u8) -> Message {
 pub(crate) fn code(query: &Message, rcode: ResponseCode) -> Message {
     let mut message = answer(query);
     message.metadata.response_code = rcode;
+    message
+}
+
+/// The message with an extended error (RFC 8914).
+pub(crate) fn explained(mut message: Message, code: u16, text: &str) -> Message {
+    let data = [&code.to_be_bytes(), text.as_bytes()].concat();
+    let edns = message.edns.get_or_insert_with(Edns::new);
+    edns.options_mut().insert(EdnsOption::Unknown(15, data));
     message
 }
 

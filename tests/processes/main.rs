@@ -32,5 +32,6 @@ mod on_demand;
 mod prometheus;
 mod resolvers;
 mod rust_client;
+mod same_answers;
 mod settings;
 mod swarm;

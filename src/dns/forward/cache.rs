@@ -527,7 +527,8 @@ mod tests {
     fn empty() -> Found {
         let (answers, authority) = (Vec::new(), Vec::new());
         let (rcode, explanations) = (ResponseCode::NoError, Explanations::default());
-        Found { rcode, answers, authority, is_authentic: false, is_negative: false, explanations }
+        let (is_authentic, is_negative, open) = (false, false, None);
+        Found { rcode, answers, authority, is_authentic, is_negative, open, explanations }
     }
 
     fn positive(ttl: u32) -> Arc<Found> {

@@ -23,9 +23,9 @@ impl Explanations {
     /// Those in a message, as many as may be.
     pub(super) fn of(message: &Message) -> Self {
         let options = message.edns.iter().flat_map(|edns| &edns.options().options);
-        let data = options.filter_map(|(_, option)| match option {
-            EdnsOption::Unknown(OPTION_EXTENDED_ERROR, data) => Some(&**data),
-            _ => None,
+        let data = options.filter_map(|(_, option)| {
+            let EdnsOption::Unknown(OPTION_EXTENDED_ERROR, data) = option else { return None };
+            Some(&**data)
         });
         Self(data.filter_map(Explanation::read).take(COUNT_MAX).collect())
     }
@@ -59,7 +59,8 @@ impl Explanation {
         let (code, text) = data.split_first_chunk()?;
         // RFC 8914 section 2: it may end with a NUL.
         let text = std::str::from_utf8(text).unwrap_or_default().trim_end_matches('\0');
-        let text = text[..text.floor_char_boundary(TEXT_OCTETS_MAX)].into();
+        let end = (0..=text.len().min(TEXT_OCTETS_MAX)).rfind(|end| text.is_char_boundary(*end));
+        let text = text[..end.unwrap_or(0)].into();
         Some(Self { code: u16::from_be_bytes(*code), text })
     }
 
@@ -84,9 +85,9 @@ mod tests {
     #[test]
     fn they_are_passed_on_as_they_came() {
         let given = Explanations::of(&message(&[b"\0\x06bogus", b"\0\x12\0", b"\xc0\0"]));
-        let again = given.options().map(|option| match option {
-            EdnsOption::Unknown(15, data) => data,
-            other => panic!("{other:?}"),
+        let again = given.options().map(|option| {
+            let EdnsOption::Unknown(15, data) = option else { panic!("{option:?}") };
+            data
         });
         assert_eq!(again.collect::<Vec<_>>(), [&b"\0\x06bogus"[..], b"\0\x12", b"\xc0\0"]);
         assert_eq!(*given.encoded(), *b"\0\x0f\0\x07\0\x06bogus\0\x0f\0\x02\0\x12\0\x0f\0\x02\xc0\0");

@@ -17,11 +17,13 @@ use std::hash::RandomState;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::RecordType;
+use hickory_proto::rr::{Name, RecordType};
 use tokio::sync::{Notify, watch};
+use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -35,7 +37,7 @@ use super::places::Places;
 use super::question::Question;
 use super::reply::Found;
 use super::resolv_conf::ResolvConf;
-use super::resolve::{probe, resolve};
+use super::resolve::{TIME_MAX, probe, resolve};
 use super::routes::Routes;
 use super::settings::ForwardPlan;
 use super::special::local_answer;
@@ -199,7 +201,7 @@ impl Forwarder {
             Lookup::Fresh { found, age, is_due } => {
                 if is_due && asked.is_recursion_desired {
                     // Whoever finds no room for it now tries with the next query.
-                    let _landing = self.fly(question);
+                    let _landing = self.fly(question, Some(zone));
                 }
                 return self.now(ForwardOutcome::Cache, asked.answer(&found, Given::Fresh { age }));
             }
@@ -209,7 +211,7 @@ impl Forwarder {
             Lookup::Unknown => None,
         };
         let place = self.places.take(asked.client, plan.waiting_max, plan.client_waiting_max);
-        match (place.and_then(|place| Ok((place, self.fly(question)?))), stale) {
+        match (place.and_then(|place| Ok((place, self.fly(question, Some(zone))?))), stale) {
             (Ok((place, landing)), stale) => {
                 Forwarding::Later(Pending::new(asked, landing, stale, place, self.metrics.clone()))
             }
@@ -231,7 +233,7 @@ impl Forwarder {
             Lookup::Stale { found, has_failed: false } => Some(found),
             Lookup::Unknown => None,
         };
-        let result = match self.fly(&question) {
+        let result = match self.fly(&question, None) {
             Ok(mut landing) => {
                 let landed = landing.wait_for(Option::is_some).await.ok();
                 let landed = landed.and_then(|landing| landing.clone());
@@ -270,7 +272,7 @@ impl Forwarder {
     }
 
     /// Has upstreams asked, unless they are being asked already.
-    fn fly(self: &Arc<Self>, question: &Question) -> Result<Watcher, Trouble> {
+    fn fly(self: &Arc<Self>, question: &Question, zone: Option<&Zone>) -> Result<Watcher, Trouble> {
         let mut flights = lock(&self.flights);
         if let Some(landing) = flights.get(question) {
             return Ok(landing.clone());
@@ -281,7 +283,7 @@ impl Forwarder {
         let (tell, landing) = watch::channel(None);
         flights.insert(question.clone(), landing.clone());
         self.metrics.forward.in_flight.inc();
-        let flight = Flight { forwarder: self.clone(), question: question.clone() };
+        let flight = Flight { forwarder: self.clone(), question: question.clone(), zone: zone.cloned() };
         self.tasks.spawn(async move {
             tokio::select! {
                 () = flight.forwarder.shutdown.cancelled() => {}
@@ -378,6 +380,8 @@ impl Forwarder {
 struct Flight {
     forwarder: Arc<Forwarder>,
     question: Question,
+    /// In which no name is asked for.
+    zone: Option<Zone>,
 }
 
 impl Flight {
@@ -393,7 +397,11 @@ impl Flight {
                 probe(upstream, &question, manner).await;
             });
         }
-        let result = resolve(&group, &self.question, is_case_random, metrics).await.map(Arc::new);
+        let end = clock::now() + TIME_MAX;
+        let result = match resolve(&group, &self.question, is_case_random, metrics).await {
+            Ok(found) => self.follow(found, &routes_then, (is_case_random, end)).await.map(Arc::new),
+            Err(failed) => Err(failed),
+        };
         // What others said than those who are asked now does not count any more.
         if routes.load().leads_where(&routes_then) {
             match &result {
@@ -405,6 +413,34 @@ impl Flight {
             }
         }
         result
+    }
+}
+
+impl Flight {
+    /// The answer with what it left open, which those may know who are asked for that name. Who does not answer that has not answered.
+    async fn follow(
+        &self,
+        mut found: Found,
+        routes: &Routes,
+        (is_case_random, end): (bool, Instant),
+    ) -> Result<Found, Failed> {
+        let metrics = &self.forwarder.metrics;
+        while let Some(name) = found.open.take() {
+            if self.is_ours(&name, routes) {
+                break;
+            }
+            let rest = Question { name, ..self.question.clone() };
+            let group = routes.group(&rest.name);
+            let asking = timeout_at(end.into(), resolve(group, &rest, is_case_random, metrics));
+            found = found.with_rest(asking.await.map_err(|_| Trouble::Unreachable)??);
+        }
+        Ok(found)
+    }
+
+    fn is_ours(&self, name: &Name, routes: &Routes) -> bool {
+        self.zone.as_ref().is_some_and(|zone| {
+            zone.contains(name) || local_answer(name, self.question.kind, zone, &routes.search).is_some()
+        })
     }
 }
 

@@ -11,9 +11,9 @@
 //!
 //! RFC 5452 (forged answers), 2308 (negative answers), 2181 section 8 (TTLs), 6672 (DNAME).
 
-use hickory_proto::op::{Message, MessageType, Metadata, OpCode, Query, ResponseCode};
+use hickory_proto::op::{Header, Message, MessageType, Metadata, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
-use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
 
 use super::explanation::Explanations;
 use super::question::{Outgoing, Question};
@@ -42,6 +42,8 @@ pub(super) struct Found {
     pub is_authentic: bool,
     /// Whether there is nothing of the asked type.
     pub is_negative: bool,
+    /// The alias that is left open: what it stands for the upstream does not say, nor that there is nothing.
+    pub open: Option<Name>,
     /// What the upstream says about it beside.
     pub explanations: Explanations,
 }
@@ -68,7 +70,7 @@ pub(super) enum Mismatch {
 /// When it is none.
 pub(super) fn read(packet: &[u8], question: &Question, sent: &Outgoing) -> Result<Reply, Mismatch> {
     let mut decoder = BinDecoder::new(packet);
-    let header = hickory_proto::op::Header::read(&mut decoder).map_err(|_| Mismatch::Unreadable)?;
+    let header = Header::read(&mut decoder).map_err(|_| Mismatch::Unreadable)?;
     let Metadata { id, message_type, op_code, truncation, response_code, .. } = header.metadata;
     if id != sent.id {
         return Err(Mismatch::Id);
@@ -97,8 +99,9 @@ pub(super) fn read(packet: &[u8], question: &Question, sent: &Outgoing) -> Resul
         // Its last record may be cut in the middle.
         return Ok(Reply::Truncated);
     }
-    let packet = in_small_letters(packet, decoder.index() - QUERY_TAIL_OCTETS);
-    let message = Message::from_vec(&packet).map_err(|_| Mismatch::Unreadable)?;
+    let question_end = decoder.index();
+    let packet = in_small_letters(packet, question_end - QUERY_TAIL_OCTETS);
+    let message = decode(&packet, header, question_end).map_err(|_| Mismatch::Unreadable)?;
     let rcode = message.metadata.response_code;
     if rcode != ResponseCode::NoError && rcode != ResponseCode::NXDomain {
         return Ok(Reply::Unusable(rcode, Explanations::of(&message)));
@@ -115,6 +118,35 @@ fn in_small_letters(packet: &[u8], name_end: usize) -> Vec<u8> {
     packet
 }
 
+/// The message, without its question. hickory's own way refuses records without data in anything but an update, and the whole message with
+/// them; some types may have none.
+fn decode(packet: &[u8], header: Header, question_end: usize) -> Result<Message, DecodeError> {
+    let Header { metadata, counts } = header;
+    let mut decoder = BinDecoder::new(packet);
+    decoder.read_slice(question_end)?;
+    let mut section = |count: u16, is_additional| {
+        let read = Message::read_records(&mut decoder, count.into(), is_additional, OpCode::Update);
+        let (records, edns, _) = read?;
+        let is_empty = |record: &Record| matches!(record.data, RData::Update0(kind) if !may_be_empty(kind));
+        if records.iter().any(is_empty) { Err(DecodeError::InvalidEmptyRecord) } else { Ok((records, edns)) }
+    };
+    let ((answers, _), (authorities, _)) =
+        (section(counts.answers, false)?, section(counts.authorities, false)?);
+    let (_, edns) = section(counts.additionals, true)?;
+    let mut message = Message::new(metadata.id, metadata.message_type, metadata.op_code);
+    message.metadata = metadata;
+    if let Some(edns) = &edns {
+        message.metadata.response_code = ResponseCode::from(edns.rcode_high(), metadata.response_code.low());
+    }
+    (message.answers, message.authorities, message.edns) = (answers, authorities, edns);
+    Ok(message)
+}
+
+/// Whether records of a type may be without data: those that are octets and nothing else (RFC 1035 section 3.3.10, RFC 3597 section 5).
+const fn may_be_empty(kind: RecordType) -> bool {
+    matches!(kind, RecordType::NULL | RecordType::Unknown(_))
+}
+
 /// Whether a code says that the query itself was not understood.
 pub(super) const fn is_own_fault(rcode: ResponseCode) -> bool {
     matches!(rcode, ResponseCode::FormErr | ResponseCode::NotImp)
@@ -122,7 +154,7 @@ pub(super) const fn is_own_fault(rcode: ResponseCode) -> bool {
 
 fn believed(message: Message, question: &Question) -> Reply {
     let Metadata { response_code: rcode, authentic_data, recursion_available, .. } = message.metadata;
-    let (answers, last, is_negative) = chain(question, &message.answers);
+    let Chain { records: answers, last, is_negative, is_loop } = chain(question, &message.answers);
     let is_signature = |record: &&Record| question.dnssec_ok && is_of_dnssec(record.record_type());
     let is_soa = |record: &&Record| record.record_type() == RecordType::SOA && record.name.zone_of(&last);
     let soa = message.authorities.iter().find(|record| is_negative && is_soa(record) && is_internet(record));
@@ -131,17 +163,28 @@ fn believed(message: Message, question: &Question) -> Reply {
         // It points elsewhere: it is no resolver (RFC 2308 section 2.2).
         return Reply::Unusable(ResponseCode::Refused, Explanations::of(&message));
     }
+    let is_open = is_negative && rcode == ResponseCode::NoError && soa.is_none() && !answers.is_empty();
     let company = message.authorities.iter().filter(|record| is_signature(record) && is_internet(record));
     let authority = soa.into_iter().chain(company).map(with_sane_ttl).collect();
     let (is_authentic, explanations) = (authentic_data, Explanations::of(&message));
-    Reply::Found(Found { rcode, answers, authority, is_authentic, is_negative, explanations })
+    let open = (is_open && !is_loop).then_some(last);
+    Reply::Found(Found { rcode, answers, authority, is_authentic, is_negative, open, explanations })
 }
 
-/// The records of the question's name and of the aliases that follow from it; the last of these names; and whether there
-/// is nothing of the asked type.
-fn chain(question: &Question, records: &[Record]) -> (Vec<Record>, Name, bool) {
+/// The records of the question's name and of the aliases that follow from it.
+struct Chain {
+    records: Vec<Record>,
+    /// The last of these names.
+    last: Name,
+    /// Whether there is nothing of the asked type.
+    is_negative: bool,
+    /// Whether the last name is one of those before.
+    is_loop: bool,
+}
+
+fn chain(question: &Question, records: &[Record]) -> Chain {
     let mut owner = question.name.clone();
-    let mut kept = Vec::new();
+    let mut kept: Vec<Record> = Vec::new();
     for _ in 0..=ALIASES_MAX {
         let here = || records.iter().filter(|record| record.name == owner && is_internet(record));
         let is_signature = |record: &Record| question.dnssec_ok && record.record_type() == RecordType::RRSIG;
@@ -150,7 +193,7 @@ fn chain(question: &Question, records: &[Record]) -> (Vec<Record>, Name, bool) {
         if here().any(is_asked) {
             let asked = here().filter(|record| is_asked(record) || is_signature(record));
             kept.extend(asked.map(with_sane_ttl));
-            return (kept, owner, false);
+            return Chain { records: kept, last: owner, is_negative: false, is_loop: false };
         }
         let alias = here().find_map(|record| {
             let RData::CNAME(target) = &record.data else { return None };
@@ -170,8 +213,34 @@ fn chain(question: &Question, records: &[Record]) -> (Vec<Record>, Name, bool) {
         kept.push(with_sane_ttl(alias));
         kept.extend(here().filter(|record| is_signature(record)).map(with_sane_ttl));
         owner = target;
+        if is_alias(&kept, &owner) {
+            return Chain { records: kept, last: owner, is_negative: true, is_loop: true };
+        }
     }
-    (kept, owner, true)
+    Chain { records: kept, last: owner, is_negative: true, is_loop: false }
+}
+
+/// Whether one of these records says that `name` is an alias.
+fn is_alias(records: &[Record], name: &Name) -> bool {
+    records.iter().any(|record| record.record_type() == RecordType::CNAME && record.name == *name)
+}
+
+impl Found {
+    /// The answer with what another upstream, or the same, says about the alias that it left open. Whoever goes round in a circle, or on and
+    /// on, is followed no further.
+    pub(super) fn with_rest(mut self, rest: Self) -> Self {
+        let Self { rcode, answers, authority, is_authentic, is_negative, open, explanations } = rest;
+        self.answers.extend(answers);
+        self.authority.extend(authority);
+        let aliases = self.answers.iter().filter(|record| record.record_type() == RecordType::CNAME).count();
+        let is_over = |open: &Name| aliases > ALIASES_MAX || is_alias(&self.answers, open);
+        self.open = open.filter(|open| !is_over(open));
+        self.is_authentic &= is_authentic;
+        if self.explanations.is_empty() {
+            self.explanations = explanations;
+        }
+        Self { rcode, is_negative, ..self }
+    }
 }
 
 fn is_internet(record: &Record) -> bool {
@@ -245,7 +314,54 @@ mod tests {
         let mut message = answer(&sent);
         message.add_answers([cname("a.example.", "b.example."), cname("b.example.", "a.example.")]);
         let one = found(&message, &question, &sent);
-        assert!(one.is_negative && one.answers.len() <= ALIASES_MAX + 1);
+        assert!(one.is_negative && one.open.is_none());
+        assert_eq!(one.answers, [cname("a.example.", "b.example."), cname("b.example.", "a.example.")]);
+    }
+
+    #[test]
+    fn an_alias_is_open_when_nothing_is_said_about_what_it_stands_for() {
+        let (question, sent) = asked("a.example.");
+        let mut message = answer(&sent);
+        message.add_answers([cname("a.example.", "b.example."), cname("b.example.", "c.example.")]);
+        let open = found(&message, &question, &sent);
+        assert_eq!(open.open, Some(Name::from_ascii("c.example.").unwrap()));
+        message.metadata.response_code = ResponseCode::NXDomain;
+        assert_eq!(found(&message, &question, &sent).open, None);
+        message.metadata.response_code = ResponseCode::NoError;
+        message.add_authority(soa("example."));
+        assert_eq!(found(&message, &question, &sent).open, None);
+
+        let rest = |name: &str, target: &str| {
+            let mut message = answer(&asked(name).1);
+            message.add_answer(cname(name, target));
+            found(&message, &asked(name).0, &asked(name).1)
+        };
+        let circle = open.clone().with_rest(rest("c.example.", "a.example."));
+        assert_eq!((circle.answers.len(), circle.open), (3, None));
+        let mut longer = open;
+        let mut parts = 0;
+        while let Some(name) = longer.open.clone() {
+            parts += 1;
+            longer = longer.with_rest(rest(&name.to_string(), &format!("{parts}.example.")));
+        }
+        assert_eq!(longer.answers.len(), ALIASES_MAX + 1);
+        assert!(longer.is_negative);
+    }
+
+    #[test]
+    fn records_without_data_are_taken_where_there_can_be_such() {
+        let (question, _) = asked("www.example.com.");
+        for (kind, is_taken) in [(RecordType::from(65_281), true), (RecordType::A, false)] {
+            let question = Question { kind, ..question.clone() };
+            let sent = question.outgoing(&[0x5f; 34], Letters::Random, WithEdns::Yes).unwrap();
+            let mut packet = sent.packet[..sent.packet.len() - 11].to_vec();
+            packet[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+            packet.extend([0xc0, 12]);
+            packet.extend([u16::from(kind), 1, 0, 60, 0].map(u16::to_be_bytes).concat());
+            let reply = read(&packet, &question, &sent);
+            let is_found = matches!(&reply, Ok(Reply::Found(found)) if found.answers.len() == 1);
+            assert_eq!((is_found, reply.is_ok()), (is_taken, is_taken), "{kind}");
+        }
     }
 
     #[test]

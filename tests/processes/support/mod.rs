@@ -6,6 +6,7 @@ pub(crate) mod dns;
 pub(crate) mod fleet;
 pub(crate) mod http;
 pub(crate) mod knotd;
+pub(crate) mod message;
 pub(crate) mod namespace;
 pub(crate) mod port;
 pub(crate) mod process;

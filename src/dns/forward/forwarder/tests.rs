@@ -204,6 +204,7 @@ impl Sample {
             authority: self.authority.iter().map(record).collect(),
             is_authentic: self.is_authentic,
             is_negative: false,
+            open: None,
             explanations: self.explanations.clone(),
         }
     }
