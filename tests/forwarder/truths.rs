@@ -261,7 +261,7 @@ async fn what_clients_want_of_dnssec_is_passed_on_and_kept_apart() {
     unchecked.metadata.checking_disabled = true;
     assert!(world.ask_with(&unchecked).await.metadata.checking_disabled);
     let got: Vec<_> = upstream.got().into_iter().map(|got| got.message).collect();
-    let bits = |message: &hickory_proto::op::Message| {
+    let bits = |message: &Message| {
         (message.edns.as_ref().unwrap().flags().dnssec_ok, message.metadata.checking_disabled)
     };
     assert_eq!(got.iter().map(bits).collect::<Vec<_>>(), [(false, false), (true, false), (false, true)]);

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use self::zone::Zone;
 use crate::support::message::{CNAME, Message, Record, SOA, name_octets, query};
-use crate::support::{Port, Process, Sidecar, dig, wait_until};
+use crate::support::{KnotZone, Port, Process, Sidecar, dig, start_knot, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// What Unbound has to say by then; the sidecar's clients are those of 5 s.
@@ -306,8 +306,9 @@ impl World {
     fn start(folder: &Path, zone: &str, others: impl FnOnce(u16) -> Others) -> Self {
         let [authority, unbound] = [(); 2].map(|()| Port::free());
         let others = others(authority.number());
+        let zone = KnotZone { domain: zone::APEX, text: zone, is_signed: false };
         let processes = [
-            start_knot(folder, authority.number(), zone),
+            start_knot(folder, authority.number(), zone, |program| Command::new(program)),
             start_unbound(folder, unbound.number(), authority.number(), &others),
         ];
         let at = |port: u16| format!("\"127.0.0.1:{port}\"");
@@ -334,23 +335,6 @@ impl World {
     fn servers(&self) -> [u16; 3] {
         [self.authority.number(), self.unbound.number(), self.sidecar.dns.number()]
     }
-}
-
-fn start_knot(folder: &Path, port: u16, zone: &str) -> Process {
-    std::fs::create_dir(folder.join("db")).expect("a folder can be made");
-    std::fs::write(folder.join("zone"), zone).expect("a file can be written");
-    let settings = format!(
-        "server:\n  listen: 127.0.0.1@{port}\n  rundir: {folder}\n  pidfile: {folder}/knot.pid\n  tcp-workers: 2\n  udp-workers: 1\n\
-         database:\n  storage: {folder}/db\n\
-         log:\n- target: stderr\n  any: warning\n\
-         zone:\n- domain: {apex}\n  storage: {folder}\n  file: zone\n  zonefile-sync: -1\n  journal-content: none\n",
-        folder = folder.display(),
-        apex = zone::APEX,
-    );
-    std::fs::write(folder.join("knot.conf"), settings).expect("a file can be written");
-    let program = ["/usr/sbin/knotd", "/usr/bin/knotd"].into_iter().find(|file| Path::new(file).exists());
-    let program = program.expect("knotd is missing; install Debian's package knot");
-    Process::start("knotd", Command::new(program).arg("-c").arg(folder.join("knot.conf")))
 }
 
 /// It forwards everything to the authority, and names below a domain to whoever else is there, so that nothing leaves the machine.

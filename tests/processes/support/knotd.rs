@@ -7,10 +7,10 @@ use super::Process;
 
 /// A zone as Knot serves it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct KnotZone {
-    pub(crate) domain: &'static str,
+pub(crate) struct KnotZone<'a> {
+    pub(crate) domain: &'a str,
     /// The zone file.
-    pub(crate) text: &'static str,
+    pub(crate) text: &'a str,
     pub(crate) is_signed: bool,
 }
 
@@ -22,7 +22,7 @@ pub(crate) struct KnotZone {
 pub(crate) fn start_knot(
     folder: &Path,
     port: u16,
-    zone: KnotZone,
+    zone: KnotZone<'_>,
     command: impl FnOnce(&str) -> Command,
 ) -> Process {
     std::fs::create_dir(folder.join("db")).expect("a folder can be made");
