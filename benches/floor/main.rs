@@ -6,14 +6,17 @@
 //! echo   client ─ 80 bytes ─► server
 //!               ◄─ 100 bytes ─
 //! crowd  as write, with many clients and three members: see the module
+//! news   three members ─ event ─► each of many watchers ─ read ─► member ─ reply ─►: until the last has it
 //! ```
 //!
 //! One line each. With one connection, a write of an ensemble of three on this machine cannot be much faster than the
-//! first, nor a read than the second; with many, writes cannot be much faster than the third.
+//! first, nor a read than the second; with many, writes cannot be much faster than the third, nor a change be seen by all
+//! watchers sooner than the fourth.
 //! `cargo bench --bench floor -- --seconds 10 --dir DATA_DIR` measures; without `--bench`, which cargo passes, each runs a
 //! few times, to see that it works. With `--udp-echo` it serves instead, for `rollcall bench dns`: see that module.
 
 mod crowd;
+mod news;
 mod udp_echo;
 
 use std::fs::File;
@@ -25,6 +28,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use rollcall::clock;
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// What stands in the log for a write: a setData of 100 bytes with its header and checksum comes to that.
 const LOG_BYTES: usize = 150;
@@ -51,6 +55,9 @@ struct Arguments {
     /// Clients of the crowd
     #[arg(long, default_values_t = [16, 64], value_delimiter = ',')]
     connections: Vec<usize>,
+    /// Watchers of the news
+    #[arg(long, default_values_t = [100, 1_000], value_delimiter = ',')]
+    watchers: Vec<usize>,
     /// Only send DNS queries back as answers, on this port of loopback or a free one, until ended
     #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "0")]
     udp_echo: Option<u16>,
@@ -81,7 +88,20 @@ fn main() -> io::Result<()> {
         let crowd = crowd::crowd_floor(folder.path(), connections, limit)?;
         report(&format!("crowd floor ({connections} connections, three members)"), &crowd);
     }
+    raise_file_limit()?;
+    for watchers in arguments.watchers {
+        // Both ends of each connection are here.
+        let news = news::news_floor(watchers, limit)?;
+        report(&format!("news floor ({watchers} watchers, three members)"), &news);
+    }
     Ok(())
+}
+
+/// Both ends of a thousand connections are more files than some systems allow at first.
+fn raise_file_limit() -> io::Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    Ok(setrlimit(Resource::Nofile, limit)?)
 }
 
 /// When to stop.
