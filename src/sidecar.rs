@@ -163,7 +163,7 @@ impl Sidecar {
             spawn(&mut parts, "DNS listener (UDP)", worker.map_err(SidecarError::Listener)?.ended());
         }
         let tcp = TcpListener::from_std(tcp).map_err(SidecarError::Listener)?;
-        let tcp = dns::tcp::run(tcp, handler, dns::tcp::TcpSettings::default(), serving.clone());
+        let tcp = dns::tcp::run(tcp, handler, plan.dns_tcp, serving.clone());
         spawn(&mut parts, "DNS listener (TCP)", tcp);
         let keeper = plan.state_dir.map(|folder| ViewKeeper::new(cache.clone(), folder, plan.layout.clone()));
         let status = status::source_of(

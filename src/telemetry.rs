@@ -13,11 +13,13 @@ mod forward;
 mod logging;
 mod metrics;
 mod process;
+mod tcp;
 
 pub use forward::{ForwardCounts, ForwardOutcome, UpstreamFailure};
 pub use logging::{LogFormat, LogHandle, LogSettings, LoggingError, init_logging};
 pub use metrics::{Count, DnsKind, DnsRcode, HttpRoute, Metrics, MetricsError};
 pub(crate) use process::ProcessUsage;
+pub use tcp::{TcpCounts, TcpEnd};
 
 /// A metric's name and what it means, for `/metrics` and the README.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +57,11 @@ pub const DNS_SOCKET_ERRORS: Metric =
 /// Open DNS connections.
 pub const DNS_CONNECTIONS: Metric =
     metric("rollcall_dns_tcp_connections", "DNS connections over TCP that are open.");
+/// DNS connections that are over.
+pub const DNS_CONNECTIONS_ENDED: Metric = metric(
+    "rollcall_dns_tcp_connections_ended_total",
+    "DNS connections over TCP that are over, by reason: client, idle, made_room, slow_query, slow_reader, no_query, error, shutdown, or none was let in: refused, refused_client.",
+);
 /// Queries for names out of the zone, by what became of them.
 pub const FORWARD_QUERIES: Metric = metric(
     "rollcall_dns_forward_queries_total",
@@ -333,7 +340,7 @@ pub const PROCESS_FDS: Metric =
 pub const PROCESS_THREADS: Metric = metric("rollcall_process_threads", "Threads of the process.");
 
 /// All of the above.
-pub const ALL: [Metric; 77] = [
+pub const ALL: [Metric; 78] = [
     DNS_QUERIES,
     DNS_HITS,
     DNS_DROPPED,
@@ -341,6 +348,7 @@ pub const ALL: [Metric; 77] = [
     DNS_SHORTENED,
     DNS_SOCKET_ERRORS,
     DNS_CONNECTIONS,
+    DNS_CONNECTIONS_ENDED,
     FORWARD_QUERIES,
     FORWARD_WAITING,
     FORWARD_IN_FLIGHT,

@@ -55,6 +55,9 @@ impl Sockets {
         }
         let tcp = StdTcpListener::bind(addr)?;
         tcp.set_nonblocking(true)?;
+        if let Err(error) = bound(&tcp) {
+            debug!(%error, "the DNS listener keeps its default queue and buffers");
+        }
         Ok(Self { udp, tcp })
     }
 
@@ -96,10 +99,25 @@ fn prepare(udp: &StdUdpSocket) -> io::Result<()> {
     Ok(())
 }
 
+/// Connections have these from their listener: a long queue, and buffers that do not grow with whoever reads slowly.
+fn bound(tcp: &StdTcpListener) -> io::Result<()> {
+    let socket = SockRef::from(tcp);
+    socket.set_send_buffer_size(TCP_SEND_BUFFER_BYTES)?;
+    socket.set_recv_buffer_size(TCP_RECEIVE_BUFFER_BYTES)?;
+    socket.listen(TCP_QUEUE)
+}
+
 /// Ports that are tried before giving up on finding one that is free for both.
 const PORT_ATTEMPTS: u32 = 16;
 /// What is asked for; the kernel caps it (`net.core.rmem_max`).
 const RECEIVE_BUFFER_BYTES: usize = 1024 * 1024;
+/// Connections that wait to be accepted, so that a burst is not sent away to try again in a second; std asks for 128. The kernel
+/// caps it (`net.core.somaxconn`).
+const TCP_QUEUE: i32 = 1024;
+/// The kernel doubles both, for what it keeps beside the octets. One answer of any length fits; by itself a buffer grows to megabytes.
+const TCP_SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// Some hundred queries in one go.
+const TCP_RECEIVE_BUFFER_BYTES: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -21,6 +21,7 @@ impl Difference {
             dns_addr,
             dns_workers,
             dns,
+            dns_tcp,
             forward,
             sources,
             idle,
@@ -48,6 +49,7 @@ impl Difference {
             ("ensemble", *client != other.client),
             ("dns.address", *dns_addr != other.dns_addr),
             ("dns.workers", *dns_workers != other.dns_workers),
+            ("dns.tcp", *dns_tcp != other.dns_tcp),
             ("subscribe, adopt", *sources != other.sources || *idle != other.idle),
             ("http.address", *http_addr != other.http_addr),
             ("state_dir", *state_dir != other.state_dir),
@@ -68,7 +70,7 @@ mod tests {
 
     #[test]
     fn each_key_is_on_one_side() {
-        let cases: [(&str, &[&str], &[&str]); 19] = [
+        let cases: [(&str, &[&str], &[&str]); 20] = [
             ("", &[], &[]),
             ("services: [{name: web, port: 80}]", &["services", "zone, prefer_zone"], &[]),
             ("brake: {share: 50%}", &["brake"], &[]),
@@ -84,6 +86,7 @@ mod tests {
             ("ensemble: {servers: ['10.0.0.2:2181']}", &[], &["ensemble"]),
             ("dns: {address: 127.0.0.1:53, ttl: 3s}", &["dns TTLs"], &["dns.address"]),
             ("dns: {workers: 2}", &[], &["dns.workers"]),
+            ("dns: {tcp: {connections_max: 100}}", &[], &["dns.tcp"]),
             ("http: {address: 127.0.0.1:80}", &[], &["http.address"]),
             ("adopt: [{format: curator}]", &[], &["subscribe, adopt"]),
             ("subscribe: {mode: on-demand}", &[], &["subscribe, adopt"]),

@@ -8,6 +8,7 @@ use super::subscription::plan_label;
 #[cfg(test)]
 use crate::config::schema;
 use crate::config::{Mistake, Scalar, duration};
+use crate::dns::tcp::TcpSettings;
 use crate::dns::{ConsulDomain, DnsPlan, ForwardSettings, Ttls, WORKERS_MAX, Zone};
 use crate::registry::Label;
 
@@ -37,8 +38,30 @@ pub struct DnsSettings {
     /// Whether every query is logged, at `info` with the target `rollcall::dns::queries`. Default false. Danger: it says who asks for
     /// what, and takes far longer than the answer.
     pub log_queries: Option<bool>,
+    /// Bounds of connections.
+    pub tcp: DnsTcpSettings,
     /// Who is asked for names out of the zone.
     pub forward: ForwardSettings,
+}
+
+/// Bounds of DNS connections over TCP.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct DnsTcpSettings {
+    /// Connections at a time, 1 to 16384. Default 768. Beyond, whoever has the most loses the one that has been silent longest. Danger: each
+    /// takes a file descriptor.
+    #[cfg_attr(test, schemars(range(min = 1, max = 16_384)))]
+    pub connections_max: Option<usize>,
+    /// The same of one client address, or of one IPv6 network of 64 bits, 1 to 16384. Default 512. Danger: applications of a pod share one address.
+    #[cfg_attr(test, schemars(range(min = 1, max = 16_384)))]
+    pub client_connections_max: Option<usize>,
+    /// How long a connection may stay silent between queries, `100ms` to `1h`. Default `10s`.
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
+    pub idle_timeout: Option<Scalar>,
+    /// How long a query may take to arrive, and answers to be taken, `100ms` to `1m`. Default `5s`.
+    #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
+    pub message_timeout: Option<Scalar>,
 }
 
 /// Consul's names.
@@ -74,6 +97,37 @@ impl DnsSettings {
             mistakes.push(Mistake::new("dns.workers", message, format!("write 1 to {WORKERS_MAX}")));
         }
         workers
+    }
+
+    /// Checks the bounds of connections, and decides their defaults.
+    pub(super) fn plan_tcp(&self, mistakes: &mut Vec<Mistake>) -> TcpSettings {
+        let (given, default) = (&self.tcp, TcpSettings::default());
+        let mut number = |key: &str, given: Option<usize>, default: usize| {
+            let given = given.unwrap_or(default);
+            if !(1..=CONNECTIONS_MAX).contains(&given) {
+                let remedy = format!("write a number from 1 to {CONNECTIONS_MAX}");
+                mistakes.push(Mistake::new(
+                    format!("dns.tcp.{key}"),
+                    format!("{given} is out of range"),
+                    remedy,
+                ));
+            }
+            given
+        };
+        let connections_max = number("connections_max", given.connections_max, default.connections_max);
+        let client_connections_max =
+            number("client_connections_max", given.client_connections_max, default.client_connections_max);
+        let mut within = |key: &str, text: &Option<Scalar>, max: Duration, default: Duration| {
+            let bounds = (Duration::from_millis(100), max);
+            let text = text.as_ref();
+            text.and_then(|text| text.to_duration_within(&format!("dns.tcp.{key}"), bounds, mistakes))
+                .unwrap_or(default)
+        };
+        let hour = Duration::from_secs(60 * 60);
+        let idle_timeout = within("idle_timeout", &given.idle_timeout, hour, default.idle_timeout);
+        let message_timeout =
+            within("message_timeout", &given.message_timeout, hour / 60, default.message_timeout);
+        TcpSettings { connections_max, client_connections_max, idle_timeout, message_timeout }
     }
 
     fn plan_consul(&self, namespace: &Label, mistakes: &mut Vec<Mistake>) -> Option<ConsulDomain> {
@@ -126,5 +180,7 @@ impl DnsSettings {
     }
 }
 
+/// The most connections that can be wanted.
+const CONNECTIONS_MAX: usize = 16_384;
 /// The longest TTL (RFC 8767 section 4 takes a week for the most that makes sense).
 const TTL_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);

@@ -15,6 +15,7 @@ use crate::client::{ClientSettings, is_host_and_port};
 #[cfg(test)]
 use crate::config::schema;
 use crate::config::{Mistake, Scalar, socket_addr};
+use crate::dns::tcp::TcpSettings;
 use crate::dns::{DnsPlan, ForwardPlan};
 use crate::registry::{
     BrakePlan, BrakeSettings, Home, Label, Layout, OwnService, Registration, ServiceDefaults, ServiceKey,
@@ -102,6 +103,8 @@ pub struct SidecarPlan {
     pub dns_workers: usize,
     /// What it answers for, and how.
     pub dns: DnsPlan,
+    /// Bounds of its connections.
+    pub dns_tcp: TcpSettings,
     /// Who is asked for names out of the zone.
     pub forward: ForwardPlan,
     /// What is followed.
@@ -138,6 +141,7 @@ impl SidecarSettings {
             socket_addr("http.address", self.http.address.as_deref(), Self::HTTP_ADDR, &mut mistakes);
         let dns = self.dns.plan(&namespace, &mut mistakes);
         let dns_workers = self.dns.plan_workers(&mut mistakes);
+        let dns_tcp = self.dns.plan_tcp(&mut mistakes);
         let forward = self.dns.forward.plan("dns.forward", dns_addr, &mut mistakes);
         let brake = self.brake.plan("brake", &mut mistakes);
         let registrations = self.plan_services(layout.as_ref(), &namespace, &mut mistakes);
@@ -175,6 +179,7 @@ impl SidecarSettings {
                 dns_addr,
                 dns_workers,
                 dns,
+                dns_tcp,
                 forward,
                 sources,
                 idle,
@@ -331,7 +336,7 @@ root: services
 namespace: Shop
 address: here
 ensemble: {servers: [zk], session_timeout: 1s}
-dns: {address: 127.0.0.1, zone: a..b, ttl: 1500ms, workers: 0}
+dns: {address: 127.0.0.1, zone: a..b, ttl: 1500ms, workers: 0, tcp: {connections_max: 0, idle_timeout: 1ms}}
 http: {address: localhost:80}
 services: [{name: web, port: 0}]
 ";
@@ -350,6 +355,8 @@ services: [{name: web, port: 0}]
                 "dns.zone",
                 "dns.ttl",
                 "dns.workers",
+                "dns.tcp.connections_max",
+                "dns.tcp.idle_timeout",
                 "http.address",
                 "services[0].port",
             ]

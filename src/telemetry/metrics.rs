@@ -9,9 +9,10 @@ use prometheus::{Encoder, Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Regi
 
 use super::forward::ForwardCounts;
 use super::process::ProcessCollector;
+use super::tcp::TcpCounts;
 use super::{
-    DNS_CONNECTIONS, DNS_DROPPED, DNS_HITS, DNS_QUERIES, DNS_SHORTENED, DNS_SOCKET_ERRORS, DNS_TRUNCATED,
-    HTTP_CONNECTIONS, HTTP_REQUESTS, Metric,
+    DNS_DROPPED, DNS_HITS, DNS_QUERIES, DNS_SHORTENED, DNS_SOCKET_ERRORS, DNS_TRUNCATED, HTTP_CONNECTIONS,
+    HTTP_REQUESTS, Metric,
 };
 
 /// Everything that `/metrics` prints. One per process; cheap to share, never locked while counting.
@@ -28,8 +29,8 @@ pub struct Metrics {
     pub dns_shortened: IntCounter,
     /// See [`DNS_SOCKET_ERRORS`].
     pub dns_socket_errors: IntCounter,
-    /// See [`DNS_CONNECTIONS`].
-    pub dns_connections: IntGauge,
+    /// What is counted about connections over TCP.
+    pub dns_tcp: TcpCounts,
     /// What the forwarder counts.
     pub forward: ForwardCounts,
     http_requests: IntCounterVec,
@@ -196,7 +197,7 @@ impl Metrics {
             dns_truncated: registered(&registry, IntCounter::with_opts(opts(DNS_TRUNCATED))),
             dns_shortened: registered(&registry, IntCounter::with_opts(opts(DNS_SHORTENED))),
             dns_socket_errors: registered(&registry, IntCounter::with_opts(opts(DNS_SOCKET_ERRORS))),
-            dns_connections: registered(&registry, IntGauge::with_opts(opts(DNS_CONNECTIONS))),
+            dns_tcp: TcpCounts::new(&registry),
             forward: ForwardCounts::new(&registry),
             http_requests: counters(&registry, HTTP_REQUESTS, &["route", "status"]),
             http_connections: registered(&registry, IntGauge::with_opts(opts(HTTP_CONNECTIONS))),

@@ -1,0 +1,231 @@
+//! One connection: queries in, answers out.
+//!
+//! - It ends when its client closes it, stays silent for `idle_timeout`, takes longer than `message_timeout` over a query or over taking
+//!   answers, sends what is no query, has to make room, or at shutdown.
+//! - It holds one query that is not whole, [`OUTPUT_OCTETS_MAX`] of answers and one more answer, and [`LATER_MAX`] queries that wait. While
+//!   answers are not taken, none of these goes on, and no query is read. While it is silent it holds nothing.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::frame::{self, Frame, Frames};
+use super::places::Standing;
+use super::{Open, TcpSettings};
+use crate::clock;
+use crate::dns::handler::{Handler, Later, Outcome, Transport};
+use crate::telemetry::TcpEnd;
+
+pub(super) struct Connection {
+    stream: TcpStream,
+    client: SocketAddr,
+    open: Open,
+    settings: TcpSettings,
+    /// Answers that are waited for.
+    later: FuturesUnordered<Awaited>,
+    /// Since when a query is owed: the first one since the beginning, others since their first octet.
+    begun: Option<Instant>,
+    /// Whether the client sends no more, and still takes answers.
+    is_half_closed: bool,
+}
+
+/// An answer on its way; none for what turns out to be no query.
+type Awaited = Pin<Box<dyn Future<Output = Option<Vec<u8>>> + Send>>;
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("its client closed it")]
+    Closed,
+    #[error("it was idle")]
+    Idle,
+    #[error("another needed its place")]
+    MadeRoom,
+    #[error("a query took too long")]
+    SlowQuery,
+    #[error("its answers were not taken")]
+    SlowReader,
+    #[error("it carried what is no query")]
+    NoQuery,
+    #[error("the sidecar stops")]
+    Shutdown,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl End {
+    const fn counted(&self) -> TcpEnd {
+        match self {
+            Self::Closed => TcpEnd::Client,
+            Self::Idle => TcpEnd::Idle,
+            Self::MadeRoom => TcpEnd::MadeRoom,
+            Self::SlowQuery => TcpEnd::SlowQuery,
+            Self::SlowReader => TcpEnd::SlowReader,
+            Self::NoQuery => TcpEnd::NoQuery,
+            Self::Shutdown => TcpEnd::Shutdown,
+            Self::Io(_) => TcpEnd::Error,
+        }
+    }
+}
+
+impl Connection {
+    pub(super) fn new(stream: TcpStream, client: SocketAddr, open: Open, settings: TcpSettings) -> Self {
+        let (later, begun) = (FuturesUnordered::new(), Some(clock::now()));
+        Self { stream, client, open, settings, later, begun, is_half_closed: false }
+    }
+
+    /// Serves it to its end.
+    pub(super) async fn run(mut self, shutdown: CancellationToken) {
+        let lost = self.open.place.lost();
+        let end = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => End::Shutdown,
+            () = lost.cancelled() => End::MadeRoom,
+            Err(end) = self.serve() => end,
+        };
+        debug!(client = %self.client, %end, "DNS connection ended");
+        self.open.handler.metrics().dns_tcp.count_end(end.counted());
+    }
+
+    async fn serve(&mut self) -> Result<Infallible, End> {
+        self.stream.set_nodelay(true)?;
+        let mut input = Frames::default();
+        loop {
+            // 1. Answer every whole query that is there, in order.
+            let mut output = Vec::new();
+            let result = self.answer_all(&mut input, &mut output);
+            // 2. Send the answers, also those before a message that ends the connection.
+            if !output.is_empty() {
+                self.send(&output).await?;
+            }
+            result?;
+            // 3. Read on, or take an answer that was waited for.
+            if !input.has_next() || self.later.len() >= LATER_MAX {
+                drop(output);
+                if let Some(answer) = self.wait(&mut input).await? {
+                    let mut output = Vec::with_capacity(answer.len() + 2);
+                    frame::push(&mut output, &answer);
+                    self.send(&output).await?;
+                }
+            }
+        }
+    }
+
+    /// Takes whole queries from `input` until there is none, `output` has grown long, or too many wait. One that has to wait holds up
+    /// none behind it.
+    fn answer_all(&mut self, input: &mut Frames, output: &mut Vec<u8>) -> Result<(), End> {
+        let mut answer = Vec::new();
+        while output.len() < OUTPUT_OCTETS_MAX
+            && self.later.len() < LATER_MAX
+            && let Some(frame) = input.next()
+        {
+            self.begun = None;
+            let (Frame::Whole(query) | Frame::TooLong(query)) = frame;
+            match self.open.handler.answer(query, self.client, Transport::Tcp, &mut answer) {
+                Outcome::Silence => return Err(End::NoQuery),
+                Outcome::Later(later) => {
+                    let handler = Arc::clone(&self.open.handler);
+                    self.later.push(Box::pin(answer_later(later, query.to_vec(), self.client, handler)));
+                }
+                Outcome::Reply => frame::push(output, &answer),
+            }
+            if matches!(frame, Frame::TooLong(_)) {
+                return Err(End::NoQuery);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads until the next query is whole, or gives an answer that was waited for. A query's clock starts with its first octet,
+    /// however it trickles.
+    async fn wait(&mut self, input: &mut Frames) -> Result<Option<Vec<u8>>, End> {
+        let now = clock::now();
+        if !input.is_empty() {
+            self.begun.get_or_insert(now);
+        }
+        loop {
+            let can_read = !self.is_half_closed && self.later.len() < LATER_MAX;
+            if can_read && input.has_next() {
+                return Ok(None);
+            }
+            if self.is_half_closed && self.later.is_empty() {
+                return Err(End::Closed);
+            }
+            let is_waited_for = !self.later.is_empty();
+            // Whoever waits for an answer is not idle; the answer's own time is bounded.
+            let (standing, since, patience) = match self.begun {
+                _ if is_waited_for => (Standing::Served, now, None),
+                None => (Standing::Idle, now, Some(self.settings.idle_timeout)),
+                Some(begun) => (Standing::Owing, begun, Some(self.settings.message_timeout)),
+            };
+            self.open.place.stand(standing, since);
+            let deadline = match (patience, self.begun) {
+                (Some(patience), _) => Some(since + patience),
+                (None, Some(begun)) if can_read => Some(begun + self.settings.message_timeout),
+                (None, _) => None,
+            };
+            input.rest();
+            tokio::select! {
+                biased;
+                Some(answer) = self.later.next() => {
+                    if answer.is_some() {
+                        return Ok(answer);
+                    }
+                }
+                read = read(&mut self.stream, input), if can_read => match read? {
+                    0 if input.is_empty() && is_waited_for => self.is_half_closed = true,
+                    0 => return Err(End::Closed),
+                    _ => {
+                        self.begun.get_or_insert(clock::now());
+                    }
+                },
+                () = sleep_until(deadline.unwrap_or(now).into()), if deadline.is_some() => {
+                    return Err(if self.begun.is_some() { End::SlowQuery } else { End::Idle });
+                }
+                else => return Err(End::Closed),
+            }
+        }
+    }
+
+    async fn send(&mut self, output: &[u8]) -> Result<(), End> {
+        self.open.place.stand(Standing::Owing, clock::now());
+        let sent = timeout(self.settings.message_timeout, self.stream.write_all(output)).await;
+        Ok(sent.map_err(|_| End::SlowReader)??)
+    }
+}
+
+/// Reads once there is something; until then nothing is held for it.
+async fn read(stream: &mut TcpStream, input: &mut Frames) -> io::Result<usize> {
+    stream.readable().await?;
+    stream.read_buf(&mut input.room()).await
+}
+
+/// The answer to a query that has to wait; none to what turns out to be no query.
+async fn answer_later(
+    later: Later,
+    query: Vec<u8>,
+    client: SocketAddr,
+    handler: Arc<Handler>,
+) -> Option<Vec<u8>> {
+    let ready = later.ready().await;
+    let mut answer = Vec::new();
+    let outcome = handler.answer_ready(ready, &query, client, Transport::Tcp, &mut answer);
+    matches!(outcome, Outcome::Reply).then_some(answer)
+}
+
+/// Octets of answers that are gathered before they are sent; one more answer may follow.
+const OUTPUT_OCTETS_MAX: usize = 16 * 1024;
+/// Queries of a connection that wait at a time; while there are as many, no more is read.
+const LATER_MAX: usize = 64;
