@@ -10,12 +10,14 @@
 //! small fixed sets: never a service, path, session or address.
 
 mod forward;
+mod latency;
 mod logging;
 mod metrics;
 mod process;
 mod tcp;
 
 pub use forward::{ForwardCounts, ForwardOutcome, UpstreamFailure};
+pub use latency::{DnsLatencies, DnsSource, DnsTransport};
 pub use logging::{LogFormat, LogHandle, LogSettings, LoggingError, init_logging};
 pub use metrics::{Count, DnsKind, DnsRcode, HttpRoute, Metrics, MetricsError};
 pub(crate) use process::ProcessUsage;
@@ -40,6 +42,11 @@ pub const DNS_QUERIES: Metric =
 /// Answers that were encoded before.
 pub const DNS_HITS: Metric =
     metric("rollcall_dns_hits_total", "DNS queries answered with what was encoded for an earlier one.");
+/// How long answers took.
+pub const DNS_SECONDS: Metric = metric(
+    "rollcall_dns_answer_seconds",
+    "Time from a DNS query's arrival here until its answer is made, by transport and by what it is made from: hit, zone, held, cache, upstream, query.",
+);
 /// Packets that got no answer.
 pub const DNS_DROPPED: Metric =
     metric("rollcall_dns_dropped_total", "DNS packets that were no queries and got no answer.");
@@ -340,9 +347,10 @@ pub const PROCESS_FDS: Metric =
 pub const PROCESS_THREADS: Metric = metric("rollcall_process_threads", "Threads of the process.");
 
 /// All of the above.
-pub const ALL: [Metric; 78] = [
+pub const ALL: [Metric; 79] = [
     DNS_QUERIES,
     DNS_HITS,
+    DNS_SECONDS,
     DNS_DROPPED,
     DNS_TRUNCATED,
     DNS_SHORTENED,

@@ -13,6 +13,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use hickory_proto::op::{Edns, Metadata, Query, ResponseCode};
@@ -34,7 +35,7 @@ use super::reply::{Cut, Limit, Reply, answer_edns, bare_edns};
 use super::reverse::{self, ReverseIndex};
 use crate::clock;
 use crate::registry::{Cache, Demand, Held};
-use crate::telemetry::{DnsKind, DnsRcode, Metrics};
+use crate::telemetry::{DnsKind, DnsLatencies, DnsRcode, DnsSource, DnsTransport, Metrics};
 
 /// Answers packets from the cache. Shared by all sockets; never waits, never panics on any packet.
 #[derive(Debug)]
@@ -98,9 +99,16 @@ pub enum Outcome {
     Later(Later),
 }
 
+/// An answer that has to be waited for.
+#[derive(Debug)]
+pub struct Later {
+    awaited: Awaited,
+    begun: Instant,
+}
+
 /// What an answer waits for.
 #[derive(Debug)]
-pub enum Later {
+enum Awaited {
     /// A service's instances, which are being read.
     Held(Held),
     /// Upstreams, which are being asked.
@@ -109,28 +117,33 @@ pub enum Later {
 
 /// A query that upstreams are asked, and the answer to it but for what they say.
 #[derive(Debug)]
-pub struct Forwarded {
+struct Forwarded {
     pending: Pending,
     asked: Original,
 }
 
 /// What was waited for.
 #[derive(Debug)]
-pub struct Ready(Option<Box<Reply>>);
+pub struct Ready {
+    reply: Option<Box<Reply>>,
+    begun: Instant,
+}
 
 impl Later {
     /// Waits, a bounded time.
     pub async fn ready(self) -> Ready {
-        match self {
-            Self::Held(held) => {
+        let Self { awaited, begun } = self;
+        let reply = match awaited {
+            Awaited::Held(held) => {
                 held.ready().await;
-                Ready(None)
+                None
             }
-            Self::Forwarded(forwarded) => {
+            Awaited::Forwarded(forwarded) => {
                 let Forwarded { pending, asked } = *forwarded;
-                Ready(Some(Box::new(asked.reply(pending.answer().await))))
+                Some(Box::new(asked.reply(pending.answer().await)))
             }
-        }
+        };
+        Ready { reply, begun }
     }
 }
 
@@ -176,7 +189,7 @@ impl Handler {
         transport: Transport,
         out: &mut Vec<u8>,
     ) -> Outcome {
-        self.answer_with(self.demand.as_ref(), packet, client, transport, out)
+        self.answer_with(None, packet, client, transport, out)
     }
 
     /// The same for a packet that had to wait: with what is known by now.
@@ -188,19 +201,22 @@ impl Handler {
         transport: Transport,
         out: &mut Vec<u8>,
     ) -> Outcome {
-        match ready.0 {
-            None => self.answer_with(None, packet, client, transport, out),
+        let Ready { reply, begun } = ready;
+        match reply {
+            None => self.answer_with(Some(begun), packet, client, transport, out),
             Some(reply) => {
                 out.clear();
                 self.finish(&self.plan.load().dns, &reply, client, out);
+                self.time(transport, DnsSource::Upstream, begun);
                 Outcome::Reply
             }
         }
     }
 
+    /// Answers a packet, which is not held again if it was since `held`.
     fn answer_with(
         &self,
-        demand: Option<&Arc<Demand>>,
+        held: Option<Instant>,
         packet: &[u8],
         client: SocketAddr,
         transport: Transport,
@@ -213,11 +229,23 @@ impl Handler {
         let rules = self.forwarder.as_ref().map(|forwarder| forwarder.rules());
         let plan = self.plan.load();
         let plain = PlainQuery::read(packet);
+        let timed = (held.is_none() && DnsLatencies::has_turn()).then(clock::now);
         if let Some(plain) = &plain
             && let Some(kind) = plan.fast.answer(plain, &self.cache, (transport, self.is_recursive()), out)
         {
             self.metrics.dns_hits.inc();
             self.metrics.count_dns_query(dns_kind(kind), DnsRcode::NoError);
+            match (held, timed) {
+                (Some(begun), _) => self.time(transport, DnsSource::Held, begun),
+                (None, Some(begun)) => {
+                    self.metrics.dns_seconds.observe_sampled(
+                        transport.into(),
+                        DnsSource::Hit,
+                        clock::now() - begun,
+                    );
+                }
+                (None, None) => {}
+            }
             return Outcome::Reply;
         }
         if let (Some(plain), Some(forwarder), Some(rules), false) =
@@ -226,30 +254,42 @@ impl Handler {
         {
             self.metrics.dns_hits.inc();
             self.metrics.count_dns_query(dns_kind(plain.kind()), dns_rcode(rcode));
+            if let Some(begun) = timed {
+                self.metrics.dns_seconds.observe_sampled(
+                    transport.into(),
+                    DnsSource::Cache,
+                    clock::now() - begun,
+                );
+            }
             return Outcome::Reply;
         }
+        let begun = held.or(timed).unwrap_or_else(clock::now);
         let Some(head) = Head::read(packet) else {
             self.metrics.dns_dropped.inc();
             return Outcome::Silence;
         };
-        let reply = match head.refusal() {
-            Some(rcode) => refusal(head, packet, rcode),
-            None if head.has_broken_options(packet) => refusal(head, packet, ResponseCode::FormErr),
+        let (reply, source) = match head.refusal() {
+            Some(rcode) => (refusal(head, packet, rcode), DnsSource::Query),
+            None if head.has_broken_options(packet) => {
+                (refusal(head, packet, ResponseCode::FormErr), DnsSource::Query)
+            }
             None => match Request::from_bytes(packet.to_vec(), client, transport.into()) {
                 Ok(request) => match self.reply(&plan.dns, rules, &request, transport) {
                     Ok(reply) => reply,
-                    Err(forwarded) => return Outcome::Later(Later::Forwarded(forwarded)),
+                    Err(forwarded) => {
+                        return Outcome::Later(Later { awaited: Awaited::Forwarded(forwarded), begun });
+                    }
                 },
                 Err(error) => {
                     debug!(%client, %error, "malformed query");
-                    refusal(head, packet, ResponseCode::FormErr)
+                    (refusal(head, packet, ResponseCode::FormErr), DnsSource::Query)
                 }
             },
         };
-        if let (Some(demand), Some(service)) = (demand, &reply.answer.wanted)
+        if let (None, Some(demand), Some(service)) = (held, &self.demand, &reply.answer.wanted)
             && let Some(held) = demand.hold(&self.cache, service)
         {
-            return Outcome::Later(Later::Held(held));
+            return Outcome::Later(Later { awaited: Awaited::Held(held), begun });
         }
         if let Answer { source: Some(service), first: Some(first), .. } = &reply.answer {
             service.tally.count(*first);
@@ -258,7 +298,13 @@ impl Handler {
         if let (Some(plain), Cut::Whole, false) = (&plain, cut, plan.dns.is_logged) {
             plan.keep(plain, &reply, out, seen);
         }
+        self.time(transport, if held.is_some() { DnsSource::Held } else { source }, begun);
         Outcome::Reply
+    }
+
+    /// Notes that an answer is there.
+    fn time(&self, transport: Transport, source: DnsSource, begun: Instant) {
+        self.metrics.dns_seconds.observe(transport.into(), source, clock::now() - begun);
     }
 
     /// Encodes an answer, counts and logs it.
@@ -310,14 +356,14 @@ impl Handler {
         );
     }
 
-    /// The answer, or what it waits for.
+    /// The answer and what it is made from, or what it waits for.
     fn reply(
         &self,
         plan: &DnsPlan,
         rules: Option<Rules>,
         request: &Request,
         transport: Transport,
-    ) -> Result<Reply, Box<Forwarded>> {
+    ) -> Result<(Reply, DnsSource), Box<Forwarded>> {
         let metadata = Metadata::response_from_request(&request.metadata);
         let question = match request.queries.queries() {
             [] => None,
@@ -330,7 +376,8 @@ impl Handler {
             Some(Some(EdnsOption::Unknown(_, option))) if !is_later_version => {
                 let Some(cookie) = ClientCookie::read(option) else {
                     let edns = edns.map(|asked| answer_edns(asked, &Answer::default(), None));
-                    return Ok(Reply::bare(metadata, ResponseCode::FormErr, question, edns));
+                    let reply = Reply::bare(metadata, ResponseCode::FormErr, question, edns);
+                    return Ok((reply, DnsSource::Query));
                 };
                 Some(self.cookies.answer(cookie, request.src().ip(), unix_s()))
             }
@@ -340,7 +387,7 @@ impl Handler {
             // A client that only wants a cookie (RFC 7873 section 5.4).
             let rcode = if cookie.is_some() { ResponseCode::NoError } else { ResponseCode::FormErr };
             let edns = edns.map(|asked| answer_edns(asked, &Answer::default(), cookie));
-            return Ok(Reply::bare(metadata, rcode, None, edns));
+            return Ok((Reply::bare(metadata, rcode, None, edns), DnsSource::Query));
         };
         let mut answer = if is_later_version {
             Answer { rcode: ResponseCode::BADVERS, ..Answer::default() }
@@ -351,15 +398,16 @@ impl Handler {
         };
         let limit = Limit::of(transport, request.edns.as_ref().map(Edns::max_payload));
         let asked = Original { metadata, query, edns: request.edns.clone(), cookie, limit };
+        let mut source = DnsSource::Zone;
         if let (true, Some(forwarder), Some(rules)) = (answer.is_out_of_zone, &self.forwarder, rules) {
             match forwarder.ask(asked.to_forward(request), &plan.zone, rules) {
-                Forwarding::Now(forwarded) => answer = forwarded,
+                Forwarding::Now(forwarded) => (answer, source) = (forwarded, DnsSource::Cache),
                 Forwarding::Later(pending) => return Err(Box::new(Forwarded { pending, asked })),
             }
         }
         // Whoever asks about us may ask about others, too (RFC 1035 section 4.1.1).
         answer.is_recursive |= self.is_recursive();
-        Ok(asked.reply(answer))
+        Ok((asked.reply(answer), source))
     }
 
     /// Whether names out of the zone can be asked for here.
@@ -429,6 +477,15 @@ fn unix_s() -> u32 {
 const SHORTENED_LOG_S: u32 = 60;
 
 impl From<Transport> for Protocol {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Udp => Self::Udp,
+            Transport::Tcp => Self::Tcp,
+        }
+    }
+}
+
+impl From<Transport> for DnsTransport {
     fn from(transport: Transport) -> Self {
         match transport {
             Transport::Udp => Self::Udp,

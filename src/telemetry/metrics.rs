@@ -8,6 +8,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use super::forward::ForwardCounts;
+use super::latency::DnsLatencies;
 use super::process::ProcessCollector;
 use super::tcp::TcpCounts;
 use super::{
@@ -29,6 +30,8 @@ pub struct Metrics {
     pub dns_shortened: IntCounter,
     /// See [`DNS_SOCKET_ERRORS`].
     pub dns_socket_errors: IntCounter,
+    /// See [`DNS_SECONDS`](super::DNS_SECONDS).
+    pub dns_seconds: DnsLatencies,
     /// What is counted about connections over TCP.
     pub dns_tcp: TcpCounts,
     /// What the forwarder counts.
@@ -197,6 +200,7 @@ impl Metrics {
             dns_truncated: registered(&registry, IntCounter::with_opts(opts(DNS_TRUNCATED))),
             dns_shortened: registered(&registry, IntCounter::with_opts(opts(DNS_SHORTENED))),
             dns_socket_errors: registered(&registry, IntCounter::with_opts(opts(DNS_SOCKET_ERRORS))),
+            dns_seconds: DnsLatencies::new(&registry),
             dns_tcp: TcpCounts::new(&registry),
             forward: ForwardCounts::new(&registry),
             http_requests: counters(&registry, HTTP_REQUESTS, &["route", "status"]),

@@ -145,8 +145,11 @@ fn a_query_about_what_is_not_followed_is_held_once_and_answered_with_what_has_co
     let mut out = Vec::new();
     let answer = |out: &Vec<u8>| Message::from_vec(out).unwrap();
     let outcome = handler.answer(&packet, client(), Transport::Udp, &mut out);
-    assert!(matches!(outcome, Outcome::Later(Later::Held(_))), "{outcome:?}");
-    let ready = |out: &mut Vec<u8>| handler.answer_ready(Ready(None), &packet, client(), Transport::Udp, out);
+    assert!(matches!(outcome, Outcome::Later(Later { awaited: Awaited::Held(_), .. })), "{outcome:?}");
+    let ready = |out: &mut Vec<u8>| {
+        let ready = Ready { reply: None, begun: clock::now() };
+        handler.answer_ready(ready, &packet, client(), Transport::Udp, out)
+    };
     assert!(matches!(ready(&mut out), Outcome::Reply));
     assert_eq!(answer(&out).metadata.response_code, ResponseCode::ServFail);
     assert_eq!(extended(&answer(&out)), Some((22, "instances not read yet".to_owned())));
@@ -161,6 +164,11 @@ fn a_query_about_what_is_not_followed_is_held_once_and_answered_with_what_has_co
         assert_eq!(answer(&out).answers.len(), 2);
     }
     assert_eq!(demand.held(), 1);
+    let metrics = String::from_utf8(handler.metrics().render()).unwrap();
+    assert!(
+        metrics.contains("rollcall_dns_answer_seconds_count{source=\"held\",transport=\"udp\"} 2\n"),
+        "{metrics}"
+    );
 
     // Where there is no room to wait, or nobody to ask, it fails at once.
     let (handler, _) = web().unfollowed("web").into_handler_and_cache();
