@@ -109,7 +109,7 @@ impl Door {
         let TcpSettings { connections_max, client_connections_max, .. } = settings;
         let limits = Limits { all: connections_max, of_client: client_connections_max };
         let places = Arc::new(Places::new(limits, clock::now()));
-        Self { handler, settings, places, sockets: Arc::new(Semaphore::new(connections_max)) }
+        Self { handler, settings, places, sockets: Arc::new(Semaphore::new(connections_max + LEAVING_MAX)) }
     }
 
     /// The next connection; `None` for one that was refused.
@@ -122,7 +122,7 @@ impl Door {
                 return Ok(None);
             }
         };
-        // Whoever makes room is told to, and ends at once.
+        // Whoever makes room is told to, and ends as soon as it has its turn.
         let socket = Arc::clone(&self.sockets).acquire_owned().await.expect("the semaphore is never closed");
         let open = Open::new(Arc::clone(&self.handler), place, socket);
         Ok(Some(Connection::new(stream, client, open, self.settings)))
@@ -159,5 +159,7 @@ impl Drop for Open {
     }
 }
 
+/// Sockets of those who have made room and are not gone yet, so that a flood of connections does not wait for each of them.
+const LEAVING_MAX: usize = 64;
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(5);
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
