@@ -9,6 +9,7 @@ mod apache;
 mod resolver;
 mod support;
 
+mod abuse;
 mod all_addresses;
 mod apache_command_line;
 mod bad_frames;

@@ -67,6 +67,11 @@ impl Sidecar {
         self.process.signal(signal);
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Waits for its end and demands success.
     pub(crate) fn expect_success(&mut self, limit: Duration) {
         self.process.expect_success(limit);

@@ -1,0 +1,148 @@
+//! A client who asks as applications do, beside others who ask as nobody should: he is answered, each time, about as soon as ever; and
+//! when they are gone, nothing of them is left.
+//!
+//! Latencies depend on the machine, so that they are printed, and only held against a limit that is far above them. For the figures of a
+//! program as it is shipped: `cargo test --release --test processes abuse -- --include-ignored --nocapture`.
+
+mod attacks;
+mod client;
+
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use self::attacks::{Attack, Kind};
+use self::client::{Client, Latencies};
+use crate::support::dns::{A, Header, ask_tcp, question};
+use crate::support::{Dev, Sidecar, wait_until};
+
+#[test]
+fn a_client_is_answered_beside_every_abuse_and_nothing_of_it_is_left() {
+    beside_each(Duration::from_millis(1_200));
+}
+
+#[test]
+#[ignore = "takes three minutes"]
+fn a_client_is_answered_beside_every_abuse_for_long() {
+    beside_each(Duration::from_secs(10));
+}
+
+/// Whom all clients ask for.
+const CANARY: &str = "rollcall.default.rollcall.internal";
+/// A name with answers of some 13 KB.
+const WIDE: &str = "wide.default.rollcall.internal";
+const WIDE_ADDRESSES: u16 = 800;
+
+fn beside_each(time: Duration) {
+    let (dev, world) = (Dev::start(None, &[]), World::start());
+    let sidecar = world.sidecar(&dev);
+    let port = sidecar.dns.number();
+    wait_until_known(port, CANARY, 1);
+    register_wide(&dev);
+    wait_until_known(port, WIDE, WIDE_ADDRESSES);
+    let mut client = Client::of(port);
+    client.ask_for(time);
+    let before = Usage::of(&sidecar);
+    eprintln!("p99 of answers, calm and beside; resident memory and open files, {before:?} before");
+    for kind in Kind::ALL {
+        let calm = client.ask_for(time);
+        let attack = Attack::start(kind, port);
+        let mut beside = client.ask_for(time);
+        while !attack.is_whole() {
+            beside.extend(client.ask_for(time / 4));
+        }
+        let during = Usage::of(&sidecar);
+        let told = attack.stop();
+        let took = wait_until(&format!("nothing of {kind:?} is left"), Duration::from_secs(20), || {
+            Usage::of(&sidecar).is_as(before)
+        });
+        tell(kind, &calm, &beside, &format!("{told}; {during:?}, and as before after {took:?}"));
+        for (what, p99) in [("UDP", beside.udp.p99()), ("TCP", beside.tcp.p99())] {
+            assert!(p99 < P99_MAX, "{p99:?} over {what} beside {kind:?}");
+        }
+    }
+    assert!(!sidecar.log().contains("panicked"), "{}", sidecar.log());
+}
+
+fn wait_until_known(port: u16, name: &str, addresses: u16) {
+    wait_until("the service is known", Duration::from_secs(20), || {
+        let answer = ask_tcp(port, &question(1, name, A, 1), Duration::from_secs(1)).ok();
+        answer.and_then(|answer| Header::parse(&answer)).is_some_and(|header| header.answers == addresses)
+    });
+}
+
+/// A service whose answers are long, since its only instance has many addresses.
+fn register_wide(dev: &Dev) {
+    let addresses: Vec<_> =
+        (0..WIDE_ADDRESSES).map(|place| format!("\"10.1.{}.{}\"", place / 250, place % 250)).collect();
+    let record = format!(
+        r#"{{"v":1,"addresses":[{}],"ports":[{{"name":"http","port":80,"protocol":"tcp"}}],"status":"up"}}"#,
+        addresses.join(",")
+    );
+    let mut session = dev.connect();
+    for (path, data) in [("wide", None), ("wide/wide-1", Some(record.as_bytes()))] {
+        let path = format!("/rollcall/services/default/{path}");
+        let reply = session.create(&path, data, 0).expect("the member answers");
+        assert_eq!(reply.error, 0, "{path} is created");
+    }
+}
+
+fn tell(kind: Kind, calm: &Latencies, beside: &Latencies, rest: &str) {
+    let pairs = [("UDP", &calm.udp, &beside.udp), ("TCP", &calm.tcp, &beside.tcp)];
+    for (transport, calm, beside) in pairs {
+        let (calm_p99, beside_p99) = (calm.p99(), beside.p99());
+        let ratio = beside_p99.as_secs_f64() / calm_p99.as_secs_f64();
+        let count = beside.count();
+        eprintln!("{kind:?}, {transport}: {calm_p99:?}, {beside_p99:?} of {count}: {ratio:.1} times");
+    }
+    eprintln!("    {rest}");
+}
+
+/// What a process holds.
+#[derive(Clone, Copy, Debug)]
+struct Usage {
+    resident_kb: u64,
+    files: usize,
+}
+
+impl Usage {
+    fn of(sidecar: &Sidecar) -> Self {
+        let folder = std::path::PathBuf::from(format!("/proc/{}", sidecar.id()));
+        let status = std::fs::read_to_string(folder.join("status")).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it has memory");
+        let resident_kb = line.split_whitespace().nth(1).and_then(|kb| kb.parse().ok()).expect("a number");
+        Self { resident_kb, files: std::fs::read_dir(folder.join("fd")).expect("it runs").count() }
+    }
+
+    fn is_as(self, before: Self) -> bool {
+        self.resident_kb < before.resident_kb + MORE_KB_MAX && self.files <= before.files + MORE_FILES_MAX
+    }
+}
+
+/// An upstream that never answers.
+struct World {
+    silent: UdpSocket,
+}
+
+impl World {
+    fn start() -> Self {
+        Self { silent: UdpSocket::bind("127.0.0.1:0").expect("a socket can be had") }
+    }
+
+    fn sidecar(&self, dev: &Dev) -> Sidecar {
+        let (dns, http) = (crate::support::Port::free(), crate::support::Port::free());
+        let silent = self.silent.local_addr().expect("it has an address");
+        let settings = format!(
+            "dns: {{address: \"{}\", forward: {{upstreams: [\"{silent}\"]}}}}\nhttp: {{address: \"{}\"}}\n",
+            dns.address(),
+            http.address()
+        );
+        Sidecar::start_with(&dev.client.address(), &settings, [dns, http])
+    }
+}
+
+/// Far more than any answer takes on a machine that is busy with other things.
+const P99_MAX: Duration = Duration::from_millis(500);
+/// What the allocator may keep of what it had at most: the caches of unknown names, and what connections held for a moment.
+const MORE_KB_MAX: u64 = 24 * 1024;
+/// The client's own connections.
+const MORE_FILES_MAX: usize = 4;
