@@ -18,6 +18,8 @@ mod encoded;
 mod exchange;
 mod explanation;
 mod forwarder;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod hosts;
 mod line;
 mod pending;
