@@ -15,6 +15,7 @@ fuzz_target!(|data: &[u8]| {
     let transport = if first & 1 == 0 { Transport::Udp } else { Transport::Tcp };
     // Again, since it may have been kept.
     let answers = [0, 1, 2].map(|_| dns::answer(&HANDLER, packet, transport));
-    let headers = answers.map(|answer| answer.map(|octets| octets[..12].to_vec()));
-    assert!(headers.iter().all(|header| *header == headers[0]), "what was kept differs: {headers:?}");
+    // How many records fit depends on who is drawn; what is said of them does not.
+    let heads = answers.map(|answer| answer.map(|octets| octets[..4].to_vec()));
+    assert!(heads.iter().all(|head| *head == heads[0]), "what was kept differs: {heads:?}");
 });

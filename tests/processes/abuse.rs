@@ -42,7 +42,7 @@ fn beside_each(time: Duration) {
     let mut client = Client::of(port);
     client.ask_for(time);
     let before = Usage::of(&sidecar);
-    eprintln!("p99 of answers, calm and beside; resident memory and open files, {before:?} before");
+    eprintln!("times of answers, calm and beside; resident memory and open files, {before:?} before");
     for kind in Kind::ALL {
         let calm = client.ask_for(time);
         let attack = Attack::start(kind, port);
@@ -56,7 +56,7 @@ fn beside_each(time: Duration) {
             Usage::of(&sidecar).is_as(before)
         });
         tell(kind, &calm, &beside, &format!("{told}; {during:?}, and as before after {took:?}"));
-        for (what, p99) in [("UDP", beside.udp.p99()), ("TCP", beside.tcp.p99())] {
+        for (what, p99) in [("UDP", beside.udp.percentile(99)), ("TCP", beside.tcp.percentile(99))] {
             assert!(p99 < P99_MAX, "{p99:?} over {what} beside {kind:?}");
         }
     }
@@ -89,10 +89,11 @@ fn register_wide(dev: &Dev) {
 fn tell(kind: Kind, calm: &Latencies, beside: &Latencies, rest: &str) {
     let pairs = [("UDP", &calm.udp, &beside.udp), ("TCP", &calm.tcp, &beside.tcp)];
     for (transport, calm, beside) in pairs {
-        let (calm_p99, beside_p99) = (calm.p99(), beside.p99());
-        let ratio = beside_p99.as_secs_f64() / calm_p99.as_secs_f64();
-        let count = beside.count();
-        eprintln!("{kind:?}, {transport}: {calm_p99:?}, {beside_p99:?} of {count}: {ratio:.1} times");
+        for percent in [50, 99] {
+            let (calm, beside) = (calm.percentile(percent), beside.percentile(percent));
+            let ratio = beside.as_secs_f64() / calm.as_secs_f64();
+            eprintln!("{kind:?}, {transport}, p{percent}: {calm:?}, {beside:?}: {ratio:.1} times");
+        }
     }
     eprintln!("    {rest}");
 }

@@ -107,14 +107,10 @@ impl Latencies {
 }
 
 impl Samples {
-    pub(super) fn count(&self) -> usize {
-        self.0.len()
-    }
-
-    pub(super) fn p99(&self) -> Duration {
+    pub(super) fn percentile(&self, percent: usize) -> Duration {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
-        sorted.get(sorted.len() * 99 / 100).copied().unwrap_or_default()
+        sorted.get(sorted.len() * percent / 100).copied().unwrap_or_default()
     }
 }
 
