@@ -1,11 +1,13 @@
 //! What the fuzz targets see of the forwarder; only they are built with `--cfg fuzzing`.
 
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Edns, MessageType, Metadata, OpCode, Query};
 
-use super::cache::{Cache, CacheLimits, Lookup};
+use super::cache::{Cache, CacheLimits, Lookup, Rules};
+use super::encoded::Encoded;
 use super::pending::{Asked, Given};
 use super::question::{Letters, Outgoing, Question, RANDOM_OCTETS, WithEdns};
 use super::reply::{Reply, read};
@@ -31,7 +33,7 @@ impl Rehearsal {
         let asked = Asked { question, is_recursion_desired: true, wants_authentic: true, client };
         let hour = Duration::from_secs(60 * 60);
         let limits = CacheLimits { entries_max: 4, octets_max: 64 * 1024, stale_max: hour };
-        Self { asked, sent, cache: Cache::new(limits), now: clock::now() }
+        Self { asked, sent, cache: Cache::new(limits, RandomState::new()), now: clock::now() }
     }
 
     /// The packet that asks it.
@@ -47,10 +49,11 @@ impl Rehearsal {
         };
         let found = Arc::new(found);
         let mut answers = vec![self.asked.answer(&found, Given::Fresh { age: Duration::ZERO })];
-        self.cache.insert(&self.asked.question, found, self.now);
+        let encoded = Encoded::new(&self.asked.question, &found);
+        self.cache.insert(&self.asked.question, (found, encoded), self.now);
         for seconds in [0, 1, 30, 3_000, 90_000, 100_000] {
             let now = self.now + Duration::from_secs(seconds);
-            match self.cache.look_up(&self.asked.question, now) {
+            match self.cache.look_up(&self.asked.question, Some(RULES), now) {
                 Lookup::Fresh { found, age, .. } => {
                     answers.push(self.asked.answer(&found, Given::Fresh { age }))
                 }
@@ -75,5 +78,7 @@ impl Rehearsal {
     }
 }
 
+/// By which the question is one for upstreams.
+const RULES: Rules = Rules(1);
 /// The id of the client's query.
 pub const ID: u16 = 7;
