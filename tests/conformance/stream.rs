@@ -160,22 +160,33 @@ fn rfc1035_4_2_2_malformed_queries_are_answered_and_the_connection_goes_on() {
     assert_eq!(receive_framed(&mut stream).expect("a reply").answers.len(), 2);
 }
 
+/// No query has as much to say as a message may hold: what is longer than 4 KiB costs no memory, and ends its connection.
 #[test]
-fn rfc1035_4_2_2_a_query_may_have_64_kib() {
+fn rfc1035_4_2_2_a_query_may_be_long_and_is_refused_when_it_is_longer_than_any() {
     let world = World::shop();
-    let mut stream = world.connect();
-    let mut octets = Query::of(WEB, A).to_octets();
-    octets.resize(65_535, 0);
-    stream.write_all(&frame(&octets)).expect("it is taken");
-    assert_eq!(receive_framed(&mut stream).expect("a reply").answers.len(), 2);
+    for (length, is_taken) in [(4_096, true), (4_097, false), (65_535, false)] {
+        let mut stream = world.connect();
+        let query = Query::of(WEB, A);
+        let mut octets = query.to_octets();
+        octets.resize(length, 0);
+        // The connection may end before all of it is there.
+        let _sent = stream.write_all(&frame(&octets));
+        let reply = receive_framed(&mut stream).expect("a reply");
+        assert_eq!((reply.id, reply.answers.len()), (query.id, if is_taken { 2 } else { 0 }), "{length}");
+        if !is_taken {
+            assert_eq!(reply.rcode(), 1, "FORMERR");
+            assert!(receive_framed(&mut stream).is_none(), "where the next one begins is not known");
+        }
+    }
 }
 
 #[test]
 fn rfc7766_6_2_2_many_connections_are_served_at_once_and_more_take_the_place_of_silent_ones() {
-    let world = World::shop();
+    let places = 100;
+    let tcp = TcpSettings { connections_max: places, ..TcpSettings::default() };
+    let world = World::start_with(Registry::shop().into_view(), Ways { tcp, ..Ways::default() });
     let begin = clock::now();
-    // More than there are places by default.
-    let mut streams: Vec<TcpStream> = (0..400)
+    let mut streams: Vec<TcpStream> = (0..2 * places)
         .map(|_| {
             let mut stream = world.connect();
             let query = Query::of(WEB, A);
@@ -188,10 +199,11 @@ fn rfc7766_6_2_2_many_connections_are_served_at_once_and_more_take_the_place_of_
         begin.elapsed() < TcpSettings::default().idle_timeout,
         "nobody waited until another was idle for too long"
     );
-    let last = streams.last_mut().expect("400");
+    let last = streams.last_mut().expect("some");
     last.write_all(&frame(&Query::of(WEB, A).to_octets())).expect("it is taken");
     assert!(receive_framed(last).is_some(), "who came last has its place");
     assert!(receive_framed(&mut streams[0]).is_none(), "who was silent for longest made room");
+    assert!(begin.elapsed() < TcpSettings::default().idle_timeout, "at once");
 }
 
 #[test]
