@@ -8,6 +8,7 @@
 //!
 //! What is written together, and who is left out of it, is decided by [`super::batch`].
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use futures_util::StreamExt;
@@ -22,6 +23,7 @@ use super::plan::{Plan, Wanted, plan};
 use super::{ROUNDS_MAX, RegistrarTask};
 use crate::client::{ClientError, MultiOp};
 use crate::id::SessionId;
+use crate::registry::name::ServiceKey;
 use crate::registry::record::Record;
 use crate::registry::registration::Registration;
 
@@ -146,11 +148,12 @@ impl RegistrarTask {
         for (attempt, error) in refusal.failed {
             is_settled &= self.settle(attempt, Err(error.into()));
         }
+        let mut there = BTreeSet::new();
         for draft in refusal.again {
             // Where one lacks its parents others may as well, and would be found out one by one. Whether they can be had is seen
             // when it is their turn.
             if let Some(orphan) = refusal.orphan
-                && let Err(error) = self.create_parents_of(&draft).await
+                && let Err(error) = self.create_parents_of(&draft, &mut there).await
                 && draft.attempt.index == orphan
             {
                 is_settled &= self.settle(draft.attempt, Err(error.into()));
@@ -161,11 +164,18 @@ impl RegistrarTask {
         is_settled
     }
 
-    /// Makes sure of the persistent znodes that those of one instance are created below.
-    async fn create_parents_of(&self, draft: &Draft) -> Result<(), ClientError> {
+    /// Makes sure of the persistent znodes that those of one instance are created below, but for those of the services that are `there`.
+    async fn create_parents_of(
+        &self,
+        draft: &Draft,
+        there: &mut BTreeSet<ServiceKey>,
+    ) -> Result<(), ClientError> {
         let Some(record) = draft.outcome.record() else { return Ok(()) };
         let registration = &self.entries[draft.attempt.index].registration;
-        self.client.create_all(&self.settings.layout.service(&registration.service)).await?;
+        if !there.contains(&registration.service) {
+            self.client.create_all(&self.settings.layout.service(&registration.service)).await?;
+            there.insert(registration.service.clone());
+        }
         create_parents(&self.client, registration, record).await
     }
 
