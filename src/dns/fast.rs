@@ -11,11 +11,12 @@
 //!   view, and no more than that; what did not change is never encoded again. What did is encoded one answer at a time, by those
 //!   who ask.
 //! - The owner of every record is a pointer to the question, so that the caller's letters are kept.
+//! - Many names that are new, as a client makes them that asks for whatever it can think of, are taken in many at a time.
 //! - A hit takes no lock and no memory. What is not plain (options, other classes, answers that do not fit) goes the slow way,
 //!   which can answer everything. That both say the same is tested.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use hickory_proto::op::ResponseCode;
@@ -25,6 +26,7 @@ use rustc_hash::FxHashMap;
 use super::answer::Freshness;
 use super::handler::Transport;
 use super::plain::{Behind, PlainQuery, Verdict};
+use super::reply::UDP_OCTETS_MAX;
 use crate::registry::{Cache, Service, ServiceKey};
 
 /// Answers that take turns.
@@ -32,7 +34,14 @@ const DRAWS: usize = 16;
 /// How often each has its turn.
 const TURNS: usize = 64;
 /// Names and types in the table; who needs more than that needs them seldom. Each takes some kilobytes.
-const ENTRIES_MAX: usize = 2048;
+const ENTRIES_MAX: usize = 4096;
+/// Types that are asked for often. Of the others there are sixty thousand, each of which an existing name has an answer to.
+const KINDS: [RecordType; 5] =
+    [RecordType::A, RecordType::AAAA, RecordType::SRV, RecordType::TXT, RecordType::HTTPS];
+/// Octets of the longest answer in the table: longer ones go over TCP, which costs more than they do.
+const BODY_OCTETS_MAX: usize = UDP_OCTETS_MAX as usize;
+/// Entries that are copied for each answer that was made the slow way, which costs as much as some dozens.
+const KEPT_PER_COPY: usize = 16;
 /// Extended error 3, Stale Answer, without text (RFC 8914 section 4.4).
 const STALE_OPTION: [u8; 6] = [0, 15, 0, 2, 0, 3];
 
@@ -71,7 +80,18 @@ pub(super) struct Source {
 /// Everything that is encoded. One for each plan of the handler.
 #[derive(Debug, Default)]
 pub(super) struct FastTable {
-    entries: ArcSwap<FxHashMap<Box<[u8]>, Arc<Entry>>>,
+    entries: ArcSwap<Entries>,
+    /// What is not among them yet, since they are copied to take it in.
+    new: Mutex<New>,
+}
+
+type Entries = FxHashMap<Arc<[u8]>, Arc<Entry>>;
+
+#[derive(Debug, Default)]
+struct New {
+    entries: Entries,
+    /// Answers that were made the slow way since entries were taken in last: as many as a copy is worth.
+    kept: usize,
 }
 
 #[derive(Debug)]
@@ -176,29 +196,48 @@ impl FastTable {
         Some(query.kind())
     }
 
-    /// Keeps an answer for who asks the same next.
+    /// Keeps an answer for who asks the same next, if it is one that is asked for often.
     pub(super) fn keep(&self, query: &PlainQuery<'_>, source: Source, draw: Draw) {
-        // Where there is one record there is one order.
-        let count = if draw.counts[0] > 1 { DRAWS } else { 1 };
-        let entries = self.entries.load();
-        let entry = entries.get(query.key()).filter(|entry| entry.service == source.service.key);
-        if let Some(entry) = entry {
-            let known = entry.draws.load_full();
-            match known.filter(|known| known.takes(&source)) {
-                Some(known) => known.fill(draw),
-                None => entry.draws.store(Some(Arc::new(Draws::of_one(source, count, draw)))),
-            }
+        if !KINDS.contains(&query.kind()) || draw.body.len() > BODY_OCTETS_MAX {
             return;
         }
-        let service = source.service.key.clone();
-        let draws = ArcSwapOption::from_pointee(Draws::of_one(source, count, draw));
-        let entry = Arc::new(Entry { service, draws });
-        self.entries.rcu(|entries| {
+        // Where there is one record there is one order, unless lookups are spread over zones: the next may be one of another.
+        let is_alone = draw.counts[0] <= 1 && !source.service.zones.is_spread();
+        let count = if is_alone { 1 } else { DRAWS };
+        let entries = self.entries.load();
+        let is_meant = |entry: &&Arc<Entry>| entry.service == source.service.key;
+        if let Some(entry) = entries.get(query.key()).filter(is_meant) {
+            return entry.keep(source, count, draw);
+        }
+        let mut new = self.new.lock().unwrap_or_else(PoisonError::into_inner);
+        // They are stored under the lock alone.
+        let entries = self.entries.load();
+        match new.entries.get(query.key()).filter(is_meant) {
+            Some(entry) => entry.keep(source, count, draw),
+            None => {
+                let service = source.service.key.clone();
+                let draws = ArcSwapOption::from_pointee(Draws::of_one(source, count, draw));
+                new.entries.insert(query.key().into(), Arc::new(Entry { service, draws }));
+            }
+        }
+        new.kept += 1;
+        if new.kept * KEPT_PER_COPY >= entries.len() {
+            new.kept = 0;
+            let is_full = entries.len() + new.entries.len() > ENTRIES_MAX;
             // Whoever is asked for is back soon.
-            let is_full = entries.len() >= ENTRIES_MAX;
-            let mut entries = if is_full { FxHashMap::default() } else { FxHashMap::clone(entries) };
-            entries.insert(query.key().into(), entry.clone());
-            entries
-        });
+            let mut all = if is_full { Entries::default() } else { Entries::clone(&entries) };
+            all.extend(new.entries.drain());
+            self.entries.store(Arc::new(all));
+        }
+    }
+}
+
+impl Entry {
+    fn keep(&self, source: Source, count: usize, draw: Draw) {
+        let known = self.draws.load_full();
+        match known.filter(|known| known.takes(&source)) {
+            Some(known) => known.fill(draw),
+            None => self.draws.store(Some(Arc::new(Draws::of_one(source, count, draw)))),
+        }
     }
 }

@@ -87,6 +87,11 @@ impl Sample {
         self
     }
 
+    /// One more service of the namespace `default`, with one instance.
+    pub(crate) fn service_with_one(&mut self, name: &str) {
+        self.add("default", name, &[("one", r#""10.2.0.1""#, "", 0, 1)]);
+    }
+
     fn add(&mut self, namespace: &str, name: &str, rows: &[(&str, &str, &str, u16, u16)]) {
         let key = ServiceKey { namespace: label(namespace), name: label(name) };
         let mut instances: Vec<_> = rows.iter().map(|row| Arc::new(instance(row))).collect();

@@ -147,6 +147,11 @@ impl ZonePlan {
         self.own.as_deref()
     }
 
+    /// Whether one lookup may be answered with another zone than the next.
+    pub fn is_spread(&self) -> bool {
+        self.draws.iter().any(|draw| draw.share < 1.0)
+    }
+
     /// Every zone that gets some; empty when zones make no difference.
     pub(super) fn draws(&self) -> &[Draw] {
         &self.draws

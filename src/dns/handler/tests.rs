@@ -1,12 +1,13 @@
 use hickory_proto::op::{Edns, Message, MessageType, OpCode};
-use hickory_proto::rr::Name;
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
+use hickory_proto::rr::{Name, RData};
 use proptest::prelude::*;
 
 use super::*;
 use crate::dns::head::HEADER_OCTETS;
 use crate::dns::reply::{OPTION_EXTENDED_ERROR, UDP_OCTETS_MAX};
 use crate::dns::sample::{self, Sample};
+use crate::registry::Home;
 
 #[test]
 fn an_answer_repeats_id_question_and_flags() {
@@ -382,6 +383,73 @@ fn in_the_long_run_each_stands_first_by_its_weight_also_when_encoded_before() {
     let heavy = (0..rounds).filter(|_| is_heavy_first(&mut out)).count();
     // 640 draws of 3 in 4: a standard deviation of 11 of them.
     assert!((420..540).contains(&(heavy / 64)), "{heavy} of {rounds}");
+}
+
+#[test]
+fn lookups_that_are_spread_over_zones_are_so_also_when_encoded_before() {
+    let mut sample = web();
+    for (id, zone) in [("web-1", "a"), ("web-2", "b"), ("web-3", "b")] {
+        sample.instance("web", id).zone(zone);
+    }
+    sample.view.settle(Home::new(Some("a".to_owned()), []));
+    let handler = sample.into_handler();
+    let packet = query("web.default.rollcall.internal.", RecordType::A).to_vec().unwrap();
+    // An option that nobody knows goes the slow way.
+    let mut slow = with_edns("web.default.rollcall.internal.", RecordType::A, 1232);
+    slow.edns.as_mut().unwrap().options_mut().insert(EdnsOption::Unknown(65_001, Vec::new()));
+    let slow = slow.to_vec().unwrap();
+    let at_home = |packet: &[u8], rounds: usize| {
+        let mut out = Vec::new();
+        let is_at_home = |_: &usize| {
+            handler.answer(packet, client(), Transport::Udp, &mut out);
+            let message = Message::from_vec(&out).unwrap();
+            assert_eq!(message.answers.len(), 1, "one zone has one of them");
+            matches!(&message.answers[0].data, RData::A(address) if address.0.octets() == [10, 0, 0, 1])
+        };
+        (0..rounds).filter(is_at_home).count() as f64 / rounds as f64
+    };
+    // 640 draws, of which each has a long turn.
+    let (slow, fast) = (at_home(&slow, 10_000), at_home(&packet, 40 * 16 * 64));
+    assert!((0.05..0.95).contains(&slow) && (slow - fast).abs() < 0.1, "{slow}, {fast}");
+}
+
+#[test]
+fn who_asks_for_all_types_there_are_takes_no_place_of_those_that_are_asked_for_often() {
+    let handler = web().into_handler();
+    let ask = |kind| {
+        let packet = query("web.default.rollcall.internal.", kind).to_vec().unwrap();
+        let hits = handler.metrics().dns_hits.get();
+        handler.answer(&packet, client(), Transport::Udp, &mut Vec::new());
+        handler.metrics().dns_hits.get() > hits
+    };
+    // Until each of its turns was drawn.
+    (0..64).for_each(|_| _ = ask(RecordType::A));
+    assert!(ask(RecordType::A));
+    for kind in 1_000..6_000 {
+        assert!(!ask(RecordType::from(kind)) && !ask(RecordType::from(kind)));
+    }
+    assert!(ask(RecordType::A));
+}
+
+#[test]
+fn names_without_end_are_taken_in_and_leave_room_for_others() {
+    let mut sample = web();
+    for number in 0..3_000 {
+        sample.service_with_one(&format!("s{number}"));
+    }
+    let handler = sample.into_handler();
+    let ask = |number: usize, kind| {
+        let packet = query(&format!("s{number}.default.rollcall.internal."), kind).to_vec().unwrap();
+        let hits = handler.metrics().dns_hits.get();
+        handler.answer(&packet, client(), Transport::Udp, &mut Vec::new());
+        handler.metrics().dns_hits.get() > hits
+    };
+    for kind in [RecordType::A, RecordType::AAAA, RecordType::SRV, RecordType::A] {
+        assert!((0..3_000).filter(|number| ask(*number, kind)).count() < 3_000);
+    }
+    for number in [0, 1, 1_500, 2_999] {
+        assert!((0..1_000).any(|_| ask(number, RecordType::A)), "{number}");
+    }
 }
 
 proptest! {
