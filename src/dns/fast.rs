@@ -26,7 +26,6 @@ use rustc_hash::FxHashMap;
 use super::answer::Freshness;
 use super::handler::Transport;
 use super::plain::{Behind, PlainQuery, Verdict};
-use super::reply::UDP_OCTETS_MAX;
 use crate::registry::{Cache, Service, ServiceKey};
 
 /// Answers that take turns.
@@ -38,8 +37,6 @@ const ENTRIES_MAX: usize = 4096;
 /// Types that are asked for often. Of the others there are sixty thousand, each of which an existing name has an answer to.
 const KINDS: [RecordType; 5] =
     [RecordType::A, RecordType::AAAA, RecordType::SRV, RecordType::TXT, RecordType::HTTPS];
-/// Octets of the longest answer in the table: longer ones go over TCP, which costs more than they do.
-const BODY_OCTETS_MAX: usize = UDP_OCTETS_MAX as usize;
 /// Entries that are copied for each answer that was made the slow way, which costs as much as some dozens.
 const KEPT_PER_COPY: usize = 16;
 /// Extended error 3, Stale Answer, without text (RFC 8914 section 4.4).
@@ -198,7 +195,7 @@ impl FastTable {
 
     /// Keeps an answer for who asks the same next, if it is one that is asked for often.
     pub(super) fn keep(&self, query: &PlainQuery<'_>, source: Source, draw: Draw) {
-        if !KINDS.contains(&query.kind()) || draw.body.len() > BODY_OCTETS_MAX {
+        if !KINDS.contains(&query.kind()) {
             return;
         }
         // Where there is one record there is one order, unless lookups are spread over zones: the next may be one of another.
