@@ -43,9 +43,11 @@ impl Sockets {
         prepare(&first)?;
         let addr = first.local_addr()?;
         let mut udp = vec![first];
-        for _ in 1..workers {
-            // Before the next, and not again: who comes later must not share it, either.
+        if workers > 1 {
+            // From here on processes of the same user that ask for it, too, can share the port (socket(7)).
             SockRef::from(&udp[0]).set_reuse_port(true)?;
+        }
+        for _ in 1..workers {
             let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
             socket.set_reuse_port(true)?;
             socket.bind(&addr.into())?;
