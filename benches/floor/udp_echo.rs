@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 
 use rollcall::dns::mmsg::{self, Inbox};
-use rollcall::dns::udp::PACKET_OCTETS_MAX;
+use rollcall::dns::udp::{self, PACKET_OCTETS_MAX};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::runtime;
@@ -27,14 +27,9 @@ pub(super) fn serve(port: u16) -> io::Result<()> {
         let mut replies = vec![Vec::new(); mmsg::BATCH];
         loop {
             socket.readable().await?;
-            let received = socket.try_io(Interest::READABLE, || match inbox.receive(socket.as_fd())? {
-                true => Err(io::ErrorKind::WouldBlock.into()),
-                false => Ok(()),
-            });
-            match received {
-                // Errors tell of clients that are gone.
-                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {}
-                Err(_) | Ok(()) => echo(&socket, &inbox, &mut replies).await,
+            // Errors tell of clients that are gone.
+            if udp::receive(&socket, &mut inbox).is_ok() {
+                echo(&socket, &inbox, &mut replies).await;
             }
         }
     })

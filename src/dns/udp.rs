@@ -33,7 +33,7 @@ pub async fn run(socket: UdpSocket, handler: Arc<Handler>, shutdown: Cancellatio
             () = shutdown.cancelled() => return,
             ready = server.socket.readable() => ready,
         };
-        match ready.and_then(|()| server.receive()) {
+        match ready.and_then(|()| receive(&server.socket, &mut server.inbox)) {
             Ok(()) => {
                 errors_in_a_row = 0;
                 server.answer_all().await;
@@ -74,21 +74,6 @@ impl Server {
         Self { socket, handler, inbox, replies, later: JoinSet::new() }
     }
 
-    /// Receives what has arrived, which may be nothing.
-    fn receive(&mut self) -> io::Result<()> {
-        let (socket, inbox) = (&self.socket, &mut self.inbox);
-        let received = socket.try_io(Interest::READABLE, || match inbox.receive(socket.as_fd())? {
-            // The socket is empty: said so, the runtime waits for the next datagram without asking for one in vain. What could hide
-            // others is a pending error of the socket, and one that is not connected has none (udp(7), IP_RECVERR).
-            true => Err(io::ErrorKind::WouldBlock.into()),
-            false => Ok(()),
-        });
-        match received {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            received => received,
-        }
-    }
-
     /// Answers what was received.
     async fn answer_all(&mut self) {
         let mut count = 0;
@@ -122,6 +107,24 @@ impl Server {
                 send(&socket, &handler, [(&*out, &origin)].into_iter()).await;
             }
         });
+    }
+}
+
+/// Receives what has arrived, which may be nothing.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn receive(socket: &UdpSocket, inbox: &mut Inbox) -> io::Result<()> {
+    let received = socket.try_io(Interest::READABLE, || match inbox.receive(socket.as_fd())? {
+        // The socket is empty: said so, the runtime waits for the next datagram without asking for one in vain. What could hide
+        // others is a pending error of the socket, and one that is not connected has none (udp(7), IP_RECVERR).
+        true => Err(io::ErrorKind::WouldBlock.into()),
+        false => Ok(()),
+    });
+    match received {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        received => received,
     }
 }
 
