@@ -433,6 +433,7 @@ mod tests {
             "rollcall zk delete /a --version 3",
             "rollcall bench ensemble --servers a:1,b:2 --pids 1,2 --workload set,idle --count 5 -o json",
             "rollcall bench dns a.b c.d:SRV --server 1.2.3.4:53 --rate 5 --compare [::1]:53 --compare-pids 1 --edns 0",
+            "rollcall bench dns a --changes 9 --ensemble a:1,b:2 --change-service web.shop",
             "rollcall bench dns --names f --for 1s --warm-up 0s --rounds 2 --timeout 5ms --sockets 2 --outstanding 9",
             "rollcall check-config f",
             "rollcall check-config --schema",

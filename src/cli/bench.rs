@@ -20,6 +20,7 @@ mod link;
 mod measurement;
 mod processes;
 mod progress;
+mod registration;
 mod report;
 mod resources;
 mod root;

@@ -64,6 +64,35 @@ fn a_rate_is_kept_to_and_two_servers_are_measured_in_turn() {
 }
 
 #[test]
+fn a_view_that_changes_is_measured_beside_the_same_view_calm() {
+    let dev = serving();
+    let (address, ensemble) = (dev.dns.address(), dev.client.address());
+    let of = ["--server", &address, "--changes", "50", "--ensemble", &ensemble, "--rounds", "2", OWN_NAME];
+    let before = metric(&dev, "rollcall_registry_publications_total");
+    let json = bench(&[&of[..], &BRIEF].concat());
+    assert_eq!(
+        (&json["servers"][0]["changes_per_s"], &json["servers"][1]["changes_per_s"]),
+        (&50.into(), &Value::Null)
+    );
+    for run in json["runs"].as_array().expect("a list of runs") {
+        expect_consistent(run);
+        assert_eq!(run["codes"], serde_json::json!({"NOERROR": run["answered"]}), "{run}");
+        if run["server"] == "first" {
+            let rate = number(run, "changes_per_s");
+            assert!(rate > 0.0 && rate <= 55.0, "{run}");
+        } else {
+            assert_eq!(run["changes_per_s"], Value::Null, "{run}");
+        }
+    }
+    assert!(metric(&dev, "rollcall_registry_publications_total") > before, "what was changed was seen");
+    wait_until("the instance has gone", LIMIT, || {
+        let page =
+            http::get(dev.http.number(), "/api/v1/services/default/rollcall").expect("it answers").body;
+        !page.contains("bench-")
+    });
+}
+
+#[test]
 fn a_server_that_says_nothing_has_its_queries_lost() {
     let silent = UdpSocket::bind("127.0.0.1:0").expect("a socket can be had");
     let address = silent.local_addr().expect("it is bound").to_string();
@@ -122,6 +151,7 @@ fn mistakes_are_told_with_a_remedy() {
         (&["--names", "/nonexistent/names"], "NAME TYPE"),
         (&["web.test:NONE"], "TYPE65"),
         (&["web.test", "--pids", "4194305"], "ids of the servers"),
+        (&["web.test", "--changes", "5"], "--ensemble"),
     ] {
         let output = command(arguments).output().expect("the program runs");
         let told = String::from_utf8_lossy(&output.stderr);
@@ -138,9 +168,16 @@ fn serving() -> Dev {
 
 /// DNS queries that it has answered.
 fn queries(dev: &Dev) -> u64 {
+    metric(dev, "rollcall_dns_queries_total")
+}
+
+/// The sum of a counter over its labels.
+fn metric(dev: &Dev, name: &str) -> u64 {
     let metrics = http::get(dev.http.number(), "/metrics").expect("it answers").body;
-    let lines = metrics.lines().filter(|line| line.starts_with("rollcall_dns_queries_total{"));
-    lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
+    let is_meant = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+    let values =
+        metrics.lines().filter(is_meant).filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
+    values.sum()
 }
 
 fn command(arguments: &[&str]) -> Command {

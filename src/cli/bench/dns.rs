@@ -10,6 +10,7 @@
 //! has its queries lost.
 
 mod arguments;
+mod changes;
 mod counts;
 mod line;
 mod load;
@@ -22,6 +23,7 @@ use std::net::SocketAddr;
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::arguments::BenchDnsArguments;
+use self::changes::{Changes, ChangesPlan};
 use self::counts::DnsFigures;
 use self::load::{Ended, Load, Overseer, Plan};
 use self::question::{Question, read_names};
@@ -39,6 +41,8 @@ use crate::{clock, shutdown};
 struct Server {
     address: SocketAddr,
     processes: Processes,
+    /// What changes while it is measured.
+    changes: Option<ChangesPlan>,
 }
 
 /// One measurement.
@@ -46,6 +50,8 @@ struct Server {
 struct Measured {
     figures: DnsFigures,
     resources: Resources,
+    /// Changes that were committed meanwhile, if there were to be any.
+    changes: Option<u64>,
     ended: Ended,
 }
 
@@ -59,10 +65,15 @@ pub(super) async fn run(arguments: BenchDnsArguments) -> Result<(), Failure> {
     let encoded: Result<Vec<_>, _> =
         asked.iter().map(|asked| Question::encode(asked, arguments.edns)).collect();
     let mut questions = encoded?;
-    let mut servers =
-        vec![Server { address: arguments.server, processes: Processes::find(&arguments.pids)? }];
+    let server = |address, pids: &[u32], changes| {
+        Ok::<_, Failure>(Server { address, processes: Processes::find(pids)?, changes })
+    };
+    let mut servers = vec![server(arguments.server, &arguments.pids, arguments.changes())?];
+    if arguments.changes.is_some() {
+        servers.push(server(arguments.server, &arguments.pids, None)?);
+    }
     if let Some(address) = arguments.compare {
-        servers.push(Server { address, processes: Processes::find(&arguments.compare_pids)? });
+        servers.push(server(address, &arguments.compare_pids, None)?);
     }
     file_limit::raise();
     let stop = shutdown::on_signals().map_err(|error| Failure::failed(error.to_string()))?;
@@ -88,10 +99,10 @@ async fn measure_all(
             let mut overseer = Overseer { label, stop, progress: &mut progress };
             let measured = measure(arguments, server, questions, &mut overseer).await;
             progress.clear();
-            let Some(Measured { figures, resources, ended }) = measured? else {
+            let Some(Measured { figures, resources, changes, ended }) = measured? else {
                 return Err(interrupted("what had not begun is left out"));
             };
-            report.add(MeasuredRun { server: place, round, figures, resources });
+            report.add(MeasuredRun { server: place, round, figures, resources, changes });
             if ended == Ended::Interrupted {
                 return Err(interrupted("the last run is told as far as it went"));
             }
@@ -121,6 +132,10 @@ async fn measure(
             "cannot open {sockets} sockets to {address}: {error}; give an address that can be reached, or lower --sockets"
         ))
     })?;
+    let changes = match &server.changes {
+        Some(plan) => Some(Changes::start(plan).await?),
+        None => None,
+    };
     let warm_label = format!("{}, warming up", overseer.label);
     let label = std::mem::replace(&mut overseer.label, warm_label);
     if load.run(clock::now() + arguments.warm_up, overseer).await == Ended::Interrupted {
@@ -129,12 +144,17 @@ async fn measure(
     overseer.label = label;
     let meter = Meter::start(&server.processes);
     let began = clock::now();
+    let changes_before = changes.as_ref().map_or(0, Changes::committed);
     load.begin(began);
     let ended = load.run(began + arguments.duration, overseer).await;
     let now = clock::now();
+    let committed = changes.as_ref().map(|changes| changes.committed() - changes_before);
     let resources = meter.read(&server.processes);
     let figures = load.finish(now).await.figures(now - began);
-    Ok(Some(Measured { figures, resources, ended }))
+    if let Some(changes) = changes {
+        changes.end().await;
+    }
+    Ok(Some(Measured { figures, resources, changes: committed, ended }))
 }
 
 fn interrupted(what_is_told: &str) -> Failure {

@@ -7,8 +7,10 @@ use std::time::Duration;
 use clap::Args;
 
 use super::super::super::failure::Failure;
+use super::super::super::name::NameArgument;
 use super::super::super::output::Format;
 use super::super::arguments::{pid, time, time_or_none};
+use super::changes::ChangesPlan;
 use super::line::SLOTS_MAX;
 use super::question::{QuestionArgument, question_argument};
 
@@ -36,6 +38,18 @@ pub(in crate::cli::bench) struct BenchDnsArguments {
     /// Process ids of the second server
     #[arg(long, value_name = "PIDS", value_delimiter = ',', value_parser = pid, requires = "compare")]
     pub(super) compare_pids: Vec<u32>,
+    /// Measure the server while its view changes, N times a second, and in alternation while it does not; adds ratios of the medians,
+    /// changing to calm
+    ///
+    /// An instance of --change-service that is never offered is registered at --ensemble and rewritten.
+    #[arg(long, value_name = "N", conflicts_with = "compare", requires = "ensemble", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(super) changes: Option<u32>,
+    /// Servers of the sidecar's ensemble, HOST:PORT[,HOST:PORT...]
+    #[arg(long, value_name = "SERVERS", value_delimiter = ',', requires = "changes")]
+    pub(super) ensemble: Vec<String>,
+    /// The service whose instances change
+    #[arg(long, value_name = "NAME", default_value = "rollcall", requires = "changes")]
+    pub(super) change_service: NameArgument,
     /// Queries that are unanswered at a time; with --rate no more than these, and one that is due waits for another's end
     /// [default: 100, with --rate 10000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=50_000))]
@@ -80,6 +94,12 @@ impl BenchDnsArguments {
         self.sockets.map_or(SOCKETS.min(self.outstanding()), |sockets| {
             usize::try_from(sockets).expect("at most 1 000")
         })
+    }
+
+    /// What is to change meanwhile.
+    pub(super) fn changes(&self) -> Option<ChangesPlan> {
+        let NameArgument(service) = self.change_service.clone();
+        self.changes.map(|rate| ChangesPlan { ensemble: self.ensemble.clone(), service, rate })
     }
 
     /// What is wrong with them together.
@@ -177,6 +197,9 @@ mod tests {
             "web.test --edns 100",
             "web.test --edns 65536",
             "web.test --compare-pids 1",
+            "web.test --changes 5",
+            "web.test --ensemble 127.0.0.1:2181",
+            "web.test --changes 5 --ensemble 127.0.0.1:2181 --compare 127.0.0.1:53",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -32,9 +32,11 @@ pub(super) struct MeasuredRun {
     pub(super) round: u32,
     pub(super) figures: DnsFigures,
     pub(super) resources: Resources,
+    /// Changes of the view that were committed meanwhile, if there were to be any.
+    pub(super) changes: Option<u64>,
 }
 
-const FIGURES: [Figure<MeasuredRun>; 8] = [
+const FIGURES: [Figure<MeasuredRun>; 9] = [
     Figure::new("queries_per_s", "QUERIES/S", (1.0, 0), |run| Some(run.figures.queries_per_second())),
     Figure::new("p50_us", "P50", (US_PER_MS, 3), |run| run.latency_us(|latency| latency.p50)),
     Figure::new("p99_us", "P99", (US_PER_MS, 3), |run| run.latency_us(|latency| latency.p99)),
@@ -43,10 +45,11 @@ const FIGURES: [Figure<MeasuredRun>; 8] = [
     Figure::new("server_cpu_us_per_query", "CPU/Q", (1.0, 2), MeasuredRun::server_cpu_us_per_query),
     Figure::new("client_cpu_us_per_query", "CLIENT CPU/Q", (1.0, 2), MeasuredRun::client_cpu_us_per_query),
     Figure::new("server_resident_bytes", "MEMORY", (MIB, 1), MeasuredRun::server_resident_bytes),
+    Figure::new("changes_per_s", "CHANGES/S", (1.0, 0), MeasuredRun::changes_per_second),
 ];
 const COUNTS: [&str; 4] = ["LOST", "TRUNCATED", "MISMATCHED", "CODES"];
 const LEGEND: &str = "QUERIES/S that were answered; P50 to MAX in ms; CPU/Q in us of CPU time for each query answered; MEMORY of all \
-                      processes of the server in MiB; TRUNCATED answers (TC); MISMATCHED packets that answer nothing that was asked";
+                      processes of the server in MiB; CHANGES/S of the view that were committed; TRUNCATED answers (TC); MISMATCHED packets that answer nothing that was asked";
 
 impl Report {
     pub(super) fn new(arguments: &BenchDnsArguments, questions: usize, servers: &[Server]) -> Self {
@@ -66,7 +69,8 @@ impl Report {
             .enumerate()
             .map(|(place, server)| {
                 let (address, pids) = (server.address.to_string(), &server.processes.ids);
-                json!({"name": place_name(place), "address": address, "pids": pids})
+                let changes = server.changes.as_ref().map(|plan| plan.rate);
+                json!({"name": place_name(place), "address": address, "pids": pids, "changes_per_s": changes})
             })
             .collect();
         Self { settings, servers, runs: Vec::new(), is_complete: false }
@@ -143,6 +147,9 @@ impl Report {
         if self.is_comparison() {
             let headings: Vec<_> = FIGURES.iter().map(|figure| figure.heading).collect();
             let ratios = FIGURES.iter().map(|figure| show_ratio(self.ratio(figure))).collect();
+            if self.servers[0]["changes_per_s"].is_u64() {
+                text.push_str("\nfirst: while its view changes; second: the same server, calm");
+            }
             text.push_str("\n\nmedians of the first, divided by those of the second\n");
             text.push_str(&table(&headings, vec![ratios]));
         }
@@ -227,6 +234,10 @@ impl MeasuredRun {
         Some(as_f64(self.resources.servers.as_ref()?.resident_bytes.iter().sum()))
     }
 
+    fn changes_per_second(&self) -> Option<f64> {
+        Some(as_f64(self.changes?) / self.figures.elapsed.as_secs_f64())
+    }
+
     fn per_query(&self, time: Duration) -> Option<f64> {
         us_each(time, self.figures.answered)
     }
@@ -253,7 +264,10 @@ mod tests {
         assert!((ratio - 3.3).abs() < 1e-9, "{ratio}");
         let text = report.tables();
         assert!(text.contains("\nsecond  median  100        2.000"), "{text}");
-        assert!(text.ends_with("3.30       1.00  1.00  1.00   1.00  0.30   0.30          1.00"), "{text}");
+        assert!(
+            text.ends_with("3.30       1.00  1.00  1.00   1.00  0.30   0.30          1.00    -"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -265,8 +279,8 @@ mod tests {
         assert_eq!(
             lines[..2],
             [
-                "ROUND  QUERIES/S  P50    P99    P99.9  MAX    CPU/Q     CLIENT CPU/Q  MEMORY  LOST  TRUNCATED  MISMATCHED  CODES",
-                "1      100        2.000  3.000  4.000  5.000  10000.00  10000.00      3.0     7     1          2           NOERROR 99, NXDOMAIN 1",
+                "ROUND  QUERIES/S  P50    P99    P99.9  MAX    CPU/Q     CLIENT CPU/Q  MEMORY  CHANGES/S  LOST  TRUNCATED  MISMATCHED  CODES",
+                "1      100        2.000  3.000  4.000  5.000  10000.00  10000.00      3.0     -          7     1          2           NOERROR 99, NXDOMAIN 1",
             ]
         );
         assert_eq!(
@@ -318,6 +332,6 @@ mod tests {
         };
         let usage = ProcessesUsage { cpu: ms(1000), resident_bytes: vec![1 << 20, 2 << 20] };
         let resources = Resources { servers: Some(usage), client_cpu: Some(ms(1000)) };
-        MeasuredRun { server, round: u32::try_from(round).unwrap() + 1, figures, resources }
+        MeasuredRun { server, round: u32::try_from(round).unwrap() + 1, figures, resources, changes: None }
     }
 }

@@ -1,7 +1,6 @@
 //! A sidecar without DNS, HTTP and checks: its session, its view, its registration.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::super::super::failure::Failure;
+use super::super::registration::{label, registration};
 use super::counts::Counts;
 use crate::client::{Client, ClientSettings};
 use crate::clock;
@@ -17,8 +17,8 @@ use crate::id::SessionId;
 use crate::registry::mirror::MirrorStats;
 use crate::registry::registrar::RegistrationState;
 use crate::registry::{
-    BrakePlan, Cache, Label, Layout, Mirror, Port, Protocol, Registrar, RegistrarSettings, Registration,
-    ServiceKey, Source, Status, View, random_id,
+    BrakePlan, Cache, Label, Layout, Mirror, Registrar, RegistrarSettings, Registration, ServiceKey, Source,
+    Status, View, random_id,
 };
 
 /// What all sidecars of a swarm have in common.
@@ -59,26 +59,9 @@ impl Site {
         ServiceKey { namespace: label(ServiceKey::NAMESPACE_DEFAULT), name }
     }
 
-    /// One instance with an address that is only its own. It is one of loopback, so that nobody else's machine is probed, should
-    /// the instance vanish.
+    /// One instance of it.
     pub(super) fn registration(&self, number: u32, id: &str) -> Registration {
-        let [_, high, middle, low] = number.to_be_bytes();
-        Registration {
-            service: self.service(number),
-            id: label(id),
-            addresses: vec![Ipv4Addr::new(127, high, middle, low).into()],
-            ports: vec![Port { name: label("default"), port: PORT, protocol: Protocol::Tcp }],
-            weight: 1,
-            degraded_weight: 1,
-            load_weight_min: 1,
-            priority: 0,
-            zone: None,
-            node: None,
-            tags: Vec::new(),
-            meta: BTreeMap::new(),
-            checks: Vec::new(),
-            formats: Vec::new(),
-        }
+        registration(self.service(number), id, number)
     }
 }
 
@@ -184,12 +167,6 @@ fn is_as_expected(view: &View, expected: &Expected) -> bool {
     })
 }
 
-fn label(text: &str) -> Label {
-    Label::parse(text).expect("made of letters, digits and inner hyphens")
-}
-
-/// Where the instances would listen, if there were anything to listen for.
-const PORT: u16 = 9;
 /// What to try when servers do not take as many sessions.
 pub(super) const LIMITS_REMEDY: &str = "look at the servers' logs, and at what they allow: maxClientCnxns of Apache ZooKeeper (60 from one address by \
      default, 0 for any), client.connections_max of ours, and open files";
