@@ -21,6 +21,7 @@ mod alarm;
 mod canon;
 mod client;
 mod coverage;
+mod failover;
 mod faults;
 mod member;
 #[cfg(rollcall_mutations)]

@@ -144,6 +144,8 @@ pub(crate) struct Profile {
     pub(crate) observers: usize,
     pub(crate) clients: usize,
     pub(crate) tick: Nanos,
+    /// How long the last vote is waited for, and the first is repeated after.
+    pub(crate) finalize_wait: Nanos,
     pub(crate) window_entries: usize,
     pub(crate) snapshot_txns: u64,
     pub(crate) snapshots_kept: usize,
@@ -199,6 +201,7 @@ impl Profile {
             observers,
             clients: rng.usize(1..4),
             tick: 200 * MS,
+            finalize_wait: 100 * MS,
             window_entries: rng.choice([1, 3, 10, 10, 40]).expect("some"),
             snapshot_txns: rng.choice([5, 12, 20, 20, 1_000]).expect("some"),
             snapshots_kept: rng.usize(1..4),

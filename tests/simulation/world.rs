@@ -19,7 +19,7 @@ use crate::coverage::{Coverage, Seen};
 use crate::faults::Faults;
 use crate::member::{LogCommand, Member};
 use crate::network::{Item, Network, PipeId, Process, Site};
-use crate::profile::{Fault, Moment, Profile, Story, stream};
+use crate::profile::{Fault, Moment, Overrides, Profile, Story, stream};
 use crate::properties::Properties;
 use crate::protocol::Conversation;
 use crate::time::{Agenda, Clock, MS, Nanos, SECOND};
@@ -79,7 +79,7 @@ pub(crate) struct World {
     pub(crate) trace: Trace,
     conversations: BTreeMap<PipeId, Conversation>,
     /// The newest txn that any client was told of.
-    floor: Zxid,
+    pub(crate) floor: Zxid,
     rng: Rng,
     hasher: FxHasher,
     pub(crate) events: u64,
@@ -103,10 +103,9 @@ pub(crate) struct Outcome {
 ///
 /// When an invariant does not hold, with its name in front.
 pub(crate) fn tell(story: &Story, trace: &Trace) -> Outcome {
-    let mut world = World::new(story, trace.clone());
+    let mut world = World::new(story.profile(), &story.overrides, trace.clone());
     while !world.is_over {
-        let event = world.agenda.take().expect("members always wait for something");
-        world.take(event);
+        world.step();
     }
     Outcome {
         hash: world.hasher.finish(),
@@ -117,8 +116,7 @@ pub(crate) fn tell(story: &Story, trace: &Trace) -> Outcome {
 }
 
 impl World {
-    fn new(story: &Story, trace: Trace) -> Self {
-        let profile = story.profile();
+    pub(crate) fn new(profile: Profile, overrides: &Overrides, trace: Trace) -> Self {
         trace.line(0, || format!("{profile:?}"));
         let seed = profile.seed;
         let mut clocks = stream(seed, "clocks");
@@ -138,7 +136,7 @@ impl World {
             network,
             members,
             clients,
-            faults: Faults::new(&profile, &story.overrides),
+            faults: Faults::new(&profile, overrides),
             canon: Canon::new(profile.has_local_sessions),
             properties: Properties::default(),
             coverage: Coverage::new(),
@@ -169,6 +167,12 @@ impl World {
             self.agenda.put(at, Event::Fault(fault));
         }
         self.agenda.put(self.profile.storm, Event::Quiet);
+    }
+
+    /// Has the next event happen.
+    pub(crate) fn step(&mut self) {
+        let event = self.agenda.take().expect("members always wait for something");
+        self.take(event);
     }
 
     fn take(&mut self, event: Event) {
@@ -648,6 +652,12 @@ impl World {
         }
     }
 
+    /// The member that leads all.
+    pub(crate) fn leading(&self) -> Option<Site> {
+        let (leader, _epoch) = self.common_leader()?;
+        Some(usize::from(leader.get()) - 1)
+    }
+
     /// Every voter and the observers have the same leader.
     fn common_leader(&self) -> Option<(ServerId, Epoch)> {
         let mut leaders =
@@ -721,14 +731,15 @@ fn settings(profile: &Profile, site: Site) -> ReplicaSettings {
     let server =
         |site: usize| u8::try_from(site + 1).ok().and_then(ServerId::new).expect("a handful of members");
     let tick = Duration::from_nanos(profile.tick);
+    let finalize_wait = Duration::from_nanos(profile.finalize_wait);
     let quorum = Quorum::majority_of((0..profile.voters).map(server));
     let peer = PeerSettings {
         observers: (profile.voters..profile.members()).map(server).collect(),
         tick,
         init_limit: 10,
         sync_limit: 5,
-        finalize_wait: Duration::from_millis(100),
-        resend_min: Duration::from_millis(100),
+        finalize_wait,
+        resend_min: finalize_wait,
         resend_max: Duration::from_secs(2),
         redial_pause: Duration::from_millis(20),
         window_entries: profile.window_entries,
