@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -108,6 +108,55 @@ fn a_taken_port_is_one_line_that_names_the_key() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), text.lines().count()), (Some(1), 1), "{text}");
     assert!(text.contains(&addr.to_string()) && text.contains("client.address"), "{text}");
+}
+
+#[test]
+fn two_processes_that_call_themselves_the_same_member_are_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let ([client, quorum], [election, status]) = (free_ports(), free_ports());
+    let (file, log) = (folder.path().join("ensemble.yaml"), folder.path().join("log"));
+    let text = format!(
+        "server_id: 1\ndata_dir: {}\nclient: {{address: 127.0.0.1:{client}}}\nstatus_address: 127.0.0.1:{status}\nmembers:\n\
+         - {{id: 1, host: 127.0.0.1, quorum_port: {quorum}, election_port: {election}}}\n- {{id: 2, host: 127.0.0.2}}\n\
+         - {{id: 3, host: 127.0.0.3}}\n",
+        folder.path().join("data").display()
+    );
+    std::fs::write(&file, text).unwrap();
+    let mut command = program();
+    command.arg("ensemble").arg("-c").arg(&file).stderr(std::fs::File::create(&log).unwrap());
+    let member = Ensemble { child: command.spawn().unwrap(), client, status };
+    let is_told =
+        || std::fs::read_to_string(&log).unwrap().contains("two processes call themselves this member");
+    let mut calls = Vec::new();
+    let mut call = |host: u8| {
+        wait_until("a call", || {
+            let Some(mut call) = call_from(host, election) else { return false };
+            // The member's id before 3.5: bare.
+            call.write_all(&3_i64.to_be_bytes()).unwrap();
+            calls.push(call);
+            true
+        });
+    };
+    // A member that moves, as a pod does, is no reason to say anything; one that is at two places is.
+    [7, 8, 9].into_iter().for_each(&mut call);
+    assert!(!is_told());
+    let mut turns = [8, 9].into_iter().cycle();
+    wait_until("the warning", || {
+        turns.by_ref().take(1).for_each(&mut call);
+        is_told()
+    });
+    let log = std::fs::read_to_string(&log).unwrap();
+    let line = log.lines().find(|line| line.contains("two processes")).unwrap();
+    assert!(line.contains(r#""server":"3""#) && line.contains(r#"from":"127.0.0."#), "{line}");
+    drop(member);
+}
+
+/// Connects to a port of the member, from another address of loopback.
+fn call_from(host: u8, port: u16) -> Option<TcpStream> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, host], 0)).into()).unwrap();
+    socket.connect(&SocketAddr::from(([127, 0, 0, 1], port)).into()).ok()?;
+    Some(socket.into())
 }
 
 fn program() -> Command {

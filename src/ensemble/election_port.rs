@@ -16,6 +16,7 @@ mod backoff;
 mod caller;
 mod connection;
 mod hello;
+mod homes;
 mod mailbox;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ use tracing::{debug, warn};
 
 use self::caller::{Call, Caller, Target};
 use self::hello::HelloError;
+use self::homes::Homes;
 use self::mailbox::Mailbox;
 use super::acceptor::Acceptor;
 use super::dial::{Stream, Transport, is_distrust};
@@ -107,6 +109,7 @@ async fn serve(
     let mut running: JoinSet<()> = callers.into_iter().map(Caller::run).collect();
     let mut acceptor = Acceptor::new(listener, "election");
     let mut refusals = LogLimit::default();
+    let (mut homes, mut twins) = (Homes::default(), LogLimit::default());
     loop {
         let (from, greeted) = tokio::select! {
             greeted = acceptor.next(|socket, from| greet(settings.clone(), socket, from)) => greeted,
@@ -115,6 +118,12 @@ async fn serve(
         let refusal = match greeted {
             Ok((peer, stream)) => match calls.get(&peer) {
                 Some(calling) => {
+                    if let Some(other) = homes.see(peer, from.ip())
+                        && let Some(held_back) = twins.pass()
+                    {
+                        let from = from.ip();
+                        warn!(server = %peer, %from, also_from = %other, held_back, "two processes call themselves this member; each needs an id of its own");
+                    }
                     let is_theirs_to_dial = peer > settings.server_id;
                     let call = if is_theirs_to_dial { Call::Connected(stream) } else { Call::Wanted };
                     if calling.try_send(call).is_err() {

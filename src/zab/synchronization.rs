@@ -106,7 +106,7 @@ impl Peer {
         link.synced_to = end;
         let zxid = Zxid::new(leader.epoch, 0);
         let peer = link.server;
-        info!(server = ?peer, sync = mode.as_str(), from = %from, to = %end, "synchronizing a learner");
+        info!(server = peer.map(tracing::field::display), sync = mode.as_str(), from = %from, to = %end, "synchronizing a learner");
         self.out.push_back(Output::Send(id, Packet::NewLeader { zxid, config }));
         self.out.push_back(Output::Event(Event::Synchronizing { peer, mode }));
     }

@@ -114,8 +114,8 @@ mod tests {
     fn our_lines_are_understood() {
         let log = "\
 2026-11-25T17:40:00Z  INFO member{id=3}: rollcall::zab: leading epoch=31 zxid=0x1e00000005
-2026-11-25T17:40:00Z  INFO rollcall::zab: synchronizing a learner server=ServerId(1) sync=\"DIFF\" from=0x1 to=0x2
-2026-11-25T17:40:00Z  INFO rollcall::zab: synchronizing a learner server=Some(ServerId(2)) sync=\"TRUNC\" from=0x1
+2026-11-25T17:40:00Z  INFO rollcall::zab: synchronizing a learner server=1 sync=\"DIFF\" from=0x1 to=0x2
+2026-11-25T17:40:00Z  INFO rollcall::zab: synchronizing a learner server=2 sync=\"TRUNC\" from=0x1
 2026-11-25T17:40:00Z  INFO rollcall::zab: being synchronized leader=2 sync=\"SNAP\" zxid=0x1
 ";
         let expected = [(1, SyncMode::Diff), (2, SyncMode::Trunc)];
