@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rollcall::clock;
 
+use crate::support::dev::rollcall;
 use crate::support::{Dev, Dig, WebServer, dig, http, wait_until};
 
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -95,6 +96,14 @@ fn a_server_that_dies_leaves_every_answer_and_comes_back() {
         });
         wait_until("the server is back in HTTP", limit, || pair.status("one") == "up");
         back.push(clock::now() - restarted);
+        // It is held off below the standby, which keeps the tier until somebody says otherwise: so the next round has one to lose it.
+        assert_eq!(pair.dig(&["store.default.rollcall.internal.", "A"]).answers("A"), ["127.0.0.2"]);
+        wait_until("the primary takes its tier again", BUSY, || {
+            let mut command = rollcall();
+            let told = command.args(["failback", "store", "--http-addr", &pair.dev.http.address()]).output();
+            assert!(told.as_ref().is_ok_and(|told| told.status.success()), "{told:?}");
+            pair.dig(&["store.default.rollcall.internal.", "A"]).answers("A") == ["127.0.0.1"]
+        });
     }
     for (what, mut took, promised) in
         [("out", out, INTERVAL * FALL + SLACK), ("back", back, INTERVAL * RISE + SLACK)]
