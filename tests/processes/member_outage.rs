@@ -128,13 +128,22 @@ fn a_sidecar_that_was_killed_takes_its_record_over_without_a_gap() {
     assert!(samples.gaps.is_empty(), "{} of {}: {:?}", samples.gaps.len(), samples.count, samples.gaps);
 }
 
-/// Both are gone, and the sidecar alone comes back: it answers from the view that it saved, unless that is damaged.
 #[test]
-fn a_sidecar_that_starts_without_a_member_answers_from_its_saved_view() {
+fn a_sidecar_that_starts_without_a_rollcall_member_answers_from_its_saved_view() {
+    start_without(Kind::Rollcall);
+}
+
+#[test]
+fn a_sidecar_that_starts_without_an_apache_member_answers_from_its_saved_view() {
+    start_without(Kind::Apache);
+}
+
+/// Both are gone, and the sidecar alone comes back: it answers from the view that it saved, unless that is damaged.
+fn start_without(kind: Kind) {
     const SERVFAIL: u8 = 2;
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let web = WebServer::start_on("127.0.0.1");
-    let mut server = Server::start(Kind::Rollcall, folder.path());
+    let mut server = Server::start(kind, folder.path());
     let mut sidecar = start_sidecar(&server.address(), &web);
     wait_until("the sidecar answers", Duration::from_secs(30), || answers(&sidecar) == INSTANCES);
     let saved = sidecar.state_dir().join("view");

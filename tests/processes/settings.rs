@@ -10,9 +10,18 @@ use crate::support::{Kind, Port, Server, Sidecar, WebServer, dig, http, wait_unt
 const LIMIT: Duration = Duration::from_secs(30);
 
 #[test]
-fn a_file_that_changes_takes_effect_and_a_broken_one_changes_nothing() {
+fn with_a_rollcall_member_a_file_that_changes_takes_effect_and_a_broken_one_changes_nothing() {
+    change_settings(Kind::Rollcall);
+}
+
+#[test]
+fn with_an_apache_member_a_file_that_changes_takes_effect_and_a_broken_one_changes_nothing() {
+    change_settings(Kind::Apache);
+}
+
+fn change_settings(kind: Kind) {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let server = Server::start(Kind::Rollcall, folder.path());
+    let server = Server::start(kind, folder.path());
     let (web, api) = (WebServer::start_on("127.0.0.1"), WebServer::start_on("127.0.0.1"));
     let [dns, http] = [Port::free(), Port::free()];
     let ttl = |ttl: &str| {
