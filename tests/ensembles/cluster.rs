@@ -14,6 +14,7 @@ use crate::member::{Kind, Member, State};
 use crate::probe::{Sync, epochs_led, syncs};
 use crate::process::{Signal, keep_log};
 use crate::recorder::Recorder;
+use crate::throttle::Throttle;
 use crate::wait::wait_for;
 
 /// Members 1 to n; all but what dies with the processes goes with it.
@@ -166,6 +167,12 @@ impl Cluster {
     pub(crate) fn resume(&mut self, index: usize) {
         self.note("continue", index);
         self.members[index].signal(Signal::CONT);
+    }
+
+    /// Lets a member run for `share` percent of the time, until what is returned is dropped.
+    pub(crate) fn throttle(&self, index: usize, share: u32) -> Throttle {
+        self.note(&format!("{share} % of the time for"), index);
+        Throttle::start(self.members[index].process_id(), share)
     }
 
     /// Makes each of a member's syncs take longer, or not any more.

@@ -20,5 +20,6 @@ mod recorder;
 mod run;
 mod scenarios;
 mod slow_sync;
+mod throttle;
 #[path = "../processes/support/wait.rs"]
 mod wait;

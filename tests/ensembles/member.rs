@@ -237,6 +237,10 @@ impl Member {
         }
     }
 
+    pub(crate) fn process_id(&self) -> u32 {
+        self.process.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name())).id()
+    }
+
     pub(crate) fn signal(&mut self, signal: Signal) {
         let process = self.process.as_ref().unwrap_or_else(|| panic!("{} does not run", self.name()));
         process.signal(signal);

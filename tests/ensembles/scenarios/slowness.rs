@@ -17,6 +17,9 @@ const DELAY_MAX: Duration = Duration::from_millis(300);
 /// What a sync takes on a slow disk.
 const SYNC_DELAY: Duration = Duration::from_millis(300);
 
+/// Percent of the time in which a member runs.
+const CPU_SHARE: u32 = 5;
+
 /// Nobody is given up for being slow: six seconds are ten times what the slowest answer takes, and what the machine adds.
 const PATIENT: Profile = Profile { sync_limit: 30, ..Profile::DEFAULT };
 
@@ -77,6 +80,29 @@ pub(super) fn slow_syncs(kinds: &[Kind], [first, second]: [usize; 2]) {
     assert!(shortest >= SYNC_DELAY, "a write took {shortest:?}, and no majority can have had it on disk");
 }
 
+/// Gives one follower a twentieth of a processor. Writes go on as fast as the others are, and nobody is expelled.
+pub(super) fn little_cpu(kinds: &[Kind]) {
+    let mut run = Run::start("little-cpu", kinds, PATIENT);
+    let leader = run.cluster.make_last_lead();
+    let load = run.load(LOAD_W);
+    let before = observe(&mut run, &load, leader);
+    let throttle = run.cluster.throttle(0, CPU_SHARE);
+    let during = observe(&mut run, &load, leader);
+    drop(throttle);
+    let stall = run.cluster.longest_disk_stall();
+    let history = run.finish(load);
+    before.print("before", &history);
+    during.print(&format!("with {CPU_SHARE} % of the time for m1"), &history);
+    let others: Vec<usize> = (1..kinds.len()).collect();
+    let [calm, slowed] = [before, during].map(|stretch| median(&stretch.times(&history, &others)));
+    let (calm, slowed) = (calm.expect("they have clients"), slowed.expect("they still have"));
+    // The slow one sleeps for 95 ms at a time: whoever waited for it would wait for half of that.
+    assert!(
+        slowed < calm + Duration::from_millis(40) + stall,
+        "half of the writes took {calm:?}, then {slowed:?}"
+    );
+}
+
 /// A stretch of a run in which the leader stayed the same.
 #[derive(Debug)]
 struct Stretch {
@@ -127,6 +153,11 @@ mod ours {
     #[test]
     fn a_slow_link_holds_up_nobody_else_and_nobody_is_expelled() {
         slow_link(&OURS);
+    }
+
+    #[test]
+    fn a_follower_with_little_cpu_holds_up_nobody_and_is_not_expelled() {
+        little_cpu(&OURS);
     }
 
     #[test]
