@@ -10,7 +10,7 @@
 //!
 //! [`name`] and [`authority`] decide and are pure; [`handler`] turns bytes into a question and records into bytes,
 //! with hickory's types (the crates were called trust-dns); [`udp`] and [`tcp`] move bytes, many datagrams with one
-//! system call ([`mmsg`]) on threads of their own ([`Worker`]). Nothing here
+//! system call ([`mmsg`]), on threads of their own ([`Worker`]). Nothing here
 //! waits for anything but its own socket and, a bounded time and in tasks of their own, for what is not followed and for upstreams; and no packet can stop it: what cannot be read is answered with the
 //! code that the RFCs give it, or with silence.
 //!

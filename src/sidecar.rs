@@ -29,7 +29,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -159,12 +158,11 @@ impl Sidecar {
         spawn(&mut parts, "DNS forwarder", forwarder.run());
         let dns::Sockets { udp, tcp } = listeners.dns;
         for (number, socket) in udp.into_iter().enumerate() {
-            let worker = dns::Worker::start(number, socket, handler.clone(), serving.clone());
+            let worker = dns::Worker::udp(number, socket, handler.clone(), serving.clone());
             spawn(&mut parts, "DNS listener (UDP)", worker.map_err(SidecarError::Listener)?.ended());
         }
-        let tcp = TcpListener::from_std(tcp).map_err(SidecarError::Listener)?;
-        let tcp = dns::tcp::run(tcp, handler, plan.dns_tcp, serving.clone());
-        spawn(&mut parts, "DNS listener (TCP)", tcp);
+        let worker = dns::Worker::tcp(tcp, handler, plan.dns_tcp, serving.clone());
+        spawn(&mut parts, "DNS listener (TCP)", worker.map_err(SidecarError::Listener)?.ended());
         let keeper = plan.state_dir.map(|folder| ViewKeeper::new(cache.clone(), folder, plan.layout.clone()));
         let status = status::source_of(
             client.clone(),

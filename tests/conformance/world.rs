@@ -7,8 +7,6 @@ use rollcall::clock;
 use rollcall::dns::{ConsulDomain, DnsPlan, Handler, Sockets, Worker, Zone, tcp};
 use rollcall::registry::{Cache, Demand, View};
 use rollcall::telemetry::Metrics;
-use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::registry::{Registry, label};
@@ -18,7 +16,6 @@ use crate::registry::{Registry, label};
 pub(crate) struct World {
     pub(crate) addr: SocketAddr,
     pub(crate) metrics: Arc<Metrics>,
-    _runtime: Runtime,
     _shutdown: DropGuard,
 }
 
@@ -48,10 +45,9 @@ impl World {
     }
 
     pub(crate) fn start_with(view: View, ways: Ways) -> Self {
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         let (metrics, shutdown) = (Arc::new(Metrics::new()), CancellationToken::new());
-        let addr = runtime.block_on(async { serve(view, ways, metrics.clone(), shutdown.clone()) });
-        Self { addr, metrics, _runtime: runtime, _shutdown: shutdown.drop_guard() }
+        let addr = serve(view, ways, metrics.clone(), shutdown.clone());
+        Self { addr, metrics, _shutdown: shutdown.drop_guard() }
     }
 }
 
@@ -68,9 +64,8 @@ fn serve(view: View, ways: Ways, metrics: Arc<Metrics>, shutdown: CancellationTo
     let sockets = Sockets::bind(SocketAddr::from(([127, 0, 0, 1], 0)), WORKERS).expect("a port is free");
     let addr = sockets.local_addr().expect("it is bound");
     for (number, socket) in sockets.udp.into_iter().enumerate() {
-        Worker::start(number, socket, handler.clone(), shutdown.clone()).expect("a thread can be had");
+        Worker::udp(number, socket, handler.clone(), shutdown.clone()).expect("a thread can be had");
     }
-    let listener = TcpListener::from_std(sockets.tcp).expect("the runtime takes it");
-    tokio::spawn(tcp::run(listener, handler, ways.tcp, shutdown));
+    Worker::tcp(sockets.tcp, handler, ways.tcp, shutdown).expect("a thread can be had");
     addr
 }

@@ -4,6 +4,7 @@
 //!   answers, sends what is no query, has to make room, or at shutdown.
 //! - It holds one query that is not whole, [`OUTPUT_OCTETS_MAX`] of answers and one more answer, and [`LATER_MAX`] queries that wait. While
 //!   answers are not taken, none of these goes on, and no query is read. While it is silent it holds nothing.
+//! - After [`TURN`] of making answers others have their turn, however many queries are there.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -11,12 +12,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -39,6 +41,8 @@ pub(super) struct Connection {
     begun: Option<Instant>,
     /// Whether the client sends no more, and still takes answers.
     is_half_closed: bool,
+    /// How long answers were made for it in this turn.
+    worked: Duration,
 }
 
 /// An answer on its way; none for what turns out to be no query.
@@ -83,7 +87,8 @@ impl End {
 impl Connection {
     pub(super) fn new(stream: TcpStream, client: SocketAddr, open: Open, settings: TcpSettings) -> Self {
         let (later, begun) = (FuturesUnordered::new(), Some(clock::now()));
-        Self { stream, client, open, settings, later, begun, is_half_closed: false }
+        let (is_half_closed, worked) = (false, Duration::ZERO);
+        Self { stream, client, open, settings, later, begun, is_half_closed, worked }
     }
 
     /// Serves it to its end.
@@ -103,7 +108,7 @@ impl Connection {
         self.stream.set_nodelay(true)?;
         let mut input = Frames::default();
         loop {
-            // 1. Answer every whole query that is there, in order.
+            // 1. Answer whole queries that are there, in order.
             let mut output = Vec::new();
             let result = self.answer_all(&mut input, &mut output);
             // 2. Send the answers, also those before a message that ends the connection.
@@ -111,24 +116,32 @@ impl Connection {
                 self.send(&output).await?;
             }
             result?;
-            // 3. Read on, or take an answer that was waited for.
+            // 3. Let others have their turn. The socket alone would not do that while queries come and answers are taken.
+            if self.worked >= TURN {
+                self.worked = Duration::ZERO;
+                yield_now().await;
+            }
+            // 4. Read on, or take an answer that was waited for.
             if !input.has_next() || self.later.len() >= LATER_MAX {
                 drop(output);
                 if let Some(answer) = self.wait(&mut input).await? {
                     let mut output = Vec::with_capacity(answer.len() + 2);
                     frame::push(&mut output, &answer);
                     self.send(&output).await?;
+                    // As many may be there at once, and how long it took is not known here.
+                    yield_now().await;
                 }
             }
         }
     }
 
-    /// Takes whole queries from `input` until there is none, `output` has grown long, or too many wait. One that has to wait holds up
-    /// none behind it.
+    /// Takes whole queries from `input` until there is none, `output` has grown long, the turn is over, or too many wait. One that has to
+    /// wait holds up none behind it.
     fn answer_all(&mut self, input: &mut Frames, output: &mut Vec<u8>) -> Result<(), End> {
-        let mut answer = Vec::new();
+        let (mut answer, mut begun) = (Vec::new(), clock::now());
         while output.len() < OUTPUT_OCTETS_MAX
             && self.later.len() < LATER_MAX
+            && self.worked < TURN
             && let Some(frame) = input.next()
         {
             self.begun = None;
@@ -144,6 +157,9 @@ impl Connection {
             if matches!(frame, Frame::TooLong(_)) {
                 return Err(End::NoQuery);
             }
+            let now = clock::now();
+            self.worked += now - begun;
+            begun = now;
         }
         Ok(())
     }
@@ -225,6 +241,8 @@ async fn answer_later(
     matches!(outcome, Outcome::Reply).then_some(answer)
 }
 
+/// How long answers are made for one connection before others have their turn; one more answer may follow. Some hundred short ones.
+const TURN: Duration = Duration::from_millis(1);
 /// Octets of answers that are gathered before they are sent; one more answer may follow.
 const OUTPUT_OCTETS_MAX: usize = 16 * 1024;
 /// Queries of a connection that wait at a time; while there are as many, no more is read.

@@ -1,3 +1,5 @@
+use std::io::{Read, Write};
+
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 
@@ -21,6 +23,43 @@ async fn pipelined_queries_are_answered_in_order_and_whole() {
         }
     };
     within(async { tokio::join!(sent, received) }).await;
+}
+
+#[tokio::test]
+async fn who_has_many_queries_there_holds_up_nobody_by_more_than_a_turn() {
+    // Of these no answer fits, so that each is made anew: that takes long.
+    let server = start_with(sample::big(2_000).into_handler(), TcpSettings::default());
+    let made = || {
+        let text = String::from_utf8(server.handler.metrics().render()).unwrap();
+        let made = text.lines().find_map(|line| {
+            line.strip_prefix("rollcall_dns_queries_total{kind=\"srv\",rcode=\"noerror\"} ")
+        });
+        made.map_or(0, |made| made.parse::<usize>().unwrap())
+    };
+    let mut client = server.connect().await;
+    // Another thread, which takes answers as soon as they are there, so that the server never waits for it.
+    let addr = server.addr;
+    let greedy = std::thread::spawn(move || {
+        let mut greedy = std::net::TcpStream::connect(addr).unwrap();
+        greedy.write_all(&framed(7, "big.default", RecordType::SRV).repeat(GREEDY)).unwrap();
+        let mut octets = vec![0; 64 * 1024];
+        while greedy.read(&mut octets).is_ok_and(|octets| octets > 0) {}
+    });
+    let begun = async {
+        while made() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(begun).await;
+    let before = made();
+    client.write_all(&query_for(1, "web.default")).await.unwrap();
+    assert_eq!(within(receive(&mut client)).await.unwrap().metadata.id, 1);
+    let meanwhile = made() - before;
+    assert!(meanwhile <= 20, "{meanwhile} answers of another's came between a query and its answer");
+    assert!(made() < GREEDY, "all were made by then");
+    server.shutdown.cancel();
+    within(server.task).await.unwrap();
+    greedy.join().unwrap();
 }
 
 #[tokio::test]
@@ -225,9 +264,13 @@ fn query(id: u16) -> Vec<u8> {
 }
 
 fn query_for(id: u16, service: &str) -> Vec<u8> {
+    framed(id, service, RecordType::A)
+}
+
+fn framed(id: u16, service: &str, kind: RecordType) -> Vec<u8> {
     let mut message = Message::new(id, MessageType::Query, OpCode::Query);
     let name = Name::from_ascii(format!("{service}.rollcall.internal.")).unwrap();
-    message.add_query(Query::query(name, RecordType::A));
+    message.add_query(Query::query(name, kind));
     let message = message.to_vec().unwrap();
     let length = u16::try_from(message.len()).unwrap().to_be_bytes();
     [&length[..], &message].concat()
@@ -240,3 +283,6 @@ async fn receive(reader: &mut (impl AsyncReadExt + Unpin)) -> Option<Message> {
     reader.read_exact(&mut message).await.ok()?;
     Some(Message::from_vec(&message).unwrap())
 }
+
+/// Queries of who wants the most.
+const GREEDY: usize = 300;
