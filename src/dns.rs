@@ -19,6 +19,9 @@
 
 use std::time::Duration;
 
+use hickory_proto::rr::Name;
+
+mod alias;
 pub mod answer;
 pub mod authority;
 mod consul;
@@ -77,6 +80,11 @@ impl DnsPlan {
     /// A zone alone, with the defaults.
     pub fn of_zone(zone: Zone) -> Self {
         Self { zone, consul: None, ttls: Ttls::default(), is_logged: false }
+    }
+
+    /// Whether it is for us to say what `name` stands for.
+    pub fn is_ours(&self, name: &Name) -> bool {
+        self.zone.contains(name) || self.consul.as_ref().is_some_and(|domain| domain.contains(name))
     }
 }
 

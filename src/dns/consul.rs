@@ -65,6 +65,11 @@ impl ConsulDomain {
         &self.name
     }
 
+    /// Whether `name` is the domain or below it.
+    pub(super) fn contains(&self, name: &Name) -> bool {
+        labels_below(name, &self.name, &mut []).is_some()
+    }
+
     /// What `name` asks for; `None` when it is not in the domain.
     pub(super) fn question(&self, name: &Name) -> Option<ConsulQuestion> {
         let mut slots: [&[u8]; DEPTH_MAX] = [&[]; DEPTH_MAX];

@@ -18,12 +18,13 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use hickory_proto::op::{Edns, Metadata, Query, ResponseCode};
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
-use hickory_proto::rr::{DNSClass, RecordType};
+use hickory_proto::rr::{DNSClass, Name, RecordType};
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::Request;
 use tracing::{debug, error, info, warn};
 
 use super::DnsPlan;
+use super::alias::{led_on, way_home};
 use super::answer::{Answer, Freshness};
 use super::authority::Knowledge;
 use super::cookie::{ClientCookie, CookieJar};
@@ -109,8 +110,8 @@ pub struct Later {
 /// What an answer waits for.
 #[derive(Debug)]
 enum Awaited {
-    /// A service's instances, which are being read.
-    Held(Held),
+    /// A service's instances, which are being read; with what upstreams have said, if that leads to it.
+    Held(Held, Option<Box<Told>>),
     /// Upstreams, which are being asked.
     Forwarded(Box<Forwarded>),
 }
@@ -122,10 +123,18 @@ struct Forwarded {
     asked: Original,
 }
 
+/// What upstreams have said to a query.
+#[derive(Debug)]
+struct Told {
+    asked: Original,
+    answer: Answer,
+}
+
 /// What was waited for.
 #[derive(Debug)]
 pub struct Ready {
-    reply: Option<Box<Reply>>,
+    told: Option<Box<Told>>,
+    was_held: bool,
     begun: Instant,
 }
 
@@ -133,17 +142,17 @@ impl Later {
     /// Waits, a bounded time.
     pub async fn ready(self) -> Ready {
         let Self { awaited, begun } = self;
-        let reply = match awaited {
-            Awaited::Held(held) => {
+        match awaited {
+            Awaited::Held(held, told) => {
                 held.ready().await;
-                None
+                Ready { told, was_held: true, begun }
             }
             Awaited::Forwarded(forwarded) => {
                 let Forwarded { pending, asked } = *forwarded;
-                Some(Box::new(asked.reply(pending.answer().await)))
+                let answer = pending.answer().await;
+                Ready { told: Some(Box::new(Told { asked, answer })), was_held: false, begun }
             }
-        };
-        Ready { reply, begun }
+        }
     }
 }
 
@@ -192,7 +201,8 @@ impl Handler {
         self.answer_with(None, packet, client, transport, out)
     }
 
-    /// The same for a packet that had to wait: with what is known by now.
+    /// The same for a packet that had to wait: with what is known by now. It may have to wait once more, where what upstreams say leads to
+    /// a service that is not followed.
     pub fn answer_ready(
         &self,
         ready: Ready,
@@ -201,16 +211,24 @@ impl Handler {
         transport: Transport,
         out: &mut Vec<u8>,
     ) -> Outcome {
-        let Ready { reply, begun } = ready;
-        match reply {
-            None => self.answer_with(Some(begun), packet, client, transport, out),
-            Some(reply) => {
-                out.clear();
-                self.finish(&self.plan.load().dns, &reply, client, out);
-                self.time(transport, DnsSource::Upstream, begun);
-                Outcome::Reply
-            }
+        let Ready { told, was_held, begun } = ready;
+        let Some(told) = told else {
+            return self.answer_with(Some(begun), packet, client, transport, out);
+        };
+        out.clear();
+        let plan = self.plan.load();
+        let rest = self.rest(&plan.dns, &told.asked.query, &told.answer);
+        if let Some(Rest { own: Answer { wanted: Some(service), .. }, .. }) = &rest
+            && let (false, Some(demand)) = (was_held, &self.demand)
+            && let Some(held) = demand.hold(&self.cache, service)
+        {
+            return Outcome::Later(Later { awaited: Awaited::Held(held, Some(told)), begun });
         }
+        let Told { asked, answer } = *told;
+        let reply = asked.reply(with_rest(answer, rest));
+        self.finish(&plan.dns, &reply, client, out);
+        self.time(transport, DnsSource::Upstream, begun);
+        Outcome::Reply
     }
 
     /// Answers a packet, which is not held again if it was since `held`.
@@ -289,7 +307,7 @@ impl Handler {
         if let (None, Some(demand), Some(service)) = (held, &self.demand, &reply.answer.wanted)
             && let Some(held) = demand.hold(&self.cache, service)
         {
-            return Outcome::Later(Later { awaited: Awaited::Held(held), begun });
+            return Outcome::Later(Later { awaited: Awaited::Held(held, None), begun });
         }
         if let Answer { source: Some(service), first: Some(first), .. } = &reply.answer {
             service.tally.count(*first);
@@ -394,14 +412,17 @@ impl Handler {
         } else if query.query_class() != DNSClass::IN {
             Answer { rcode: ResponseCode::Refused, ..Answer::default() }
         } else {
-            self.look_up(plan, &query)
+            self.look_up(plan, query.name(), query.query_type())
         };
         let limit = Limit::of(transport, request.edns.as_ref().map(Edns::max_payload));
         let asked = Original { metadata, query, edns: request.edns.clone(), cookie, limit };
         let mut source = DnsSource::Zone;
         if let (true, Some(forwarder), Some(rules)) = (answer.is_out_of_zone, &self.forwarder, rules) {
-            match forwarder.ask(asked.to_forward(request), &plan.zone, rules) {
-                Forwarding::Now(forwarded) => (answer, source) = (forwarded, DnsSource::Cache),
+            match forwarder.ask(asked.to_forward(request), plan, rules) {
+                Forwarding::Now(forwarded) => {
+                    let rest = self.rest(plan, &asked.query, &forwarded);
+                    (answer, source) = (with_rest(forwarded, rest), DnsSource::Cache);
+                }
                 Forwarding::Later(pending) => return Err(Box::new(Forwarded { pending, asked })),
             }
         }
@@ -415,21 +436,45 @@ impl Handler {
         self.forwarder.as_ref().is_some_and(|forwarder| forwarder.is_enabled())
     }
 
-    fn look_up(&self, plan: &DnsPlan, query: &Query) -> Answer {
+    /// What we say to the rest of a query of which upstreams have said that it leads to a name of ours.
+    fn rest(&self, plan: &DnsPlan, query: &Query, answer: &Answer) -> Option<Rest> {
+        let asked = (query.name(), query.query_type());
+        let (records, name) = way_home(asked, &answer.answers, |name| plan.is_ours(name))?;
+        Some(Rest { records, own: self.look_up(plan, name, query.query_type()) })
+    }
+
+    fn look_up(&self, plan: &DnsPlan, name: &Name, kind: RecordType) -> Answer {
         let view = self.cache.load();
         let freshness = if self.cache.is_stale() { Freshness::Stale } else { Freshness::Current };
         let DnsPlan { zone, consul, ttls, is_logged: _ } = plan;
         let knowledge = Knowledge { view: &view, freshness, zone, consul: consul.as_ref(), ttls: *ttls };
-        if query.query_type() == RecordType::PTR
-            && let Some(address) = reverse::address_of(query.name())
+        if kind == RecordType::PTR
+            && let Some(address) = reverse::address_of(name)
         {
             let found = self.reverse.find(&view, address, clock::now());
             if !found.is_empty() {
-                return knowledge.pointers(query.name(), &found);
+                return knowledge.pointers(name, &found);
             }
         }
-        knowledge.answer(query.name(), query.query_type(), &mut fastrand::Rng::new())
+        knowledge.answer(name, kind, &mut fastrand::Rng::new())
     }
+}
+
+/// What we say of a name of ours to which an answer of upstreams leads.
+#[derive(Debug)]
+struct Rest {
+    /// So many records lead there.
+    records: usize,
+    own: Answer,
+}
+
+/// An answer of upstreams with the rest of it, which is counted as given.
+fn with_rest(answer: Answer, rest: Option<Rest>) -> Answer {
+    let Some(Rest { records, own }) = rest else { return answer };
+    if let (Some(service), Some(first)) = (&own.source, own.first) {
+        service.tally.count(first);
+    }
+    led_on(answer, records, own)
 }
 
 /// The reply to what is refused for its form.

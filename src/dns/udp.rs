@@ -95,16 +95,22 @@ impl Server {
         send(&self.socket, &self.handler, messages).await;
     }
 
-    fn answer_later(&mut self, later: Later, at: usize, client: SocketAddr) {
+    fn answer_later(&mut self, mut later: Later, at: usize, client: SocketAddr) {
         let (packet, origin) = (self.inbox.packet(at).to_vec(), *self.inbox.origin(at));
         let (socket, handler) = (Arc::clone(&self.socket), Arc::clone(&self.handler));
         while self.later.try_join_next().is_some() {}
         self.later.spawn(async move {
-            let ready = later.ready().await;
             let mut out = Vec::new();
-            let answer = || handler.answer_ready(ready, &packet, client, Transport::Udp, &mut out);
-            if let Some(Outcome::Reply) = surviving(&packet, client, answer) {
-                send(&socket, &handler, [(&*out, &origin)].into_iter()).await;
+            loop {
+                let ready = later.ready().await;
+                let answer = || handler.answer_ready(ready, &packet, client, Transport::Udp, &mut out);
+                match surviving(&packet, client, answer) {
+                    Some(Outcome::Later(more)) => later = more,
+                    Some(Outcome::Reply) => {
+                        return send(&socket, &handler, [(&*out, &origin)].into_iter()).await;
+                    }
+                    Some(Outcome::Silence) | None => return,
+                }
             }
         });
     }

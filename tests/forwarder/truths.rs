@@ -100,11 +100,76 @@ async fn an_alias_that_is_left_open_is_asked_for_where_its_name_is_known() {
     corp.answers(alias("www.example.com."));
     let told = world.ask("www.corp.example.").await;
     assert_eq!((told.metadata.response_code, told.answers.len()), (ResponseCode::NoError, 2));
-    // Ours is nobody else's to know.
-    general.answers(alias("web.default.rollcall.internal."));
-    let asked = general.count();
-    let told = world.ask("ours.example.com.").await;
-    assert_eq!((told.answers.len(), general.count() - asked), (1, 1));
+}
+
+#[tokio::test]
+async fn an_alias_that_leads_to_a_name_of_ours_comes_with_what_that_stands_for_now() {
+    const OURS: &str = "Web.default.rollcall.internal.";
+    let upstream = Upstream::start().await;
+    let world = World::asking(&[upstream.addr]);
+    // It leaves the alias open, has looked for our name in vain, or makes something up.
+    let alias = |query: &Message| {
+        let mut message = answer(query);
+        message.add_answer(cname(query.queries[0].name(), OURS));
+        message
+    };
+    let answers = [
+        alias as fn(&Message) -> Message,
+        |query: &Message| {
+            let mut message = code(query, ResponseCode::NXDomain);
+            message.add_answer(cname(query.queries[0].name(), OURS));
+            message.add_authority(soa(".", 3600));
+            message
+        },
+        |query: &Message| {
+            let mut message = answer(query);
+            message.add_answer(cname(query.queries[0].name(), OURS));
+            message.add_answer(a(&OURS.parse().unwrap(), 3600, 66));
+            message
+        },
+    ];
+    for (index, says) in answers.into_iter().enumerate() {
+        upstream.answers(says);
+        let name = format!("shop-{index}.example.com.");
+        let asked = upstream.count();
+        // From the upstream, from the cache, and once more, when others would be encoded.
+        for last in [7, 8, 9] {
+            world.knows_web(last);
+            let told = world.ask(&name).await;
+            assert_eq!((told.answers.len(), addresses(&told)), (2, vec![last]), "{name}");
+            assert_eq!(told.answers[1].name.to_string(), OURS);
+            assert_eq!(told.answers[1].ttl, 2, "ours");
+            assert_eq!((told.metadata.response_code, told.authorities.len()), (ResponseCode::NoError, 0));
+            assert!(!told.metadata.authoritative && told.metadata.recursion_available);
+        }
+        assert_eq!(upstream.count() - asked, 1, "nobody is asked for what is ours, and the alias is kept");
+    }
+    // What there is not of ours is ours to say, too.
+    upstream.answers(alias);
+    let told = world.ask_with(&query("shop.example.com.", RecordType::AAAA)).await;
+    assert_eq!((told.metadata.response_code, told.answers.len()), (ResponseCode::NoError, 1));
+    assert_eq!(told.authorities[0].name.to_string(), "rollcall.internal.");
+    let told = world.ask_with(&query("shop.example.com.", RecordType::CNAME)).await;
+    assert_eq!(told.answers.len(), 1, "the alias is what was asked for");
+}
+
+#[tokio::test]
+async fn an_alias_to_a_name_of_ours_is_a_failure_while_nothing_was_learnt() {
+    let upstream = Upstream::start().await;
+    upstream.answers(|query| {
+        let mut message = answer(query);
+        message.add_answer(cname(query.queries[0].name(), "web.default.rollcall.internal."));
+        message
+    });
+    let world = World::asking(&[upstream.addr]);
+    for _ in 0..2 {
+        let told = world.ask("shop.example.com.").await;
+        assert_eq!((told.metadata.response_code, told.answers.len()), (ResponseCode::ServFail, 0));
+        assert_eq!(extended(&told), Some(22));
+    }
+    world.knows_web(7);
+    assert_eq!(addresses(&world.ask("shop.example.com.").await), [7]);
+    assert_eq!(upstream.count(), 1);
 }
 
 #[tokio::test]

@@ -9,7 +9,8 @@ use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use hickory_proto::rr::{Name, RecordType};
 use rollcall::clock;
 use rollcall::dns::{self, DnsPlan, ForwardSettings, Forwarder, Handler, Zone, tcp, udp};
-use rollcall::registry::{Cache, Label};
+use rollcall::id::{SessionId, Zxid};
+use rollcall::registry::{Cache, Instance, Label, Record, Service, ServiceKey, View};
 use rollcall::telemetry::Metrics;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -24,6 +25,7 @@ pub(crate) struct World {
     pub(crate) addr: SocketAddr,
     pub(crate) forwarder: Arc<Forwarder>,
     metrics: Arc<Metrics>,
+    cache: Arc<Cache>,
     folder: tempfile::TempDir,
     _tasks: JoinSet<()>,
 }
@@ -39,20 +41,34 @@ impl World {
         let (metrics, shutdown) = (Arc::new(Metrics::new()), CancellationToken::new());
         let plan = plan(&folder, settings);
         let forwarder = Arc::new(Forwarder::new(plan, addr, metrics.clone(), shutdown.clone()));
-        let zone = Zone::parse("rollcall.internal", Label::parse("default").unwrap()).unwrap();
+        let zone = Zone::parse("rollcall.internal", label("default")).unwrap();
         let cache = Arc::new(Cache::new(clock::now()));
-        let handler = Handler::new(cache, DnsPlan::of_zone(zone), metrics.clone());
+        let handler = Handler::new(cache.clone(), DnsPlan::of_zone(zone), metrics.clone());
         let handler = Arc::new(handler.with_forwarder(Some(forwarder.clone())));
         let mut tasks = JoinSet::new();
         tasks.spawn(udp::run(udp_socket, handler.clone(), shutdown.clone()));
         tasks.spawn(tcp::run(listener, handler, tcp::TcpSettings::default(), shutdown));
         tasks.spawn(forwarder.clone().run());
-        Self { addr, forwarder, metrics, folder, _tasks: tasks }
+        Self { addr, forwarder, metrics, cache, folder, _tasks: tasks }
     }
 
     /// One that asks these and tries for a short while.
     pub(crate) fn asking(upstreams: &[SocketAddr]) -> Self {
         Self::start(&format!("{{{}, timeout: 200ms}}", listed(upstreams)), "")
+    }
+
+    /// Has it know `web.default`, with the address 10.0.0.`last`. Before it knows nothing of its zone.
+    pub(crate) fn knows_web(&self, last: u8) {
+        let key = ServiceKey { namespace: label("default"), name: label("web") };
+        let json = format!(
+            r#"{{"v":1,"addresses":["10.0.0.{last}"],"ports":[{{"name":"http","port":80}}],"status":"up"}}"#
+        );
+        let record = Record::decode(json.as_bytes()).unwrap();
+        let instance = Arc::new(Instance::new(label("web-1"), record, Zxid::ZERO, SessionId::NONE));
+        let service = Service { instances: vec![instance], ..Service::new(key.clone()) };
+        let services = [(key, Arc::new(service))].into();
+        self.cache.publish(View { is_loaded: true, services, ..View::default() });
+        self.cache.set_synced(true);
     }
 
     /// Gives it other settings while it runs.
@@ -95,6 +111,10 @@ impl World {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
     }
+}
+
+fn label(text: &str) -> Label {
+    Label::parse(text).unwrap()
 }
 
 pub(crate) fn plan(folder: &tempfile::TempDir, settings: &str) -> dns::ForwardPlan {

@@ -147,15 +147,21 @@ impl Cache {
         Some(rcode)
     }
 
-    /// What is known, which counts as a use. By `rules` the question is one for upstreams, and will be as long as they are the same.
-    pub(super) fn look_up(&mut self, question: &Question, rules: Option<Rules>, now: Instant) -> Lookup {
+    /// What is known, which counts as a use. By the rules that `rules` says of an answer, if any, it is all that is to be said to the
+    /// question, and will be as long as they are the same.
+    pub(super) fn look_up(
+        &mut self,
+        question: &Question,
+        rules: impl FnOnce(&Found) -> Option<Rules>,
+        now: Instant,
+    ) -> Lookup {
         let key = question.key();
         let Some(entry) = self.entries.get(&key) else { return Lookup::Unknown };
         entry.mark_used();
         let failure = entry.failure.as_ref().filter(|(_, until)| now < *until);
         match &entry.answer {
             Some(kept) if now < kept.end() => {
-                if let Some(rules) = rules {
+                if let Some(rules) = rules(&kept.found) {
                     kept.rules.store(rules.0, Ordering::Relaxed);
                 }
                 let age = now.saturating_duration_since(kept.stored);
@@ -345,7 +351,7 @@ mod tests {
     fn an_answer_is_fresh_then_due_then_stale_then_gone() {
         let (mut cache, begin) = (Cache::new(LIMITS, RandomState::new()), clock::now());
         keep(&mut cache, "a.", positive(100), begin);
-        let mut at = |seconds| match cache.look_up(&question("A."), None, begin + seconds * SECOND) {
+        let mut at = |seconds| match cache.look_up(&question("A."), |_| None, begin + seconds * SECOND) {
             Lookup::Fresh { is_due, age, .. } => format!("fresh {is_due} {}", age.as_secs()),
             Lookup::Stale { has_failed, .. } => format!("stale {has_failed}"),
             Lookup::Failed(_) | Lookup::Unknown => "gone".to_owned(),
@@ -378,7 +384,7 @@ mod tests {
         keep(&mut cache, "a.", positive(60), now);
         keep(&mut cache, "a.", Arc::new(Found { is_negative: true, ..empty() }), now);
         assert_eq!(
-            cache.look_up(&question("a."), None, now),
+            cache.look_up(&question("a."), |_| None, now),
             Lookup::Unknown,
             "what was there before is not true any more"
         );
@@ -388,7 +394,7 @@ mod tests {
     fn failures_are_kept_a_moment() {
         let (mut cache, begin) = (Cache::new(LIMITS, RandomState::new()), clock::now());
         cache.fail(&question("a."), Trouble::Unreachable.into(), begin);
-        let mut at = |seconds| cache.look_up(&question("a."), None, begin + seconds * SECOND);
+        let mut at = |seconds| cache.look_up(&question("a."), |_| None, begin + seconds * SECOND);
         assert_eq!(at(4), Lookup::Failed(Trouble::Unreachable.into()));
         assert_eq!(at(5), Lookup::Unknown);
     }
@@ -398,12 +404,15 @@ mod tests {
         let (mut cache, begin) = (Cache::new(LIMITS, RandomState::new()), clock::now());
         keep(&mut cache, "a.", positive(100), begin);
         cache.fail(&question("a."), Trouble::Unreachable.into(), begin + 95 * SECOND);
-        let mut at = |seconds| cache.look_up(&question("a."), None, begin + seconds * SECOND);
+        let mut at = |seconds| cache.look_up(&question("a."), |_| None, begin + seconds * SECOND);
         assert!(matches!(at(96), Lookup::Fresh { is_due: false, .. }), "it is not asked for again at once");
         assert!(matches!(at(124), Lookup::Stale { has_failed: true, .. }));
         assert!(matches!(at(125), Lookup::Stale { has_failed: false, .. }));
         keep(&mut cache, "a.", positive(10), begin + 130 * SECOND);
-        assert!(matches!(cache.look_up(&question("a."), None, begin + 131 * SECOND), Lookup::Fresh { .. }));
+        assert!(matches!(
+            cache.look_up(&question("a."), |_| None, begin + 131 * SECOND),
+            Lookup::Fresh { .. }
+        ));
     }
 
     #[test]
@@ -413,10 +422,10 @@ mod tests {
         for name in ["a.", "b.", "c."] {
             keep(&mut cache, name, positive(60), now);
         }
-        assert!(matches!(cache.look_up(&question("a."), None, now), Lookup::Fresh { .. }));
+        assert!(matches!(cache.look_up(&question("a."), |_| None, now), Lookup::Fresh { .. }));
         keep(&mut cache, "d.", positive(60), now);
-        let known =
-            ["a.", "b.", "c.", "d."].map(|name| cache.look_up(&question(name), None, now) != Lookup::Unknown);
+        let known = ["a.", "b.", "c.", "d."]
+            .map(|name| cache.look_up(&question(name), |_| None, now) != Lookup::Unknown);
         assert_eq!(known, [true, false, true, true]);
         cache.fail(&question("e."), Trouble::Network.into(), now);
         assert_eq!(cache.size().0, 3, "failures count, too");
@@ -431,14 +440,14 @@ mod tests {
         }
         // Their uses until now count, and the next to go loses them.
         for name in ["a.", "b.", "c."] {
-            cache.look_up(&question(name), Some(Rules(1)), now);
+            cache.look_up(&question(name), |_| Some(Rules(1)), now);
         }
         keep(&mut cache, "d.", positive(60), now);
-        assert_eq!(cache.look_up(&question("a."), None, now), Lookup::Unknown);
+        assert_eq!(cache.look_up(&question("a."), |_| None, now), Lookup::Unknown);
         assert!(again(&cache, "b.", Rules(1), now).is_some());
         keep(&mut cache, "e.", positive(60), now);
-        let known =
-            ["b.", "c.", "d.", "e."].map(|name| cache.look_up(&question(name), None, now) != Lookup::Unknown);
+        let known = ["b.", "c.", "d.", "e."]
+            .map(|name| cache.look_up(&question(name), |_| None, now) != Lookup::Unknown);
         assert_eq!(known, [true, false, true, true]);
     }
 
@@ -447,11 +456,11 @@ mod tests {
         let (mut cache, begin) = (Cache::new(LIMITS, RandomState::new()), clock::now());
         keep(&mut cache, "a.", positive(100), begin);
         assert_eq!(again(&cache, "a.", Rules(7), begin), None, "it may be ours");
-        cache.look_up(&question("a."), Some(Rules(7)), begin);
+        cache.look_up(&question("a."), |_| Some(Rules(7)), begin);
         let at = |cache: &Cache, seconds| again(cache, "A.", Rules(7), begin + seconds * SECOND);
         assert_eq!([at(&cache, 0), at(&cache, 89), at(&cache, 90)], [Some(100), Some(11), None]);
         assert_eq!(again(&cache, "a.", Rules(8), begin), None, "it may be ours by now");
-        cache.look_up(&question("a."), None, begin);
+        cache.look_up(&question("a."), |_| None, begin);
         assert_eq!(at(&cache, 1), Some(99), "a look-up of our own says nothing about it");
         cache.fail(&question("a."), Trouble::Unreachable.into(), begin + 2 * SECOND);
         assert_eq!(at(&cache, 3), Some(97));
@@ -465,11 +474,11 @@ mod tests {
         let mut cache = Cache::new(CacheLimits { entries_max: 500, ..LIMITS }, RandomState::new());
         for index in 0..500 {
             keep(&mut cache, &format!("name-{index}."), positive(60), now);
-            cache.look_up(&question(&format!("name-{index}.")), None, now);
+            cache.look_up(&question(&format!("name-{index}.")), |_| None, now);
         }
         keep(&mut cache, "one-more.", positive(60), now);
         let is_known = |cache: &mut Cache, index| {
-            cache.look_up(&question(&format!("name-{index}.")), None, now) != Lookup::Unknown
+            cache.look_up(&question(&format!("name-{index}.")), |_| None, now) != Lookup::Unknown
         };
         assert!(is_known(&mut cache, 0) && !is_known(&mut cache, SPARED_MAX));
         assert_eq!(cache.size().0, 500);
@@ -495,7 +504,7 @@ mod tests {
         let (mut cache, now) = (Cache::new(LIMITS, RandomState::new()), clock::now());
         keep(&mut cache, "a.", positive(60), now);
         let signed = Question { dnssec_ok: true, ..question("a.") };
-        assert_eq!(cache.look_up(&signed, None, now), Lookup::Unknown);
+        assert_eq!(cache.look_up(&signed, |_| None, now), Lookup::Unknown);
     }
 
     /// The TTL in the answer to a question that a client asks again.

@@ -45,9 +45,10 @@ use super::trouble::{Failed, Trouble};
 use super::upstream::{PORT, Upstream, UpstreamAddress};
 use crate::clock;
 use crate::config::{self, FileWatch};
+use crate::dns::DnsPlan;
+use crate::dns::alias::way_home;
 use crate::dns::answer::Answer;
 use crate::dns::handler::Transport;
-use crate::dns::name::Zone;
 use crate::dns::plain::PlainQuery;
 use crate::telemetry::{ForwardOutcome, Metrics};
 use crate::tls::TlsClient;
@@ -181,19 +182,34 @@ impl Forwarder {
         Some(rcode)
     }
 
-    /// Answers a query for a name that is out of `zone` by `rules`, or says what has to be waited for.
-    pub fn ask(self: &Arc<Self>, asked: Asked, zone: &Zone, rules: Rules) -> Forwarding {
+    /// Answers a query for a name that is none of those that `own` answers for by `rules`, or says what has to be waited for. Where an
+    /// alias leads to one of those, what that stands for is left to others.
+    pub fn ask(self: &Arc<Self>, asked: Asked, own: &DnsPlan, rules: Rules) -> Forwarding {
         let (plan, routes) = (self.plan.load(), self.routes.load());
         if !plan.is_enabled {
             return self.now(ForwardOutcome::Refused, refused());
         }
         let question = &asked.question;
-        if let Some(answer) = local_answer(&question.name, question.kind, zone, &routes.search) {
+        if let Some(answer) = local_answer(&question.name, question.kind, &own.zone, &routes.search) {
             return self.now(ForwardOutcome::Local, answer);
         }
-        // An instance may take the address of a reverse name at any time.
-        let rules = (question.kind != RecordType::PTR).then_some(rules);
-        let lookup = self.cache_mut().look_up(question, rules, clock::now());
+        // An instance may take the address of a reverse name at any time, and what a name of ours stands for changes, too.
+        let is_all = |found: &Found| {
+            let (asked, is_ours) = ((&question.name, question.kind), |name: &Name| own.is_ours(name));
+            question.kind != RecordType::PTR && way_home(asked, &found.answers, is_ours).is_none()
+        };
+        let rules = |found: &Found| is_all(found).then_some(rules);
+        let lookup = match self.cache_mut().look_up(question, rules, clock::now()) {
+            // It was left to us when it was ours.
+            Lookup::Fresh { found, .. } | Lookup::Stale { found, .. }
+                if found.open.as_ref().is_some_and(|open| !own.is_ours(open)) =>
+            {
+                Lookup::Unknown
+            }
+            lookup @ (Lookup::Fresh { .. } | Lookup::Stale { .. } | Lookup::Failed(_) | Lookup::Unknown) => {
+                lookup
+            }
+        };
         if !asked.is_recursion_desired && !matches!(lookup, Lookup::Fresh { .. }) {
             return self.now(ForwardOutcome::Refused, refused());
         }
@@ -201,7 +217,7 @@ impl Forwarder {
             Lookup::Fresh { found, age, is_due } => {
                 if is_due && asked.is_recursion_desired {
                     // Whoever finds no room for it now tries with the next query.
-                    let _landing = self.fly(question, Some(zone));
+                    let _landing = self.fly(question, Some(own));
                 }
                 return self.now(ForwardOutcome::Cache, asked.answer(&found, Given::Fresh { age }));
             }
@@ -211,7 +227,7 @@ impl Forwarder {
             Lookup::Unknown => None,
         };
         let place = self.places.take(asked.client, plan.waiting_max, plan.client_waiting_max);
-        match (place.and_then(|place| Ok((place, self.fly(question, Some(zone))?))), stale) {
+        match (place.and_then(|place| Ok((place, self.fly(question, Some(own))?))), stale) {
             (Ok((place, landing)), stale) => {
                 Forwarding::Later(Pending::new(asked, landing, stale, place, self.metrics.clone()))
             }
@@ -226,7 +242,7 @@ impl Forwarder {
     ///
     /// When they say nothing and never did.
     pub(super) async fn resolve(self: &Arc<Self>, question: Question) -> Result<Arc<Found>, Trouble> {
-        let lookup = self.cache_mut().look_up(&question, None, clock::now());
+        let lookup = self.cache_mut().look_up(&question, |_| None, clock::now());
         let stale = match lookup {
             Lookup::Fresh { found, .. } | Lookup::Stale { found, has_failed: true } => return Ok(found),
             Lookup::Failed(failed) => return Err(failed.trouble),
@@ -272,7 +288,7 @@ impl Forwarder {
     }
 
     /// Has upstreams asked, unless they are being asked already.
-    fn fly(self: &Arc<Self>, question: &Question, zone: Option<&Zone>) -> Result<Watcher, Trouble> {
+    fn fly(self: &Arc<Self>, question: &Question, own: Option<&DnsPlan>) -> Result<Watcher, Trouble> {
         let mut flights = lock(&self.flights);
         if let Some(landing) = flights.get(question) {
             return Ok(landing.clone());
@@ -283,7 +299,7 @@ impl Forwarder {
         let (tell, landing) = watch::channel(None);
         flights.insert(question.clone(), landing.clone());
         self.metrics.forward.in_flight.inc();
-        let flight = Flight { forwarder: self.clone(), question: question.clone(), zone: zone.cloned() };
+        let flight = Flight { forwarder: self.clone(), question: question.clone(), own: own.cloned() };
         self.tasks.spawn(async move {
             tokio::select! {
                 () = flight.forwarder.shutdown.cancelled() => {}
@@ -380,8 +396,8 @@ impl Forwarder {
 struct Flight {
     forwarder: Arc<Forwarder>,
     question: Question,
-    /// In which no name is asked for.
-    zone: Option<Zone>,
+    /// Whose names are not asked for.
+    own: Option<DnsPlan>,
 }
 
 impl Flight {
@@ -426,7 +442,12 @@ impl Flight {
     ) -> Result<Found, Failed> {
         let metrics = &self.forwarder.metrics;
         while let Some(name) = found.open.take() {
-            if self.is_ours(&name, routes) {
+            if self.is_ours(&name) {
+                // That is not known here; the alias is kept for as long as it says.
+                (found.open, found.is_negative) = (Some(name), false);
+                break;
+            }
+            if self.is_local(&name, routes) {
                 break;
             }
             let rest = Question { name, ..self.question.clone() };
@@ -437,10 +458,13 @@ impl Flight {
         Ok(found)
     }
 
-    fn is_ours(&self, name: &Name, routes: &Routes) -> bool {
-        self.zone.as_ref().is_some_and(|zone| {
-            zone.contains(name) || local_answer(name, self.question.kind, zone, &routes.search).is_some()
-        })
+    fn is_ours(&self, name: &Name) -> bool {
+        self.own.as_ref().is_some_and(|own| own.is_ours(name))
+    }
+
+    fn is_local(&self, name: &Name, routes: &Routes) -> bool {
+        let answer = |own: &DnsPlan| local_answer(name, self.question.kind, &own.zone, &routes.search);
+        self.own.as_ref().and_then(answer).is_some()
     }
 }
 

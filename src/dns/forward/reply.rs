@@ -42,7 +42,7 @@ pub(super) struct Found {
     pub is_authentic: bool,
     /// Whether there is nothing of the asked type.
     pub is_negative: bool,
-    /// The alias that is left open: what it stands for the upstream does not say, nor that there is nothing.
+    /// The alias that is left open: what it stands for the upstream does not say, nor that there is nothing. Of what is kept one of ours.
     pub open: Option<Name>,
     /// What the upstream says about it beside.
     pub explanations: Explanations,

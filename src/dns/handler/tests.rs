@@ -1,4 +1,5 @@
 use hickory_proto::op::{Edns, Message, MessageType, OpCode};
+use hickory_proto::rr::rdata::CNAME;
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use hickory_proto::rr::{Name, RData};
 use proptest::prelude::*;
@@ -146,9 +147,9 @@ fn a_query_about_what_is_not_followed_is_held_once_and_answered_with_what_has_co
     let mut out = Vec::new();
     let answer = |out: &Vec<u8>| Message::from_vec(out).unwrap();
     let outcome = handler.answer(&packet, client(), Transport::Udp, &mut out);
-    assert!(matches!(outcome, Outcome::Later(Later { awaited: Awaited::Held(_), .. })), "{outcome:?}");
+    assert!(matches!(outcome, Outcome::Later(Later { awaited: Awaited::Held(..), .. })), "{outcome:?}");
     let ready = |out: &mut Vec<u8>| {
-        let ready = Ready { reply: None, begun: clock::now() };
+        let ready = Ready { told: None, was_held: true, begun: clock::now() };
         handler.answer_ready(ready, &packet, client(), Transport::Udp, out)
     };
     assert!(matches!(ready(&mut out), Outcome::Reply));
@@ -175,6 +176,43 @@ fn a_query_about_what_is_not_followed_is_held_once_and_answered_with_what_has_co
     let (handler, _) = web().unfollowed("web").into_handler_and_cache();
     assert!(matches!(handler.answer(&packet, client(), Transport::Udp, &mut out), Outcome::Reply));
     assert_eq!(answer(&out).metadata.response_code, ResponseCode::ServFail);
+}
+
+#[tokio::test]
+async fn what_upstreams_say_waits_for_a_service_that_it_leads_to_and_is_not_followed() {
+    let (handler, cache) = web().unfollowed("web").into_handler_and_cache();
+    let demand = Arc::<Demand>::default();
+    let handler = handler.with_demand(Some(demand.clone()));
+    let name = "shop.example.com.";
+    let asked = query(name, RecordType::A);
+    let (packet, query) = (asked.to_vec().unwrap(), asked.queries[0].clone());
+    let ready = || {
+        let target = Name::from_ascii("web.default.rollcall.internal.").unwrap();
+        let alias = RData::CNAME(CNAME(target));
+        let answers = vec![hickory_proto::rr::Record::from_rdata(query.name().clone(), 60, alias)];
+        let answer = Answer { answers, is_recursive: true, ..Answer::default() };
+        let metadata = Metadata::response_from_request(&asked.metadata);
+        let limit = Limit::of(Transport::Udp, None);
+        let asked = Original { metadata, query: query.clone(), edns: None, cookie: None, limit };
+        Ready { told: Some(Box::new(Told { asked, answer })), was_held: false, begun: clock::now() }
+    };
+    let mut out = Vec::new();
+    let outcome = handler.answer_ready(ready(), &packet, client(), Transport::Udp, &mut out);
+    let Outcome::Later(later) = outcome else { panic!("{outcome:?}") };
+    cache.publish(web().view);
+    let read = later.ready().await;
+    let outcome = handler.answer_ready(read, &packet, client(), Transport::Udp, &mut out);
+    assert!(matches!(outcome, Outcome::Reply), "{outcome:?}");
+    let answer = Message::from_vec(&out).unwrap();
+    assert_eq!((answer.metadata.id, answer.answers.len(), demand.held()), (7, 3, 1));
+
+    // It waits once.
+    cache.publish(web().unfollowed("web").view);
+    let unread = Ready { was_held: true, ..ready() };
+    let outcome = handler.answer_ready(unread, &packet, client(), Transport::Udp, &mut out);
+    assert!(matches!(outcome, Outcome::Reply), "{outcome:?}");
+    let answer = Message::from_vec(&out).unwrap();
+    assert_eq!((answer.metadata.response_code, answer.answers.len()), (ResponseCode::ServFail, 0));
 }
 
 #[test]

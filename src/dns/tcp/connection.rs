@@ -230,15 +230,20 @@ async fn read(stream: &mut TcpStream, input: &mut Frames) -> io::Result<usize> {
 
 /// The answer to a query that has to wait; none to what turns out to be no query.
 async fn answer_later(
-    later: Later,
+    mut later: Later,
     query: Vec<u8>,
     client: SocketAddr,
     handler: Arc<Handler>,
 ) -> Option<Vec<u8>> {
-    let ready = later.ready().await;
     let mut answer = Vec::new();
-    let outcome = handler.answer_ready(ready, &query, client, Transport::Tcp, &mut answer);
-    matches!(outcome, Outcome::Reply).then_some(answer)
+    loop {
+        let ready = later.ready().await;
+        match handler.answer_ready(ready, &query, client, Transport::Tcp, &mut answer) {
+            Outcome::Later(more) => later = more,
+            Outcome::Reply => return Some(answer),
+            Outcome::Silence => return None,
+        }
+    }
 }
 
 /// How long answers are made for one connection before others have their turn; one more answer may follow. Some hundred short ones.

@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use super::*;
 use crate::dns::forward::explanation::Explanations;
 use crate::dns::forward::reply::Found;
-use crate::dns::{DnsPlan, Handler, Outcome, sample};
+use crate::dns::{Handler, Outcome, Zone, sample};
 use crate::registry::Label;
 
 #[test]
@@ -60,6 +60,31 @@ fn reverse_names_are_looked_up_among_the_instances_each_time() {
     for _ in 0..3 {
         assert_eq!(world.ask(name, RecordType::PTR), (false, ResponseCode::NoError));
     }
+}
+
+#[test]
+fn what_leads_to_a_name_of_ours_is_asked_for_again_once_that_is_ours_no_more() {
+    let world = World::start();
+    let alias = Name::from_ascii("shop.example.com.").unwrap();
+    let target = Name::from_ascii("web.default.rollcall.internal.").unwrap();
+    let kind = RecordType::A;
+    let records = vec![(Owner::Question, 600, RData::CNAME(CNAME(target.clone())))];
+    let (authority, explanations) = (Vec::new(), Explanations::default());
+    let answer = Sample { kind, is_nxdomain: false, is_authentic: false, records, authority, explanations };
+    let found = Found { open: Some(target), ..answer.found(&alias) };
+    let question = Question { name: alias, kind, dnssec_ok: false, checking_disabled: false };
+    world.keep(&question, found, clock::now());
+    for _ in 0..3 {
+        assert_eq!(world.ask("shop.example.com.", kind), (false, ResponseCode::NoError));
+    }
+    let zone = Zone::parse("other.internal", Label::parse("default").unwrap()).unwrap();
+    world.handler.serve(DnsPlan::of_zone(zone));
+    let wishes = Wishes { recursion: true, ..Wishes::default() };
+    let packet = packet(&question.name, kind, wishes);
+    let _inside = world.runtime.enter();
+    let client = SocketAddr::from(([127, 0, 0, 1], 40_000));
+    let outcome = world.handler.answer(&packet, client, Transport::Udp, &mut Vec::new());
+    assert!(matches!(outcome, Outcome::Later(_)), "{outcome:?}");
 }
 
 #[test]
@@ -117,7 +142,7 @@ fn what_is_given_again_is_what_the_slow_way_says() {
 struct World {
     handler: Handler,
     forwarder: Arc<Forwarder>,
-    _runtime: Runtime,
+    runtime: Runtime,
 }
 
 impl World {
@@ -131,7 +156,7 @@ impl World {
         drop(inside);
         let (handler, _) = sample::web().into_handler_and_cache();
         let handler = handler.with_forwarder(Some(forwarder.clone()));
-        Self { handler, forwarder, _runtime: runtime }
+        Self { handler, forwarder, runtime }
     }
 
     fn keep(&self, question: &Question, found: Found, stored: Instant) {
