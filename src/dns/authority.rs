@@ -9,7 +9,7 @@
 //! | service, and names between it and its ports | yes, none up or another type | NODATA |
 //! | service, filtered (`primary`, `blue.tag` and so on) | the service is known | the same of those that are meant, also when there are none |
 //! | instance | in the view, whatever its status | A, AAAA, TXT; else NODATA |
-//! | reverse name | an instance has the address | PTR |
+//! | reverse name | an instance has the address | PTR; else NODATA |
 //! | name of Consul's, when these are answered | | the same under its names |
 //! | namespace | has a service | NODATA |
 //! | anything else in the zone | | NXDOMAIN |
@@ -186,13 +186,30 @@ impl Knowledge<'_> {
         }
     }
 
-    /// The names of instances that have the address that `name`, a reverse name, means.
-    pub fn pointers(&self, name: &Name, found: &[(&Service, &Instance)]) -> Answer {
+    /// What there is at `name`, the reverse name of an address that these instances have: their names, and nothing else. Whoever says
+    /// that there is something says so to every type, or others would say that there is no such name.
+    pub fn reverse(&self, name: &Name, kind: RecordType, found: &[(&Service, &Instance)]) -> Answer {
+        let answer = match Kind::from(kind) {
+            Kind::ZoneTransfer => return refused(),
+            Kind::Any => {
+                let ttl = found.iter().map(|(service, _)| self.ttl(service)).min().unwrap_or(0);
+                self.positive(vec![records::minimal_any(name, ttl)])
+            }
+            Kind::Other if kind == RecordType::PTR => self.pointers(name, found),
+            Kind::A | Kind::Aaaa | Kind::Srv | Kind::Txt | Kind::Soa | Kind::Ns | Kind::Other => {
+                // An SOA counts for names below it alone (RFC 2308 section 5): this name is a zone of its own.
+                Answer { authority: vec![self.soa_of(name)], ..self.no_data() }
+            }
+        };
+        self.mark_stale(answer)
+    }
+
+    fn pointers(&self, name: &Name, found: &[(&Service, &Instance)]) -> Answer {
         let pointer = |(service, instance): &(&Service, &Instance)| {
             let target = instance_name(&self.zone.service_name(&service.key), &instance.id);
             Record::from_rdata(name.clone(), self.ttl(service), RData::PTR(PTR(target)))
         };
-        self.mark_stale(self.positive(found.iter().map(pointer).collect()))
+        self.positive(found.iter().map(pointer).collect())
     }
 
     /// What Consul's names are answered with: the same as ours, under the names of theirs.

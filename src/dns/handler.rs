@@ -448,12 +448,10 @@ impl Handler {
         let freshness = if self.cache.is_stale() { Freshness::Stale } else { Freshness::Current };
         let DnsPlan { zone, consul, ttls, is_logged: _ } = plan;
         let knowledge = Knowledge { view: &view, freshness, zone, consul: consul.as_ref(), ttls: *ttls };
-        if kind == RecordType::PTR
-            && let Some(address) = reverse::address_of(name)
-        {
+        if let Some(address) = reverse::address_of(name) {
             let found = self.reverse.find(&view, address, clock::now());
             if !found.is_empty() {
-                return knowledge.pointers(name, &found);
+                return knowledge.reverse(name, kind, &found);
             }
         }
         knowledge.answer(name, kind, &mut fastrand::Rng::new())

@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::{Name, RecordType};
+use hickory_proto::rr::Name;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +50,7 @@ use crate::dns::alias::way_home;
 use crate::dns::answer::Answer;
 use crate::dns::handler::Transport;
 use crate::dns::plain::PlainQuery;
+use crate::dns::reverse;
 use crate::telemetry::{ForwardOutcome, Metrics};
 use crate::tls::TlsClient;
 
@@ -196,7 +197,8 @@ impl Forwarder {
         // An instance may take the address of a reverse name at any time, and what a name of ours stands for changes, too.
         let is_all = |found: &Found| {
             let (asked, is_ours) = ((&question.name, question.kind), |name: &Name| own.is_ours(name));
-            question.kind != RecordType::PTR && way_home(asked, &found.answers, is_ours).is_none()
+            reverse::address_of(&question.name).is_none()
+                && way_home(asked, &found.answers, is_ours).is_none()
         };
         let rules = |found: &Found| is_all(found).then_some(rules);
         let lookup = match self.cache_mut().look_up(question, rules, clock::now()) {

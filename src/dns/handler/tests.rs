@@ -341,6 +341,22 @@ fn an_address_is_called_what_its_instance_is_rfc_1035_section_3_5() {
         (ResponseCode::Refused, vec![]),
         "not ours to say"
     );
+    assert_eq!(pointers(&web(), "10.in-addr.arpa.").0, ResponseCode::Refused);
+}
+
+#[test]
+fn at_the_reverse_name_of_an_instance_is_its_name_and_nothing_else() {
+    for name in ["2.0.0.10.in-addr.arpa.", "2.0.0.10.IN-ADDR.arpa."] {
+        for kind in [RecordType::A, RecordType::TXT, RecordType::SOA, RecordType::CNAME, RecordType::MX] {
+            let answer = ask(&web(), &query(name, kind));
+            assert_eq!((answer.metadata.response_code, answer.answers.len()), (ResponseCode::NoError, 0));
+            assert!(answer.metadata.authoritative);
+            assert_eq!(answer.authorities[0].record_type(), RecordType::SOA, "{kind}");
+            assert_eq!(answer.authorities[0].name.to_string(), name, "of a zone that it is in");
+        }
+        assert_eq!(ask(&web(), &query(name, RecordType::ANY)).answers[0].record_type(), RecordType::HINFO);
+        assert_eq!(ask(&web(), &query(name, RecordType::AXFR)).metadata.response_code, ResponseCode::Refused);
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, NS, NULL, SOA, SRV, TXT};
-use hickory_proto::rr::{Name, RData, Record};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
 
@@ -56,9 +56,11 @@ fn nothing_is_given_again_once_nothing_is_forwarded() {
 #[test]
 fn reverse_names_are_looked_up_among_the_instances_each_time() {
     let (world, name) = (World::start(), "1.2.0.192.in-addr.arpa.");
-    world.know(name, RecordType::PTR);
-    for _ in 0..3 {
-        assert_eq!(world.ask(name, RecordType::PTR), (false, ResponseCode::NoError));
+    for kind in [RecordType::PTR, RecordType::TXT] {
+        world.know(name, kind);
+        for _ in 0..3 {
+            assert_eq!(world.ask(name, kind), (false, ResponseCode::NoError));
+        }
     }
 }
 
