@@ -2,8 +2,9 @@
 //!
 //! | Question | Known | Answer |
 //! | --- | --- | --- |
-//! | anything in the zone but its apex | the view was never loaded | SERVFAIL, extended error 22 |
 //! | apex | always | SOA, NS; else NODATA |
+//! | what nothing in the zone can be called | always | NXDOMAIN |
+//! | anything else in the zone | the view was never loaded | SERVFAIL, extended error 22 |
 //! | service, its ports and instances | by its name alone | SERVFAIL, extended error 22, until its instances are read |
 //! | service | yes, some up | A, AAAA: the selected instances; SRV: all that are up |
 //! | service, and names between it and its ports | yes, none up or another type | NODATA |
@@ -70,6 +71,8 @@ impl Knowledge<'_> {
                 return self.consul(name, kind, (domain, &question), rng);
             }
             Question::Apex => return self.apex(name, kind),
+            // No view could say otherwise, however old it is.
+            Question::Unknown => return self.no_such_name(),
             _ if !self.view.is_loaded => return never_learnt(),
             Question::Short { service: key } => match self.view.look_up(&key) {
                 Some(service) => made_of(service, self.service(name, kind, service, rng)),
@@ -108,7 +111,7 @@ impl Knowledge<'_> {
                     None => self.no_such_name(),
                 }
             }
-            Question::Between(_) | Question::Unknown => self.no_such_name(),
+            Question::Between(_) => self.no_such_name(),
         };
         self.mark_stale(answer)
     }

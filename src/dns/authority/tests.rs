@@ -289,6 +289,19 @@ fn nothing_learnt_is_a_failure_that_says_so() {
 }
 
 #[test]
+fn what_nothing_can_be_called_does_not_exist_whatever_is_known() {
+    let mut stale = web();
+    stale.freshness = Freshness::Stale;
+    for sample in [Sample::never_loaded(), stale, web()] {
+        for name in ["www.eu.example.com", "a.b.c.d.e.f", "w_b.shop", "_http.web.shop"] {
+            let answer = ask(&sample, &format!("{name}.rollcall.internal."), RecordType::A);
+            assert_nx_domain(&answer);
+            assert_eq!(answer.extended, None, "{name}");
+        }
+    }
+}
+
+#[test]
 fn stale_answers_live_a_second_and_say_that_they_are_stale() {
     let mut sample = web();
     sample.freshness = Freshness::Stale;
