@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::dev::{command, occupy, rollcall};
 use crate::support::process::Signal;
-use crate::support::{Dev, Port, Process, dig, http, wait_for, wait_until};
+use crate::support::{Dev, Port, Process, dig, dns, http, wait_for, wait_until};
 
 #[test]
 fn it_registers_itself_and_answers_for_itself() {
@@ -106,6 +106,22 @@ fn a_port_that_is_taken_is_one_line_naming_port_and_flag() {
 }
 
 #[test]
+fn queries_are_logged_where_settings_want_that_and_the_log_filter_says_nothing() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let settings = folder.path().join("dev.yaml");
+    std::fs::write(&settings, "dns: {log_queries: true}\n").expect("a file can be written");
+    let ports = [Port::free(), Port::free(), Port::free()];
+    let numbers = ports.each_ref().map(Port::number);
+    let arguments = ["--config".to_owned(), settings.display().to_string()];
+    let process = Process::start("rollcall dev", &mut command(numbers, None, &arguments, folder.path()));
+    wait_until("a query is answered", Duration::from_secs(30), || {
+        dns::ask_udp(numbers[1], &dns::question(1, "rollcall.internal", SOA, 1), Duration::from_secs(1))
+            .is_some()
+    });
+    wait_until("it is logged", Duration::from_secs(20), || process.log().contains("rollcall::dns::queries"));
+}
+
+#[test]
 fn two_processes_never_share_a_data_folder() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let first = Dev::start(Some(folder.path()), &[]);
@@ -146,3 +162,5 @@ fn the_commands_reach_a_running_one() {
 fn folders(dev: &Dev) -> usize {
     std::fs::read_dir(dev.temporary()).expect("it can be listed").count()
 }
+
+const SOA: u16 = 6;

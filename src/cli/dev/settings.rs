@@ -104,9 +104,10 @@ impl DevPlan {
     }
 }
 
-/// What is logged by default: what becomes of the instances, and what goes wrong. The banner says the rest.
-const LOG_FILTER: &str =
-    "warn,rollcall::registry::check=info,rollcall::registry::registrar=info,rollcall::shutdown=info";
+/// What is logged by default: what becomes of the instances, what goes wrong, and queries where `dns.log_queries` wants them. The banner
+/// says the rest.
+const LOG_FILTER: &str = "warn,rollcall::registry::check=info,rollcall::registry::registrar=info,rollcall::dns::queries=info,\
+                          rollcall::shutdown=info";
 const CLIENT_PORT: u16 = 2181;
 
 impl DevSettings {
