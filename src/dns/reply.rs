@@ -10,9 +10,9 @@ use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
 
 use super::answer::{Answer, ExtendedError};
+use super::compression::Names;
 use super::cookie::OPTION_COOKIE;
 use super::handler::Transport;
-use super::owners::Owners;
 
 /// Octets of the longest answer over UDP, so that it is never fragmented (RFC 9715 section 3).
 pub(super) const UDP_OCTETS_MAX: u16 = 1232;
@@ -107,8 +107,8 @@ impl Reply {
             query.emit(&mut encoder)?;
         }
         let Answer { answers, authority, additional, .. } = &self.answer;
-        let mut owners = Owners::of(self.query.as_ref(), !additional.is_empty());
-        let mut emit = |records, encoder: &mut _| emit_whole(encoder, &mut owners, records, limit);
+        let mut names = Names::of(self.query.as_ref(), !additional.is_empty());
+        let mut emit = |records, encoder: &mut _| emit_whole(encoder, &mut names, records, limit);
         let (answers, authorities) = (emit(answers, &mut encoder)?, emit(authority, &mut encoder)?);
         let is_cut = usize::from(answers) < self.answer.answers.len()
             || usize::from(authorities) < self.answer.authority.len();
@@ -171,14 +171,14 @@ impl Reply {
 /// that does fit; it is left at the largest message, and the record taken back here.
 fn emit_whole<'a>(
     encoder: &mut BinEncoder<'_>,
-    owners: &mut Owners<'a>,
+    names: &mut Names<'a>,
     records: &'a [Record],
     limit: usize,
 ) -> Result<u16, ProtoError> {
     let mut count = 0;
     for record in records {
         let start = encoder.offset();
-        let fits = match owners.emit(record, encoder) {
+        let fits = match names.emit(record, encoder) {
             Ok(()) => encoder.offset() <= limit,
             Err(ProtoError::MaxBufferSizeExceeded(_)) => false,
             Err(error) => return Err(error),

@@ -1,4 +1,4 @@
-//! Owners of records, written as pointers to where their names stand already (RFC 1035 section 4.1.4).
+//! Names of records, written as pointers to where their names stand already (RFC 1035 section 4.1.4).
 //!
 //! hickory's encoder looks for such a place itself, and gives that up after 120 names of a message, since it searches. An answer over
 //! TCP has thousands of records, but no owner of ours needs a search: it is the question's name, or the target of an SRV record.
@@ -20,14 +20,14 @@ const BEFORE_TARGET_OCTETS: usize = 6;
 
 /// Where in a message names stand that own records.
 #[derive(Debug)]
-pub(super) struct Owners<'a> {
+pub(super) struct Names<'a> {
     question: Option<&'a Name>,
     targets: FxHashMap<&'a Name, u16>,
     /// Whether targets will own records.
     has_targets: bool,
 }
 
-impl<'a> Owners<'a> {
+impl<'a> Names<'a> {
     /// Those of a message with this question, if any, behind its header. `has_targets` says that additional records are to follow.
     pub(super) fn of(question: Option<&'a Query>, has_targets: bool) -> Self {
         Self { question: question.map(Query::name), targets: FxHashMap::default(), has_targets }
