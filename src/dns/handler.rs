@@ -367,11 +367,19 @@ impl Handler {
             return;
         }
         let (name, records) = (reply.query.as_ref().map(Query::name), reply.answer.answers.len());
-        warn!(
-            ?name,
-            records,
-            "an answer does not fit into 64 KiB, the longest there is; it names some of the instances, by weight; ask for fewer with a filter"
-        );
+        if reply.answer.is_authoritative {
+            warn!(
+                ?name,
+                records,
+                "an answer does not fit into 64 KiB, the longest there is; it names some of the instances, by weight; ask for fewer with a filter"
+            );
+        } else {
+            warn!(
+                ?name,
+                records,
+                "an answer of upstreams, with what its aliases stand for, does not fit into 64 KiB, the longest there is; it has the first of its records"
+            );
+        }
     }
 
     /// The answer and what it is made from, or what it waits for.

@@ -107,7 +107,7 @@ impl Reply {
             query.emit(&mut encoder)?;
         }
         let Answer { answers, authority, additional, .. } = &self.answer;
-        let mut names = Names::of(self.query.as_ref(), !additional.is_empty());
+        let mut names = Names::of(self.query.as_ref().map(Query::name), !additional.is_empty());
         let mut emit = |records, encoder: &mut _| emit_whole(encoder, &mut names, records, limit);
         let (answers, authorities) = (emit(answers, &mut encoder)?, emit(authority, &mut encoder)?);
         let is_cut = usize::from(answers) < self.answer.answers.len()
@@ -178,14 +178,15 @@ fn emit_whole<'a>(
     let mut count = 0;
     for record in records {
         let start = encoder.offset();
-        let fits = match names.emit(record, encoder) {
-            Ok(()) => encoder.offset() <= limit,
+        let fits = match names.emit(record, record.ttl, encoder) {
+            Ok(_) => encoder.offset() <= limit,
             Err(ProtoError::MaxBufferSizeExceeded(_)) => false,
             Err(error) => return Err(error),
         };
         if !fits {
             encoder.set_offset(start);
             encoder.trim();
+            names.take_back(start);
             break;
         }
         count += 1;

@@ -8,14 +8,14 @@
 
 use std::time::Duration;
 
-use hickory_proto::ProtoError;
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::{RData, Record, RecordData};
-use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
+use hickory_proto::rr::Record;
+use hickory_proto::serialize::binary::BinEncoder;
 
 use super::cache::TTL_MAX;
 use super::question::Question;
 use super::reply::Found;
+use crate::dns::compression::Names;
 use crate::dns::handler::Transport;
 use crate::dns::head::HEADER_OCTETS;
 use crate::dns::plain::{Behind, PlainQuery, TYPE_AND_CLASS, Verdict};
@@ -43,9 +43,10 @@ impl Encoded {
         let start = HEADER_OCTETS + question.name_octets() + TYPE_AND_CLASS;
         let mut octets = vec![0; start];
         let mut encoder = BinEncoder::with_offset(&mut octets, u32::try_from(start).ok()?);
-        let mut ttls = Vec::new();
+        let (mut ttls, mut names) = (Vec::new(), Names::behind(&question.name));
+        let ttl_max = u32::try_from(TTL_MAX.as_secs()).unwrap_or(u32::MAX);
         for record in found.answers.iter().chain(&found.authority) {
-            let ttl_at = emit(&mut encoder, record, record.name == question.name).ok()?;
+            let ttl_at = names.emit(record, record.ttl.min(ttl_max), &mut encoder).ok()?;
             ttls.push(u16::try_from(ttl_at - start).ok()?);
         }
         let (records, ttls, options) = (octets[start..].into(), ttls.into(), found.explanations.encoded());
@@ -89,27 +90,3 @@ impl Encoded {
         Some(self.rcode)
     }
 }
-
-/// Writes a record, whose owner is that of the question or not, and says where its TTL stands.
-fn emit(encoder: &mut BinEncoder<'_>, record: &Record, is_of_question: bool) -> Result<usize, ProtoError> {
-    if is_of_question {
-        encoder.emit_u16(POINTER_TO_QUESTION)?;
-    } else {
-        record.name.emit(encoder)?;
-    }
-    record.record_type().emit(encoder)?;
-    record.dns_class.emit(encoder)?;
-    let ttl_at = encoder.offset();
-    encoder.emit_u32(record.ttl.min(u32::try_from(TTL_MAX.as_secs()).unwrap_or(u32::MAX)))?;
-    let length = encoder.place::<u16>()?;
-    // An update's record has none at all.
-    if !RData::is_update(&record.data) {
-        record.data.emit(encoder)?;
-    }
-    let octets = encoder.len_since_place(&length);
-    length.replace(encoder, u16::try_from(octets).unwrap_or(u16::MAX))?;
-    Ok(ttl_at)
-}
-
-/// A name that is the one right behind the header (RFC 1035 section 4.1.4).
-const POINTER_TO_QUESTION: u16 = 0xc00c;

@@ -140,6 +140,26 @@ fn what_is_given_again_is_what_the_slow_way_says() {
     });
 }
 
+#[test]
+fn an_answer_with_thousands_of_names_is_whole_over_tcp_and_given_again() {
+    let world = World::start();
+    let name = Name::from_ascii("example.com.").unwrap();
+    let servers = |index| Name::from_ascii(format!("ns-{index}.servers.of.somebody.example.")).unwrap();
+    let records = (0..2_500).map(|index| (Owner::Question, 600, RData::NS(NS(servers(index))))).collect();
+    let (kind, authority, explanations) = (RecordType::NS, Vec::new(), Explanations::default());
+    let answer = Sample { kind, is_nxdomain: false, is_authentic: false, records, authority, explanations };
+    let question = Question { name: name.clone(), kind, dnssec_ok: false, checking_disabled: false };
+    world.keep(&question, answer.found(&name), clock::now());
+    let packet = packet(&name, kind, Wishes { recursion: true, ..Wishes::default() });
+    for is_again in [false, true] {
+        let (octets, was_again) = world.answer(&packet, Transport::Tcp);
+        let message = Message::from_vec(&octets).unwrap();
+        assert_eq!((message.answers.len(), was_again), (2_500, is_again));
+        assert!(!message.metadata.truncation);
+    }
+    assert_eq!(world.handler.metrics().dns_shortened.get(), 0);
+}
+
 /// A handler whose forwarder is told what upstreams have said.
 struct World {
     handler: Handler,
