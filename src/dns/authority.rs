@@ -10,8 +10,9 @@
 //! | service, and names between it and its ports | yes, none up or another type | NODATA |
 //! | service, filtered (`primary`, `blue.tag` and so on) | the service is known | the same of those that are meant, also when there are none |
 //! | instance | in the view, whatever its status | A, AAAA, TXT; else NODATA |
-//! | reverse name | an instance has the address | PTR; else NODATA |
+//! | reverse name | an instance has the address, of what is followed | PTR; else NODATA |
 //! | name of Consul's, when these are answered | | the same under its names |
+//! | node of Consul's | none of what is followed, and not all is | SERVFAIL, extended error 22 |
 //! | namespace | has a service | NODATA |
 //! | anything else in the zone | | NXDOMAIN |
 //! | out of the zone | | REFUSED, if nobody forwards it |
@@ -104,7 +105,7 @@ impl Knowledge<'_> {
             Question::Instance { service: key, instance } => {
                 let service = self.view.look_up(&key);
                 if service.is_some_and(|service| !service.is_followed) {
-                    return not_read(&key);
+                    return not_read(Some(&key));
                 }
                 match service.and_then(|service| Some((service, service.instance(instance.as_str())?))) {
                     Some((service, instance)) => self.instance(name, kind, service, instance),
@@ -142,7 +143,9 @@ impl Knowledge<'_> {
         rng: &mut Rng,
     ) -> Answer {
         match kind {
-            Kind::A | Kind::Aaaa | Kind::Srv | Kind::Any if !service.is_followed => not_read(&service.key),
+            Kind::A | Kind::Aaaa | Kind::Srv | Kind::Any if !service.is_followed => {
+                not_read(Some(&service.key))
+            }
             Kind::A | Kind::Aaaa => {
                 let selection = match tiers {
                     Tiers::All => select_in_all_tiers(service, rng),
@@ -168,7 +171,7 @@ impl Knowledge<'_> {
     ) -> Answer {
         let is_meant = |port: &&Port| port.name == *port_name && port.protocol == protocol;
         match kind {
-            Kind::Srv | Kind::Any if !service.is_followed => not_read(&service.key),
+            Kind::Srv | Kind::Any if !service.is_followed => not_read(Some(&service.key)),
             Kind::Srv => self.srv(name, service, rng, |instance| instance.record.ports.iter().find(is_meant)),
             Kind::Any => self.positive(vec![records::minimal_any(name, self.ttl(service))]),
             Kind::A | Kind::Aaaa | Kind::Txt | Kind::Soa | Kind::Ns | Kind::ZoneTransfer | Kind::Other => {
@@ -288,6 +291,8 @@ impl Knowledge<'_> {
         let found: Vec<_> =
             services.flat_map(|service| service.instances.iter().map(|it| &**it)).filter(is_meant).collect();
         match kind {
+            // Whose instances are not known may have it; nothing says whose to ask for.
+            _ if found.is_empty() && !self.is_followed(self.zone.own_namespace()) => not_read(None),
             _ if found.is_empty() => self.no_such_name(),
             Kind::A | Kind::Aaaa => {
                 let addresses = found.iter().flat_map(|instance| &instance.record.addresses);
@@ -409,6 +414,12 @@ impl Knowledge<'_> {
         }
     }
 
+    /// Whether the instances of all services in `namespace` are known.
+    fn is_followed(&self, namespace: &Label) -> bool {
+        let mut services = self.view.services.values().filter(|service| service.key.namespace == *namespace);
+        services.all(|service| service.is_followed)
+    }
+
     /// Whether any service is known in `namespace`. Keys are ordered by namespace, then by name.
     fn has_namespace(&self, namespace: &Label) -> bool {
         let smallest = Label::parse("0").expect("no label is smaller, and it is one");
@@ -478,12 +489,12 @@ fn never_learnt() -> Answer {
     }
 }
 
-/// Its instances are not known, which is no reason to say that there are none.
-fn not_read(service: &ServiceKey) -> Answer {
+/// Instances are not known, those of this service if it is about one, which is no reason to say that there are none.
+fn not_read(service: Option<&ServiceKey>) -> Answer {
     Answer {
         rcode: ResponseCode::ServFail,
         extended: Some(ExtendedError::NotRead),
-        wanted: Some(service.clone()),
+        wanted: service.cloned(),
         ..Answer::default()
     }
 }

@@ -226,6 +226,28 @@ fn consuls_names_have_the_same_answers_under_names_of_theirs() {
 }
 
 #[test]
+fn of_a_node_nothing_is_said_that_is_not_known_of_all_services() {
+    let mut sample = web();
+    sample.service_with_one("api");
+    sample.plan.consul = Some(ConsulDomain::parse("consul", label("dc1"), label("default")).unwrap());
+    let ask = |sample: &Sample, name| ask(sample, name, RecordType::A);
+    assert_negative(&ask(&sample, "nobody.node.consul."), ResponseCode::NXDomain);
+    // What is known of one that is followed is told.
+    let sample = sample.unfollowed("web");
+    assert_eq!(sorted(&ask(&sample, "one.node.consul.").answers), ["10.2.0.1 ttl 2"]);
+    for name in ["web-1.node.consul.", "nobody.node.consul."] {
+        let answer = ask(&sample, name);
+        assert_eq!((answer.rcode, answer.authority.len()), (ResponseCode::ServFail, 0), "{name}");
+        assert_eq!(answer.extended, Some(ExtendedError::NotRead), "{name}");
+        assert_eq!(answer.wanted, None, "nobody knows whose it is");
+    }
+    // A node is of the own namespace.
+    let other = web().unfollowed("empty");
+    let other = Sample { plan: sample.plan, ..other };
+    assert_negative(&ask(&other, "nobody.node.consul."), ResponseCode::NXDomain);
+}
+
+#[test]
 fn one_label_is_a_service_of_the_own_namespace_or_a_namespace() {
     let sample = web();
     assert_eq!(ask(&sample, "web.rollcall.internal.", RecordType::A).answers.len(), 2);

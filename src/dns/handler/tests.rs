@@ -343,6 +343,8 @@ fn an_address_is_called_what_its_instance_is_rfc_1035_section_3_5() {
         "not ours to say"
     );
     assert_eq!(pointers(&web(), "10.in-addr.arpa.").0, ResponseCode::Refused);
+    // That nothing is known of it is no reason to say that there is nothing.
+    assert_eq!(pointers(&web().unfollowed("web"), "2.0.0.10.in-addr.arpa.").0, ResponseCode::Refused);
 }
 
 #[test]
