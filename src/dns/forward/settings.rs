@@ -29,10 +29,11 @@ pub struct ForwardSettings {
     pub domains: BTreeMap<String, Vec<String>>,
     /// The file that names upstreams, search list and options, and is watched. Default: `/etc/resolv.conf`.
     pub resolv_conf: Option<PathBuf>,
-    /// How long one upstream is waited for before the next is asked, too, `50ms` to `4s`. Default: what the file says, or `1s`.
+    /// How long one upstream is waited for before the next is asked, too, `50ms` to `4s`; less where all times would take longer than the 4.5 s of
+    /// a query. Default: what the file says, or `1s`.
     #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
     pub timeout: Option<Scalar>,
-    /// How often all upstreams are asked, 1 to 5. Default: what the file says, or 2.
+    /// How often all upstreams are asked, 1 to 5, but 8 times in all. Default: what the file says, or 2.
     #[cfg_attr(test, schemars(range(min = 1, max = 5)))]
     pub attempts: Option<u32>,
     /// Whether letters of names are sent in random case, which whoever forges an answer would have to guess. Default: true.
