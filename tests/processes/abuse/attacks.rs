@@ -19,6 +19,7 @@ pub(super) enum Kind {
     RandomPackets,
     CompressionLoops,
     FloodFromOneAddress,
+    RandomTypes,
     SilentConnections,
     HalfSentFrames,
     SlowWriters,
@@ -44,10 +45,11 @@ struct Shared {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::RandomPackets,
         Self::CompressionLoops,
         Self::FloodFromOneAddress,
+        Self::RandomTypes,
         Self::SilentConnections,
         Self::HalfSentFrames,
         Self::SlowWriters,
@@ -80,6 +82,7 @@ impl Attack {
             Kind::RandomPackets
             | Kind::CompressionLoops
             | Kind::FloodFromOneAddress
+            | Kind::RandomTypes
             | Kind::SilentUpstream => "packets",
             Kind::SilentConnections | Kind::HalfSentFrames | Kind::SlowWriters | Kind::SlowReaders => {
                 "connections"
@@ -112,6 +115,10 @@ impl Shared {
             Kind::FloodFromOneAddress => self.send(PACKETS_PER_MS, || {
                 question(random.u16(..), &format!("x{}.default.rollcall.internal", random.u32(..)), A, 1)
             }),
+            // The name that others ask for, of which there is an answer to every type.
+            Kind::RandomTypes => {
+                self.send(PACKETS_PER_MS, || question(random.u16(..), CANARY, random.u16(..), 1))
+            }
             Kind::SilentUpstream => {
                 self.send(1, || question(random.u16(..), &format!("x{}.example.org", random.u32(..)), A, 1))
             }
