@@ -42,7 +42,7 @@ pub use subscription::{AdoptSettings, SubscribeMode, SubscribeSettings};
 
 use self::reload::{LiveParts, Reloader};
 use crate::client::{Client, ClientSettings, HostNames};
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::dns::{self, Forwarder, Handler, Hosts};
 use crate::http::{self, Command, Control, Done, ListenerSettings, Router};
 use crate::registry::{
@@ -341,16 +341,17 @@ const OWN_BYTES_MAX: usize = 8;
 /// What was known when the sidecar ran last, or nothing.
 fn load_view(folder: Option<&Path>, layout: &Layout) -> Cache {
     let Some(folder) = folder else { return Cache::new(clock::now()) };
-    match SavedView::load(folder, layout) {
+    let moment = Moment::read();
+    match SavedView::load(folder, layout, moment) {
         Ok(Some(saved)) => {
-            let age = saved.age(clock::unix_ms());
+            let age = saved.age(moment.unix_ms);
             let services = saved.view.services.len();
             info!(
                 services,
                 age_ms = age.as_millis(),
                 "answering from the saved view until the ensemble is reached"
             );
-            Cache::with_saved(saved.view, age, clock::now())
+            Cache::with_saved(saved.view, age, moment.now)
         }
         Ok(None) => Cache::new(clock::now()),
         Err(error) => {

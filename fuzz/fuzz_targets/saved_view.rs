@@ -2,16 +2,17 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use rollcall::clock::Moment;
 use rollcall::registry::{Layout, SavedView};
 
 fuzz_target!(|data: &[u8]| {
-    let layout = Layout::default();
-    assert!(SavedView::decode(data, &layout).is_err() || data.starts_with(b"rollcall-view"));
+    let (layout, moment) = (Layout::default(), Moment::read());
+    assert!(SavedView::decode(data, &layout, moment).is_err() || data.starts_with(b"rollcall-view"));
     let sealed = [format!("rollcall-view 1 {:08x}\n", checksum(data)).as_bytes(), data].concat();
-    let Ok(saved) = SavedView::decode(&sealed, &layout) else { return };
-    let bytes = saved.encode(&layout).expect("what was read can be written");
-    let again = SavedView::decode(&bytes, &layout).expect("and read again");
-    assert_eq!(again.encode(&layout).expect("and written"), bytes);
+    let Ok(saved) = SavedView::decode(&sealed, &layout, moment) else { return };
+    let bytes = saved.encode(&layout, moment).expect("what was read can be written");
+    let again = SavedView::decode(&bytes, &layout, moment).expect("and read again");
+    assert_eq!(again.encode(&layout, moment).expect("and written"), bytes);
 });
 
 /// CRC-32 (ISO 3309), bit by bit, so that the fuzzer needs no other crate.

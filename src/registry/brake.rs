@@ -189,13 +189,20 @@ impl Brake {
         self.has_new_losses = true;
         let losses = self.losses.entry(service.key.clone()).or_default();
         losses.recent.insert(instance.id.clone(), now);
-        self.hold(&service.key, instance, false, now);
+        self.hold(&service.key, instance, Held::new(&instance.record, now));
         Some(Standing::Limbo)
     }
 
-    /// Goes on holding an instance that was held when the view was saved.
+    /// Goes on holding an instance that was held when the view was saved, from when it vanished. Of others that vanish with it, some may have
+    /// been missed, so that it is suspect.
     pub fn on_inherited(&mut self, service: &Service, instance: &Instance, now: Instant) {
-        self.hold(&service.key, instance, true, now);
+        let held = Held {
+            vanished_at: instance.vanished_at.unwrap_or(now).min(now),
+            is_suspect: true,
+            silent_since: (instance.standing == Standing::Silent).then_some(now),
+            ..Held::new(&instance.record, now)
+        };
+        self.hold(&service.key, instance, held);
     }
 
     /// Takes that a service is not followed any more: nothing is known of what became of its instances.
@@ -288,21 +295,9 @@ impl Brake {
         targets
     }
 
-    fn hold(&mut self, service: &ServiceKey, instance: &Instance, is_suspect: bool, now: Instant) {
-        let (record, spread) = (&instance.record, PROBE_SPREAD.mul_f64(self.rng.f64()));
-        let held = Held {
-            vanished_at: now,
-            is_suspect,
-            silent_since: (instance.standing == Standing::Silent).then_some(now),
-            probe_at: Some(now + spread),
-            owner: record.owner.clone(),
-            endpoints: endpoints(record).collect(),
-            target: record
-                .ports
-                .iter()
-                .find(|port| port.protocol == Protocol::Tcp)
-                .map(|port| (record.addresses.clone(), port.port)),
-        };
+    fn hold(&mut self, service: &ServiceKey, instance: &Instance, mut held: Held) {
+        let spread = PROBE_SPREAD.mul_f64(self.rng.f64());
+        held.probe_at = held.probe_at.map(|at| at + spread);
         for endpoint in &held.endpoints {
             let name = (service.clone(), instance.id.clone());
             self.endpoints.entry(*endpoint).or_default().insert(name);
@@ -427,6 +422,20 @@ impl Losses {
 }
 
 impl Held {
+    /// Who vanishes at `now`, and is to be probed at once.
+    fn new(record: &Record, now: Instant) -> Self {
+        let tcp = record.ports.iter().find(|port| port.protocol == Protocol::Tcp);
+        Self {
+            vanished_at: now,
+            is_suspect: false,
+            silent_since: None,
+            probe_at: Some(now),
+            owner: record.owner.clone(),
+            endpoints: endpoints(record).collect(),
+            target: tcp.map(|port| (record.addresses.clone(), port.port)),
+        }
+    }
+
     const fn standing(&self) -> Standing {
         match (self.silent_since, self.is_suspect) {
             (Some(_), _) => Standing::Silent,

@@ -7,14 +7,15 @@
 //!               "instances":[{"id":"web-1","mzxid":4294967303,"session":72057594037927936,"record":{…}}]}]}
 //! ```
 //!
-//! A record stands there as in its znode. A service of which the name alone is known has `"followed":false`. Whatever is not exactly what was written is refused: a view that is wrong is worse
-//! than none.
+//! A record stands there as in its znode. A service of which the name alone is known has `"followed":false`. An instance whose record vanished, and
+//! that is still offered, has `"vanished":true` and when that was, `"vanished_at_ms"`; earlier versions do not say when, and it is taken to have
+//! been when the view was last current. Whatever is not exactly what was written is refused: a view that is wrong is worse than none.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -23,6 +24,7 @@ use super::name::{Label, ServiceKey};
 use super::record::Record;
 use super::state_file;
 use super::view::{Instance, Service, ServiceSettings, Standing, View};
+use crate::clock::Moment;
 use crate::id::{SessionId, Zxid};
 
 /// The file's name in the state directory.
@@ -66,12 +68,12 @@ pub enum SavedViewError {
 }
 
 impl SavedView {
-    /// Reads the file in `folder`; `None` when there is none.
+    /// Reads the file in `folder` at `moment`; `None` when there is none.
     ///
     /// # Errors
     ///
     /// When it is not exactly what was written, or shows another registry than that of `layout`.
-    pub fn load(folder: &Path, layout: &Layout) -> Result<Option<Self>, SavedViewError> {
+    pub fn load(folder: &Path, layout: &Layout, moment: Moment) -> Result<Option<Self>, SavedViewError> {
         let file = match fs_err::File::open(folder.join(FILE)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -82,47 +84,48 @@ impl SavedView {
         if bytes.len() as u64 > BYTES_MAX {
             return Err(SavedViewError::TooLong);
         }
-        Self::decode(&bytes, layout).map(Some)
+        Self::decode(&bytes, layout, moment).map(Some)
     }
 
-    /// Writes the file in `folder`; a crash leaves the earlier one or this one.
+    /// Writes the file in `folder` at `moment`; a crash leaves the earlier one or this one.
     ///
     /// # Errors
     ///
     /// When it cannot be written.
-    pub fn save(&self, folder: &Path, layout: &Layout) -> io::Result<()> {
-        state_file::replace_by(folder, FILE, |file| self.write(file, layout))
+    pub fn save(&self, folder: &Path, layout: &Layout, moment: Moment) -> io::Result<()> {
+        state_file::replace_by(folder, FILE, |file| self.write(file, layout, moment))
     }
 
     /// Writes it piece by piece, since the whole takes as much memory as the view.
-    fn write(&self, out: &mut (impl Write + Seek), layout: &Layout) -> io::Result<()> {
+    fn write(&self, out: &mut (impl Write + Seek), layout: &Layout, moment: Moment) -> io::Result<()> {
         // Room for the head, which has one length.
         out.write_all(&[b' '; HEAD_BYTES])?;
         let mut body = BufWriter::new(Checksummed { out, checksum: crc32fast::Hasher::new(), bytes: 0 });
         let (root, current_at_ms, zxid) = (layout.root(), self.current_at_ms, self.view.zxid.raw());
-        serde_json::to_writer(&mut body, &WrittenBody { root, current_at_ms, zxid, services: &self.view })?;
+        let services = WrittenServices(&self.view, moment);
+        serde_json::to_writer(&mut body, &WrittenBody { root, current_at_ms, zxid, services })?;
         let Checksummed { out, checksum, .. } = body.into_inner().map_err(io::IntoInnerError::into_error)?;
         out.rewind()?;
         out.write_all(format!("{MAGIC} {VERSION} {:08x}\n", checksum.finalize()).as_bytes())
     }
 
-    /// The file's bytes.
+    /// The file's bytes, at `moment`.
     ///
     /// # Errors
     ///
     /// When they would be too many to be read again.
-    pub fn encode(&self, layout: &Layout) -> io::Result<Vec<u8>> {
+    pub fn encode(&self, layout: &Layout, moment: Moment) -> io::Result<Vec<u8>> {
         let mut bytes = io::Cursor::new(Vec::new());
-        self.write(&mut bytes, layout)?;
+        self.write(&mut bytes, layout, moment)?;
         Ok(bytes.into_inner())
     }
 
-    /// Reads the file's bytes.
+    /// Reads the file's bytes, at `moment`.
     ///
     /// # Errors
     ///
     /// As [`SavedView::load`].
-    pub fn decode(bytes: &[u8], layout: &Layout) -> Result<Self, SavedViewError> {
+    pub fn decode(bytes: &[u8], layout: &Layout, moment: Moment) -> Result<Self, SavedViewError> {
         let (head, text) = bytes.split_at_checked(HEAD_BYTES).ok_or(SavedViewError::NoView)?;
         let head = std::str::from_utf8(head).map_err(|_| SavedViewError::NoView)?;
         let checksum = head
@@ -136,7 +139,11 @@ impl SavedView {
         if body.root != layout.root() {
             return Err(SavedViewError::OtherRoot { found: body.root, wanted: layout.root().to_owned() });
         }
-        let services = body.services.into_iter().map(SavedService::into_service);
+        let vanished_at = |instance: &SavedInstance| {
+            let vanished_at_ms = instance.vanished_at_ms.unwrap_or(body.current_at_ms);
+            instance.vanished.then(|| moment.instant_at(vanished_at_ms))
+        };
+        let services = body.services.into_iter().map(|service| service.into_service(vanished_at));
         let services: BTreeMap<_, _> =
             services.map(|service| (service.key.clone(), Arc::new(service))).collect();
         let view = View { services, zxid: Zxid::from_raw(body.zxid), is_loaded: true, ..View::default() };
@@ -179,9 +186,10 @@ struct WrittenBody<'a> {
     root: &'a str,
     current_at_ms: i64,
     zxid: i64,
-    #[serde(serialize_with = "write_services")]
-    services: &'a View,
+    services: WrittenServices<'a>,
 }
+
+struct WrittenServices<'a>(&'a View, Moment);
 
 #[derive(Serialize)]
 struct WrittenService<'a> {
@@ -191,9 +199,10 @@ struct WrittenService<'a> {
     #[serde(skip_serializing_if = "Clone::clone")]
     followed: bool,
     settings: &'a ServiceSettings,
-    #[serde(serialize_with = "write_instances")]
-    instances: &'a [Arc<Instance>],
+    instances: WrittenInstances<'a>,
 }
+
+struct WrittenInstances<'a>(&'a [Arc<Instance>], Moment);
 
 #[derive(Serialize)]
 struct WrittenInstance<'a> {
@@ -202,28 +211,37 @@ struct WrittenInstance<'a> {
     session: i64,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     vanished: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vanished_at_ms: Option<i64>,
     record: &'a Record,
 }
 
-fn write_services<S: Serializer>(view: &&View, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(view.services.values().map(|service| WrittenService {
-        namespace: &service.key.namespace,
-        name: &service.key.name,
-        zxid: service.zxid.raw(),
-        followed: service.is_followed,
-        settings: &service.settings,
-        instances: &service.instances,
-    }))
+impl Serialize for WrittenServices<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(view, moment) = self;
+        serializer.collect_seq(view.services.values().map(|service| WrittenService {
+            namespace: &service.key.namespace,
+            name: &service.key.name,
+            zxid: service.zxid.raw(),
+            followed: service.is_followed,
+            settings: &service.settings,
+            instances: WrittenInstances(&service.instances, *moment),
+        }))
+    }
 }
 
-fn write_instances<S: Serializer>(instances: &&[Arc<Instance>], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(instances.iter().map(|instance| WrittenInstance {
-        id: &instance.id,
-        mzxid: instance.mzxid.raw(),
-        session: instance.session.0,
-        vanished: instance.standing != Standing::Registered,
-        record: &instance.record,
-    }))
+impl Serialize for WrittenInstances<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(instances, moment) = self;
+        serializer.collect_seq(instances.iter().map(|instance| WrittenInstance {
+            id: &instance.id,
+            mzxid: instance.mzxid.raw(),
+            session: instance.session.0,
+            vanished: instance.standing != Standing::Registered,
+            vanished_at_ms: instance.vanished_at.map(|at| moment.unix_ms_at(at)),
+            record: &instance.record,
+        }))
+    }
 }
 
 #[derive(Deserialize)]
@@ -254,6 +272,9 @@ struct SavedInstance {
     /// Whether it had vanished and was still offered.
     #[serde(default)]
     vanished: bool,
+    /// When it had, which earlier versions do not say.
+    #[serde(default)]
+    vanished_at_ms: Option<i64>,
     record: Record,
 }
 
@@ -262,14 +283,16 @@ const fn is_followed_by_default() -> bool {
 }
 
 impl SavedService {
-    fn into_service(self) -> Service {
+    fn into_service(self, vanished_at: impl Fn(&SavedInstance) -> Option<Instant>) -> Service {
         let mut instances: Vec<_> = self
             .instances
             .into_iter()
             .map(|saved| {
                 let (mzxid, session) = (Zxid::from_raw(saved.mzxid), SessionId(saved.session));
+                let vanished_at = vanished_at(&saved);
                 let standing = if saved.vanished { Standing::Suspect } else { Standing::Registered };
-                Arc::new(Instance { standing, ..Instance::new(saved.id, saved.record, mzxid, session) })
+                let instance = Instance::new(saved.id, saved.record, mzxid, session);
+                Arc::new(Instance { standing, vanished_at, ..instance })
             })
             .collect();
         // As they were written; what looks for one relies on it.
@@ -290,18 +313,23 @@ const BYTES_MAX: u64 = 64 << 20;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::clock;
+
+    const CURRENT_AT_MS: i64 = 1_764_115_200_000;
 
     #[test]
     fn what_was_saved_is_loaded() {
         let folder = tempfile::tempdir().unwrap();
         let state_dir = folder.path().join("state");
-        assert!(SavedView::load(&state_dir, &Layout::default()).unwrap().is_none());
+        assert!(SavedView::load(&state_dir, &Layout::default(), moment()).unwrap().is_none());
         for port in [80, 81] {
-            sample(port).save(&state_dir, &Layout::default()).unwrap();
-            let loaded = SavedView::load(&state_dir, &Layout::default()).unwrap().unwrap();
+            sample(port).save(&state_dir, &Layout::default(), moment()).unwrap();
+            let loaded = SavedView::load(&state_dir, &Layout::default(), moment()).unwrap().unwrap();
             assert_eq!(text(&loaded), text(&sample(port)));
             assert!(loaded.view.is_loaded);
             assert_eq!(std::fs::read_dir(&state_dir).unwrap().count(), 1, "nothing else is left behind");
@@ -310,8 +338,8 @@ mod tests {
 
     #[test]
     fn keys_of_later_versions_survive() {
-        let bytes = sample(80).encode(&Layout::default()).unwrap();
-        let loaded = SavedView::decode(&bytes, &Layout::default()).unwrap();
+        let bytes = sample(80).encode(&Layout::default(), moment()).unwrap();
+        let loaded = decode(&bytes).unwrap();
         let service = loaded.view.services.values().next().unwrap();
         assert_eq!(service.instances[0].record.other["color"], "red");
         assert_eq!(service.settings.min_healthy, 2);
@@ -326,8 +354,7 @@ mod tests {
             let service = Service { is_followed, ..Service::new(key(name)) };
             sample.view.services.insert(key(name), Arc::new(service));
         }
-        let loaded =
-            SavedView::decode(&sample.encode(&Layout::default()).unwrap(), &Layout::default()).unwrap();
+        let loaded = decode(&sample.encode(&Layout::default(), moment()).unwrap()).unwrap();
         let is_followed: Vec<_> = loaded.view.services.values().map(|service| service.is_followed).collect();
         assert_eq!(is_followed, [true, true, false]);
         assert_eq!(text(&sample).matches("followed").count(), 1, "as earlier versions write it");
@@ -335,20 +362,20 @@ mod tests {
 
     #[test]
     fn any_change_of_any_byte_is_noticed() {
-        let bytes = sample(80).encode(&Layout::default()).unwrap();
+        let bytes = sample(80).encode(&Layout::default(), moment()).unwrap();
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[at] ^= 1;
-            let error = SavedView::decode(&changed, &Layout::default()).unwrap_err();
+            let error = decode(&changed).unwrap_err();
             assert!(matches!(error, SavedViewError::Damaged | SavedViewError::NoView), "byte {at}: {error}");
-            assert!(SavedView::decode(&bytes[..at], &Layout::default()).is_err(), "cut at {at}");
+            assert!(decode(&bytes[..at]).is_err(), "cut at {at}");
         }
     }
 
     #[test]
     fn the_view_of_another_registry_is_refused() {
-        let bytes = sample(80).encode(&Layout::default()).unwrap();
-        let error = SavedView::decode(&bytes, &Layout::new("/elsewhere").unwrap()).unwrap_err();
+        let bytes = sample(80).encode(&Layout::default(), moment()).unwrap();
+        let error = SavedView::decode(&bytes, &Layout::new("/elsewhere").unwrap(), moment()).unwrap_err();
         assert_eq!(error.to_string(), "it shows the registry below /rollcall/services, not below /elsewhere");
     }
 
@@ -359,18 +386,57 @@ mod tests {
         assert_eq!(saved.age(saved.current_at_ms - 1_500), Duration::ZERO);
     }
 
+    #[test]
+    fn when_an_instance_vanished_is_kept_whatever_the_clock_of_the_next_process_began_with() {
+        let bytes = sample(80).encode(&Layout::default(), moment()).unwrap();
+        assert!(
+            String::from_utf8_lossy(&bytes).contains(r#""vanished":true,"vanished_at_ms":1764115210000,"#)
+        );
+        let vanished_at = |bytes: &[u8], moment| {
+            let loaded = SavedView::decode(bytes, &Layout::default(), moment).unwrap();
+            let service = loaded.view.services.into_values().next().unwrap();
+            assert_eq!(service.instances[0].vanished_at, None);
+            moment.now - service.instances[1].vanished_at.unwrap()
+        };
+        let second = Duration::from_secs(1);
+        let at = |unix_ms| Moment { now: moment().now + second * 1_000, unix_ms };
+        assert_eq!(vanished_at(&bytes, at(CURRENT_AT_MS + 70_000)), second * 60);
+        assert_eq!(
+            vanished_at(&bytes, at(CURRENT_AT_MS - 70_000)),
+            Duration::ZERO,
+            "a clock that was set back"
+        );
+
+        let text = text(&sample(80)).replace(r#","vanished_at_ms":1764115210000"#, "");
+        let sealed = seal(text.as_bytes().split_at(HEAD_BYTES).1);
+        assert_eq!(vanished_at(&sealed, at(CURRENT_AT_MS + 70_000)), second * 70, "of an earlier version");
+    }
+
     proptest! {
         #[test]
         fn arbitrary_bytes_are_refused(bytes: Vec<u8>) {
-            prop_assert!(SavedView::decode(&bytes, &Layout::default()).is_err());
-            let mut sealed = format!("{MAGIC} {VERSION} {:08x}\n", crc32fast::hash(&bytes)).into_bytes();
-            sealed.extend_from_slice(&bytes);
-            prop_assert!(SavedView::decode(&sealed, &Layout::default()).is_err());
+            prop_assert!(decode(&bytes).is_err());
+            prop_assert!(decode(&seal(&bytes)).is_err());
         }
     }
 
+    /// When everything is written and read, unless a test says otherwise.
+    fn moment() -> Moment {
+        static MOMENT: OnceLock<Moment> = OnceLock::new();
+        *MOMENT.get_or_init(|| Moment { now: clock::now(), unix_ms: CURRENT_AT_MS + 60_000 })
+    }
+
+    /// With a checksum that is right.
+    fn seal(body: &[u8]) -> Vec<u8> {
+        [format!("{MAGIC} {VERSION} {:08x}\n", crc32fast::hash(body)).as_bytes(), body].concat()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<SavedView, SavedViewError> {
+        SavedView::decode(bytes, &Layout::default(), moment())
+    }
+
     fn text(saved: &SavedView) -> String {
-        String::from_utf8(saved.encode(&Layout::default()).unwrap()).unwrap()
+        String::from_utf8(saved.encode(&Layout::default(), moment()).unwrap()).unwrap()
     }
 
     fn sample(port: u16) -> SavedView {
@@ -380,7 +446,8 @@ mod tests {
         );
         let record = Record::decode(record.as_bytes()).unwrap();
         let instance = |id| Instance::new(label(id), record.clone(), Zxid::from_raw(7), SessionId(i64::MIN));
-        let vanished = Instance { standing: Standing::Suspect, ..instance("web-2") };
+        let vanished_at = Some(moment().now - Duration::from_secs(50));
+        let vanished = Instance { standing: Standing::Suspect, vanished_at, ..instance("web-2") };
         let key = ServiceKey { namespace: label("default"), name: label("web") };
         let service = Service {
             settings: ServiceSettings { min_healthy: 2, ..ServiceSettings::default() },
@@ -391,6 +458,6 @@ mod tests {
         };
         let services = BTreeMap::from([(key, Arc::new(service))]);
         let view = View { services, zxid: Zxid::from_raw(9), is_loaded: true, ..View::default() };
-        SavedView { view, current_at_ms: 1_764_115_200_000 }
+        SavedView { view, current_at_ms: CURRENT_AT_MS }
     }
 }

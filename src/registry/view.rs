@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::name::{Label, ServiceKey};
 use super::record::Record;
@@ -77,6 +77,8 @@ pub struct Instance {
     pub session: SessionId,
     /// Whether its record is still there.
     pub standing: Standing,
+    /// When its record vanished, if it did.
+    pub vanished_at: Option<Instant>,
 }
 
 /// Whether an instance's record is still there, and if it vanished without a word, what is made of that: see
@@ -212,7 +214,8 @@ pub const LAST_RESORT: u32 = u16::MAX as u32 + 1;
 impl Instance {
     /// An instance whose record is there.
     pub const fn new(id: Label, record: Record, mzxid: Zxid, session: SessionId) -> Self {
-        Self { id, record, mzxid, session, standing: Standing::Registered }
+        let (standing, vanished_at) = (Standing::Registered, None);
+        Self { id, record, mzxid, session, standing, vanished_at }
     }
 
     /// Whether it is in this zone, or in none.

@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 use super::cache::Cache;
 use super::layout::Layout;
 use super::saved_view::SavedView;
-use crate::clock;
+use crate::clock::{self, Moment};
 
 /// Saves are at least this far apart: a busy registry changes hundreds of times a second, and a view may have megabytes.
 const SAVE_GAP: Duration = Duration::from_secs(1);
@@ -91,8 +91,9 @@ impl ViewKeeper {
         let (folder, layout) = (self.folder.clone(), self.layout.clone());
         let saving = tokio::task::spawn_blocking(move || {
             let view = view.as_ref().clone();
-            let current_at_ms = clock::unix_ms().saturating_sub(age_ms);
-            SavedView { view, current_at_ms }.save(&folder, &layout)
+            let moment = Moment::read();
+            let current_at_ms = moment.unix_ms.saturating_sub(age_ms);
+            SavedView { view, current_at_ms }.save(&folder, &layout, moment)
         });
         let saved = saving.await.unwrap_or_else(|panicked| Err(std::io::Error::other(panicked)));
         match saved {

@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use rollcall::clock::Moment;
 use rollcall::registry::formats::Format;
 use rollcall::registry::{
     Adopted, Demand, Home, LiveViewSettings, Service, Subscription, View, ViewSettings,
@@ -167,7 +168,8 @@ async fn a_restart_follows_what_was_followed_and_the_own_services_need_no_lookup
     first.shows("its own, as soon as it is there", |view| told(view) == ["api ?", "own o", "web a"]).await;
     let layout = Layout::default();
     let saved = SavedView { view: View::clone(&first.cache.load()), current_at_ms: 1 };
-    let saved = SavedView::decode(&saved.encode(&layout).unwrap(), &layout).unwrap().view;
+    let moment = Moment::read();
+    let saved = SavedView::decode(&saved.encode(&layout, moment).unwrap(), &layout, moment).unwrap().view;
     drop(first);
 
     writer.delete(format!("{WEB}/a"), None).await.unwrap();

@@ -4,12 +4,12 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::id::{SessionId, Zxid};
 use crate::registry::layout::Place;
 use crate::registry::mirror::{MirrorState, ReadOutcome, Walk};
 use crate::registry::select::select;
-use crate::registry::{Home, ViewSettings};
+use crate::registry::{Home, Layout, SavedView, ViewSettings};
 use crate::znode::Stat;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -231,6 +231,29 @@ fn who_was_held_when_the_view_was_saved_is_held_on() {
     assert_eq!(world.offered("web").len(), 5);
     world.pass(SECOND * 300);
     assert!(world.view.services.is_empty());
+}
+
+#[test]
+fn restarts_do_not_make_a_hold_longer() {
+    let mut world = World::of(&[("web", 5)]);
+    (0..5).for_each(|lost| world.lose("web", lost));
+    for _restart in 0..2 {
+        world.pass(SECOND * 100);
+        // What the file says of it, to a process whose clock begins elsewhere.
+        let layout = Layout::default();
+        let mut moment = Moment { now: world.now, unix_ms: 1_764_115_200_000 };
+        let saved = SavedView { view: world.view.clone(), current_at_ms: moment.unix_ms };
+        let bytes = saved.encode(&layout, moment).unwrap();
+        moment.now += SECOND * 1_000;
+        world.now = moment.now;
+        world.view = SavedView::decode(&bytes, &layout, moment).unwrap().view;
+        let brake = Brake::new(BrakePlan::default(), 1);
+        world.state = MirrorState::new(world.view.clone(), brake, world.now);
+    }
+    world.pass(SECOND * 99);
+    assert_eq!(world.known("web"), 5);
+    world.pass(SECOND);
+    assert_eq!(world.known("web"), 0);
 }
 
 proptest! {

@@ -267,7 +267,10 @@ impl MirrorState {
             return;
         }
         match self.brake.on_vanished(known, &instance, now) {
-            Some(standing) => set_standing(known, at, standing),
+            Some(standing) => {
+                set_standing(known, at, standing);
+                Arc::make_mut(&mut Arc::make_mut(known).instances[at]).vanished_at = Some(now);
+            }
             None => drop(Arc::make_mut(known).instances.remove(at)),
         }
         self.note_change(service);
