@@ -13,6 +13,7 @@
 //! - Every few minutes, everything is compared without need, and the instances of a slice of the services with it. Whatever differs
 //!   without having been told is mended, and counted: it is a defect of ours, or of the server's.
 //! - The view is never cleared; an instance leaves it when a read says that its znode is gone, and the brake believes it.
+//! - What time, probes and settings decide about it, they decide with an ensemble and without: see [`upkeep`].
 
 mod audit;
 mod following;
@@ -21,14 +22,15 @@ mod source;
 mod state;
 mod stats;
 mod subscriber;
+mod upkeep;
 mod walk;
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -39,9 +41,9 @@ pub use self::state::{MirrorState, ReadOutcome, Walk, WalkedInstances, WalkedSer
 pub use self::stats::MirrorStats;
 use self::subscriber::Subscriber;
 pub use self::subscriber::Subscription;
+use self::upkeep::Upkeep;
 use self::walk::{Scope, list_services, pipelined, read_znode, walk_instances, walk_services};
-use super::brake::probe::probe;
-use super::brake::{Brake, ProbeOutcome, ProbeTarget};
+use super::brake::Brake;
 use super::cache::{Cache, CachePart};
 use super::layout::Place;
 use super::view::View;
@@ -57,16 +59,9 @@ const PUBLISH_GAP: Duration = Duration::from_millis(5);
 const WALK_CHUNK: usize = 64;
 /// The pause after something failed. The client itself waits for a connection, so this is for refusals.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
-/// How often an idle mirror looks when the server last proved itself.
-const PROOF_INTERVAL: Duration = Duration::from_millis(500);
-
 /// From one thorough walk to the next, on average; a fifth more or less by chance, so that sidecars spread out. A service takes a read
 /// each time, and everything is read once an hour.
 const THOROUGH_INTERVAL: Duration = Duration::from_secs(300);
-/// How often the brake is looked after while it holds something.
-const BRAKE_TICK: Duration = Duration::from_millis(50);
-/// How often the marks of lookups fade: what was looked up within the last minute is probed.
-const LOOKUPS_AGE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The task that keeps a [`Cache`] current.
 #[derive(Debug)]
@@ -74,7 +69,7 @@ pub struct Mirror {
     client: Client,
     cache: CachePart,
     source: Source,
-    settings: LiveViewSettings,
+    upkeep: Upkeep,
     stats: Arc<MirrorStats>,
     /// What of `stats` is ours.
     told: [u64; 4],
@@ -90,8 +85,6 @@ pub struct Mirror {
     thorough_walks: u64,
     is_connected: bool,
     published_at: Option<Instant>,
-    probes: JoinSet<(ProbeTarget, ProbeOutcome)>,
-    lookups_aged_at: Instant,
     subscriber: Subscriber,
     /// Where only what is looked up is followed.
     on_demand: Option<OnDemand>,
@@ -115,7 +108,7 @@ impl Mirror {
             client,
             cache,
             source,
-            settings,
+            upkeep: Upkeep::new(settings, now),
             stats: Arc::default(),
             told: [0; 4],
             state,
@@ -126,8 +119,6 @@ impl Mirror {
             thorough_walks: 0,
             is_connected: false,
             published_at: None,
-            probes: JoinSet::new(),
-            lookups_aged_at: now,
             on_demand: None,
         }
     }
@@ -166,7 +157,7 @@ impl Mirror {
     }
 
     async fn follow(&mut self) {
-        let Some(mut watcher) = self.watch().await else { return };
+        let Some(mut watcher) = self.begin_to_watch().await else { return };
         let mut connection = self.client.state();
         self.is_connected = true;
         if self.on_demand.is_none() {
@@ -205,69 +196,39 @@ impl Mirror {
                         tokio::time::sleep(RETRY_PAUSE).await;
                     }
                 }
+                // There may always be something to read, or that cannot be.
+                self.catch_up();
                 continue;
             }
             // 3. Nothing to read: what is published is current, but for what time and probes decide.
             self.prove(self.client.last_proof());
-            self.look_after_brake();
-            let pause = if self.state.brake().is_idle() { PROOF_INTERVAL } else { BRAKE_TICK };
+            let pause = self.look_after_brake();
             tokio::select! {
                 notice = watcher.recv() => match notice {
                     Some(notice) => self.on_notice(&notice),
                     None => return,
                 },
-                Some(probed) = self.probes.join_next() => {
-                    let (target, outcome) = probed.expect("probes do not panic and nobody aborts them");
-                    self.state.on_probe(&target.service, &target.id, outcome, clock::now());
-                }
                 () = self.subscriber.stirred() => {}
                 () = stirred(self.on_demand.as_ref()) => {}
-                settings = self.settings.changed() => {
-                    self.on_own_services(settings.home.services());
-                    self.state.on_settings(settings, clock::now());
-                    self.publish();
-                }
-                () = tokio::time::sleep(pause) => {}
+                occurrence = self.upkeep.next(pause) => self.on_occurrence(occurrence),
             }
         }
     }
 
-    /// Publishes what is decided by now, and probes whose turn it is.
-    fn look_after_brake(&mut self) {
-        let now = clock::now();
-        if now.saturating_duration_since(self.lookups_aged_at) >= LOOKUPS_AGE_INTERVAL {
-            self.lookups_aged_at = now;
-            self.state.age_lookups();
-            self.publish();
-        }
-        if self.state.brake().is_idle() {
-            return;
-        }
-        for target in self.state.take_probes(now) {
-            self.probes.spawn(async move {
-                let outcome = probe(&target).await;
-                (target, outcome)
-            });
-        }
-        self.publish();
-    }
-
-    /// Sets the watch, however long it takes; `None` when the client is closed.
-    async fn watch(&self) -> Option<Watcher> {
-        let mut is_told = false;
+    /// Sets the watch, however long it takes, and keeps the view meanwhile as it has to be without an ensemble; `None` when the client is
+    /// closed.
+    async fn begin_to_watch(&mut self) -> Option<Watcher> {
+        let mode = match self.on_demand {
+            Some(_) => AddWatchMode::Persistent,
+            None => AddWatchMode::PersistentRecursive,
+        };
+        let mut watcher = pin!(watch(self.client.clone(), self.source.root(), mode));
         loop {
-            let mode = match self.on_demand {
-                Some(_) => AddWatchMode::Persistent,
-                None => AddWatchMode::PersistentRecursive,
-            };
-            match self.client.watch(&self.source.root(), mode).await {
-                Ok(watcher) => return Some(watcher),
-                Err(ClientError::Closed) => return None,
-                Err(error) if is_told => debug!(%error, "cannot watch the registry"),
-                Err(error) => warn!(%error, "cannot watch the registry yet, trying again"),
+            let pause = self.look_after_brake();
+            tokio::select! {
+                watcher = watcher.as_mut() => return watcher,
+                occurrence = self.upkeep.next(pause) => self.on_occurrence(occurrence),
             }
-            is_told = true;
-            tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 
@@ -460,6 +421,21 @@ impl Mirror {
             self.cache.set_synced(true);
             self.subscriber.confirm();
         }
+    }
+}
+
+/// Sets a watch, however long it takes; `None` when the client is closed.
+async fn watch(client: Client, path: String, mode: AddWatchMode) -> Option<Watcher> {
+    let mut is_told = false;
+    loop {
+        match client.watch(&path, mode).await {
+            Ok(watcher) => return Some(watcher),
+            Err(ClientError::Closed) => return None,
+            Err(error) if is_told => debug!(%error, "cannot watch the registry"),
+            Err(error) => warn!(%error, "cannot watch the registry yet, trying again"),
+        }
+        is_told = true;
+        tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
 

@@ -88,7 +88,7 @@ impl Mirror {
             panic!("only a whole registry has names that can be followed")
         };
         let (layout, now) = (layout.clone(), clock::now());
-        let own = self.settings.get().home.services().clone();
+        let own = self.upkeep.settings().home.services().clone();
         let mut following = Following::new(idle, own, self.state.view(), now);
         // A view that was saved by a sidecar that followed everything may have more than is followed here.
         for surplus in following.lapse(self.state.view(), now) {
