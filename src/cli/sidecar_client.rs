@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::header::{ETAG, HOST, IF_NONE_MATCH, USER_AGENT};
+use hyper::header::{ETAG, HOST, IF_NONE_MATCH, RETRY_AFTER, USER_AGENT};
 use hyper::http::request::Builder;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -27,6 +27,8 @@ pub(super) struct SidecarClient {
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) etag: Option<String>,
+    /// When to ask again, if the sidecar says so.
+    pub(super) retry_after: Option<Duration>,
     pub(super) body: Bytes,
 }
 
@@ -141,9 +143,12 @@ impl SidecarClient {
         let exchange = async {
             let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
             let status = response.status();
-            let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+            let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+            let etag = header(ETAG).map(str::to_owned);
+            let retry_after = header(RETRY_AFTER).and_then(|seconds| seconds.parse().ok());
+            let retry_after = retry_after.map(Duration::from_secs);
             let body = Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await?.to_bytes();
-            Ok(Answer { status, etag, body })
+            Ok(Answer { status, etag, retry_after, body })
         };
         tokio::pin!(exchange, connection);
         tokio::select! {

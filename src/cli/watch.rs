@@ -1,7 +1,8 @@
 //! `rollcall watch`: the changes of one service, by long polls.
 //!
 //! Each answer is compared with the one before it; the sidecar's tag (`ETag`) says when there is something to compare. A sidecar
-//! that goes away is waited for with growing pauses, and what changed meanwhile is printed once it is back.
+//! that goes away is waited for with growing pauses, and what changed meanwhile is printed once it is back. One that has no room for
+//! another long poll is asked now and then.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -32,9 +33,9 @@ pub(super) async fn run(arguments: WatchArguments) -> Result<(), Failure> {
     let client = SidecarClient::new(&arguments.sidecar.http_addr)?;
     let mut watch = Watch::new(arguments.name.0, arguments.output);
     let mut pause = FAILURE_PAUSE_MIN;
-    let mut is_first = true;
+    let (mut is_first, mut is_room) = (true, true);
     loop {
-        let wait = if watch.etag.is_some() { WAIT } else { Duration::ZERO };
+        let wait = if watch.etag.is_some() && is_room { WAIT } else { Duration::ZERO };
         let path = format!("{}?wait={}s", path(&watch.key), wait.as_secs());
         match client.get(&path, watch.etag.as_deref(), wait).await {
             // One that was never there is a mistake of the person; one that was there comes back.
@@ -48,7 +49,12 @@ pub(super) async fn run(arguments: WatchArguments) -> Result<(), Failure> {
             }
             Ok(answer) => {
                 (is_first, pause) = (false, FAILURE_PAUSE_MIN);
+                // After one answer without a wait, which has what changed meanwhile, a long poll is tried again.
+                is_room = answer.retry_after.is_none();
                 match answer.status {
+                    StatusCode::SERVICE_UNAVAILABLE if let Some(after) = answer.retry_after => {
+                        tokio::time::sleep(after.min(FAILURE_PAUSE_MAX)).await;
+                    }
                     StatusCode::NOT_MODIFIED => {}
                     StatusCode::OK => {
                         let service: ServiceBody = decode(&client, &answer)?;
@@ -186,6 +192,10 @@ fn differences(old: &InstanceBody, new: &InstanceBody) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::super::arguments::SidecarAddress;
     use super::*;
 
     fn instance(id: &str, status: &str) -> (String, InstanceBody) {
@@ -219,6 +229,40 @@ mod tests {
         assert_eq!(told, ["left b ", "changed c status up -> failing, offered yes -> no", "joined d "]);
         assert!(changes(Some(&now), &now).is_empty());
         assert_eq!(changes(None, &now).len(), 3, "the first answer tells who is there");
+    }
+
+    #[tokio::test]
+    async fn a_sidecar_without_room_for_a_long_poll_is_asked_without_a_wait_in_between() {
+        let body = r#"{"age_ms":1,"stale":false,"instances":[]}"#;
+        let found = format!("200 OK\r\netag: \"1\"\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let full = "503 Service Unavailable\r\nretry-after: 0\r\ncontent-length: 0\r\n\r\n";
+        let unchanged = "304 Not Modified\r\netag: \"1\"\r\n\r\n";
+        let end = "500 Internal Server Error\r\ncontent-length: 0\r\n\r\n";
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let http_addr = listener.local_addr().unwrap().to_string();
+        let server = async {
+            let mut waits = Vec::new();
+            for answer in [&found, full, unchanged, full, end] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    assert!(stream.read_buf(&mut request).await.unwrap() > 0);
+                }
+                let request = String::from_utf8(request).unwrap();
+                let (_, wait) = request.lines().next().unwrap().split_once("?wait=").unwrap();
+                waits.push(wait.trim_end_matches(" HTTP/1.1").to_owned());
+                stream.write_all(format!("HTTP/1.1 {answer}").as_bytes()).await.unwrap();
+            }
+            waits
+        };
+        let (name, sidecar) = ("web".parse().unwrap(), SidecarAddress { http_addr });
+        let watch = run(WatchArguments { name, sidecar, output: Format::Table });
+        let (ended, waits) =
+            tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(watch, server) })
+                .await
+                .expect("within 20 s");
+        assert!(ended.is_err());
+        assert_eq!(waits, ["0s", "30s", "0s", "30s", "0s"]);
     }
 
     #[test]

@@ -14,7 +14,8 @@
 //! | `/metrics` | Prometheus text |
 //!
 //! A long poll is `?wait=30s` (at most 10 minutes) with `If-None-Match`. It is answered at once when the
-//! tag differs, else when the service changes, and with 304 at the end of the wait or at shutdown.
+//! tag differs, else when the service changes, and with 304 at the end of the wait or at shutdown. At most [`LONG_POLLS_MAX`] wait at a time;
+//! who comes beyond is told so by 503 with `Retry-After`, and its connection closed, so that there is always one for other requests.
 //!
 //! Errors are JSON with `error` and `hint`: 400 for a parameter, 404 for a path or a service never heard of, 405
 //! for a method, 503 while nothing was ever learnt, or when the instances of a service that was not followed could not be read in time.
@@ -25,14 +26,15 @@ use std::time::Duration;
 
 use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
-use hyper::header::{ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
+use hyper::header::{CONNECTION, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::command::CommandPath;
 use super::control::Control;
 use super::explain;
-use super::listener::{Answer, HttpResponse};
+use super::listener::{Answer, HttpResponse, ListenerSettings};
 use super::lookup::{self, Freshness};
 use super::query::{Parameters, parse_key};
 use super::rehearsal;
@@ -49,6 +51,9 @@ use crate::telemetry::{
     HttpRoute, Metrics, MetricsError, VIEW_AGE, VIEW_FOLLOWED, VIEW_INSTANCES, VIEW_SERVICES, VIEW_STALE,
 };
 
+/// Long polls that wait at a time, so that a quarter of a listener's connections is left for requests that are answered at once.
+pub const LONG_POLLS_MAX: usize = ListenerSettings::CONNECTIONS_MAX / 4 * 3;
+
 /// Answers the requests of one listener.
 #[derive(Debug)]
 pub struct Router {
@@ -61,6 +66,8 @@ pub struct Router {
     reports: TtlReports,
     status: Option<StatusSource>,
     view_settings: LiveViewSettings,
+    /// Places for long polls that wait.
+    long_polls: Semaphore,
 }
 
 impl Router {
@@ -69,7 +76,8 @@ impl Router {
         let (control, reports) = (Control::default(), TtlReports::default());
         let (demand, status) = (None, None);
         let view_settings = LiveViewSettings::from(BrakePlan::default());
-        Self { cache, demand, metrics, control, shutdown, reports, status, view_settings }
+        let long_polls = Semaphore::new(LONG_POLLS_MAX);
+        Self { cache, demand, metrics, control, shutdown, reports, status, view_settings, long_polls }
     }
 
     /// The same router, which asks for services that are not followed.
@@ -95,6 +103,11 @@ impl Router {
     /// The same router, which rehearses losses with the brake of these settings. Default: the brake's own.
     pub fn with_view_settings(self, view_settings: LiveViewSettings) -> Self {
         Self { view_settings, ..self }
+    }
+
+    /// The same router, where this many long polls may wait. Default: [`LONG_POLLS_MAX`]. The listener must take more connections.
+    pub fn with_long_polls_max(self, long_polls_max: usize) -> Self {
+        Self { long_polls: Semaphore::new(long_polls_max), ..self }
     }
 
     /// The router as [`super::serve`] takes it.
@@ -199,7 +212,7 @@ impl Router {
         // Subscribed before the first look, so that no publication falls between.
         let mut publications = self.cache.subscribe();
         let mut seen: Option<Arc<Service>> = None;
-        let mut _waiting = None;
+        let (mut place, mut _waiting) = (None, None);
         loop {
             let service = match self.followed(key).await {
                 Ok(service) => service,
@@ -214,6 +227,10 @@ impl Router {
                 }
                 if wait.is_zero() {
                     return not_modified(&etag);
+                }
+                if place.is_none() {
+                    let Ok(free) = self.long_polls.try_acquire() else { return too_many_long_polls() };
+                    place = Some(free);
                 }
                 _waiting = Some(service.lookups.wait());
                 seen = Some(service);
@@ -433,6 +450,19 @@ fn not_read(key: &ServiceKey) -> HttpResponse {
         ),
         "ask again; if it stays, see at /api/v1/status that the sidecar is connected to the ensemble",
     )
+}
+
+/// The connection is closed: those who ask again and again must not take all that long polls leave.
+fn too_many_long_polls() -> HttpResponse {
+    let mut response = error(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "too many long polls wait already",
+        "ask again in a second, or without wait; one long poll is enough for what one program wants to know of a service",
+    );
+    let headers = response.headers_mut();
+    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 fn not_modified(etag: &str) -> HttpResponse {
