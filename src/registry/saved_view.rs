@@ -87,26 +87,28 @@ impl SavedView {
         Self::decode(&bytes, layout, moment).map(Some)
     }
 
-    /// Writes the file in `folder` at `moment`; a crash leaves the earlier one or this one.
+    /// Writes the file in `folder` at `moment`; a crash leaves the earlier one or this one. Returns how many bytes it has.
     ///
     /// # Errors
     ///
     /// When it cannot be written.
-    pub fn save(&self, folder: &Path, layout: &Layout, moment: Moment) -> io::Result<()> {
+    pub fn save(&self, folder: &Path, layout: &Layout, moment: Moment) -> io::Result<u64> {
         state_file::replace_by(folder, FILE, |file| self.write(file, layout, moment))
     }
 
     /// Writes it piece by piece, since the whole takes as much memory as the view.
-    fn write(&self, out: &mut (impl Write + Seek), layout: &Layout, moment: Moment) -> io::Result<()> {
+    fn write(&self, out: &mut (impl Write + Seek), layout: &Layout, moment: Moment) -> io::Result<u64> {
         // Room for the head, which has one length.
         out.write_all(&[b' '; HEAD_BYTES])?;
         let mut body = BufWriter::new(Checksummed { out, checksum: crc32fast::Hasher::new(), bytes: 0 });
         let (root, current_at_ms, zxid) = (layout.root(), self.current_at_ms, self.view.zxid.raw());
         let services = WrittenServices(&self.view, moment);
         serde_json::to_writer(&mut body, &WrittenBody { root, current_at_ms, zxid, services })?;
-        let Checksummed { out, checksum, .. } = body.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let Checksummed { out, checksum, bytes } =
+            body.into_inner().map_err(io::IntoInnerError::into_error)?;
         out.rewind()?;
-        out.write_all(format!("{MAGIC} {VERSION} {:08x}\n", checksum.finalize()).as_bytes())
+        out.write_all(format!("{MAGIC} {VERSION} {:08x}\n", checksum.finalize()).as_bytes())?;
+        Ok(HEAD_BYTES as u64 + bytes)
     }
 
     /// The file's bytes, at `moment`.
@@ -328,7 +330,8 @@ mod tests {
         let state_dir = folder.path().join("state");
         assert!(SavedView::load(&state_dir, &Layout::default(), moment()).unwrap().is_none());
         for port in [80, 81] {
-            sample(port).save(&state_dir, &Layout::default(), moment()).unwrap();
+            let bytes = sample(port).save(&state_dir, &Layout::default(), moment()).unwrap();
+            assert_eq!(bytes, std::fs::metadata(state_dir.join(FILE)).unwrap().len());
             let loaded = SavedView::load(&state_dir, &Layout::default(), moment()).unwrap().unwrap();
             assert_eq!(text(&loaded), text(&sample(port)));
             assert!(loaded.view.is_loaded);

@@ -14,20 +14,20 @@ pub(super) fn replace(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()>
     replace_by(folder, name, |file| file.write_all(bytes))
 }
 
-/// The same, with what `write` writes.
+/// The same, with what `write` writes; returns what it returns.
 ///
 /// # Errors
 ///
 /// When it cannot be written, or `write` fails.
-pub(super) fn replace_by(
+pub(super) fn replace_by<T>(
     folder: &Path,
     name: &str,
-    write: impl FnOnce(&mut File) -> io::Result<()>,
-) -> io::Result<()> {
+    write: impl FnOnce(&mut File) -> io::Result<T>,
+) -> io::Result<T> {
     fs_err::create_dir_all(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    write(file.as_file_mut())?;
+    let written = write(file.as_file_mut())?;
     file.as_file().sync_all()?;
     file.persist(folder.join(name)).map_err(|error| error.error)?;
-    Ok(())
+    Ok(written)
 }
