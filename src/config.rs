@@ -32,7 +32,7 @@ use serde::de::DeserializeOwned;
 
 pub use environment::Environment;
 pub use file_watch::{FileWatch, Nudge};
-pub use mistake::{LocatedMistake, Mistake, Position};
+pub use mistake::{LocatedMistake, Mistake, Position, nearest_word};
 pub use scalar::{Scalar, socket_addr};
 
 use document::Document;

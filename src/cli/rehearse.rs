@@ -79,7 +79,11 @@ fn text(body: &RehearsalBody) -> String {
     if body.losses.iter().any(|loss| loss == "ensemble") {
         text += "without the ensemble nobody hears of a loss: what is answered stays as it is\n";
     }
-    text + &format!("without {}: {untouched} services are not touched; {fresh}", losses.join(", "))
+    let untouched = match untouched {
+        1 => "1 service is not touched".to_owned(),
+        untouched => format!("{untouched} services are not touched"),
+    };
+    text + &format!("without {}: {untouched}; {fresh}", losses.join(", "))
 }
 
 impl ServiceBody {
@@ -151,6 +155,6 @@ mod tests {
         );
         assert!(lines[3].ends_with("1          b 50 %"), "{told}");
         assert!(lines[4].contains("last resort"), "{told}");
-        assert!(lines[5].starts_with("without zone=a: 1 services are not touched"), "{told}");
+        assert!(lines[5].starts_with("without zone=a: 1 service is not touched;"), "{told}");
     }
 }

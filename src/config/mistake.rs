@@ -89,13 +89,17 @@ pub(super) fn render(file: &str, mistakes: &[LocatedMistake]) -> String {
     lines.join("\n")
 }
 
+/// The one of `known` that `word` may have been meant to be, a typo or two away.
+pub fn nearest_word<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let with_distance = known.into_iter().map(|known| (strsim::damerau_levenshtein(word, known), known));
+    let (distance, nearest) = with_distance.min_by_key(|(distance, _)| *distance)?;
+    (distance <= (nearest.len() / 3).clamp(1, 3)).then_some(nearest)
+}
+
 /// What to do about a word that is none of `known`.
 pub(super) fn remedy_for_unknown(word: &str, known: &[String]) -> String {
-    let distance = |known: &String| strsim::damerau_levenshtein(word, known);
-    let nearest = known.iter().min_by_key(|known| distance(known));
-    let nearest = nearest.filter(|nearest| distance(nearest) <= (nearest.len() / 3).clamp(1, 3));
-    let advice =
-        nearest.map_or_else(|| "remove it".to_owned(), |nearest| format!("did you mean {nearest:?}?"));
+    let advice = nearest_word(word, known.iter().map(String::as_str))
+        .map_or_else(|| "remove it".to_owned(), |nearest| format!("did you mean {nearest:?}?"));
     if known.is_empty() { advice } else { format!("{advice} (known: {})", known.join(", ")) }
 }
 

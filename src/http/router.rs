@@ -17,7 +17,7 @@
 //! tag differs, else when the service changes, and with 304 at the end of the wait or at shutdown. At most [`LONG_POLLS_MAX`] wait at a time;
 //! who comes beyond is told so by 503 with `Retry-After`, and its connection closed, so that there is always one for other requests.
 //!
-//! Errors are JSON with `error` and `hint`: 400 for a parameter, 404 for a path or a service never heard of, 405
+//! Errors are JSON with `error` and `hint`: 400 for a parameter, 404 for a path, a service never heard of or a loss of nothing, 405
 //! for a method, 503 while nothing was ever learnt, or when the instances of a service that was not followed could not be read in time.
 
 use std::pin::pin;
@@ -43,7 +43,7 @@ use super::respond::{self, error, is_read, json, never_heard_of, text};
 use super::sidecar_status::{self, StatusSource};
 use crate::clock;
 use crate::config::timestamp;
-use crate::registry::rehearse::{self, Loss};
+use crate::registry::rehearse::{self, Loss, UnknownLoss};
 use crate::registry::{
     BrakePlan, Cache, Demand, LiveViewSettings, NoHistory, Past, Service, ServiceKey, TtlReports,
 };
@@ -304,7 +304,6 @@ impl Router {
             let hint = "add lose=zone%3DNAME, lose=node%3DNAME, lose=SERVICE/NUMBER, lose=SERVICE/INSTANCE or lose=ensemble";
             return error(StatusCode::BAD_REQUEST, "nothing is lost", hint);
         }
-        // One that is not known loses nothing.
         for key in losses
             .iter()
             .filter_map(Loss::service)
@@ -317,6 +316,9 @@ impl Router {
         let view = self.cache.load_full();
         if !view.is_loaded {
             return nothing_learnt();
+        }
+        if let Some(UnknownLoss { error: message, hint }) = rehearse::unknown(&view, losses) {
+            return error(StatusCode::NOT_FOUND, &message, &hint);
         }
         let played = rehearse::rehearse(&view, &self.view_settings.get().brake, losses, clock::now());
         json(StatusCode::OK, rehearsal::rehearsal(&played, losses, self.freshness()))

@@ -18,6 +18,7 @@ use super::mirror::{MirrorState, ReadOutcome};
 use super::name::{Label, ServiceKey};
 use super::select::{shares, tier};
 use super::view::{Instance, Service, View};
+use crate::config::nearest_word;
 use crate::id::SessionId;
 
 /// Something that is lost.
@@ -50,6 +51,15 @@ impl Loss {
 #[error("{text:?} cannot be lost; write zone=NAME, node=NAME, SERVICE/NUMBER, SERVICE/INSTANCE or ensemble")]
 pub struct LossError {
     text: String,
+}
+
+/// A loss of something that the view does not show: of nothing, which nobody asks for but by mistake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownLoss {
+    /// What is not known.
+    pub error: String,
+    /// What to ask for.
+    pub hint: String,
 }
 
 /// What would become of one service.
@@ -125,6 +135,64 @@ pub fn rehearse(view: &View, plan: &BrakePlan, losses: &[Loss], now: Instant) ->
         }
     };
     view.services.iter().filter(|(_, service)| service.is_followed).map(rehearsal).collect()
+}
+
+/// The first of `losses` that is one of something that `view` does not show, if there is one.
+pub fn unknown(view: &View, losses: &[Loss]) -> Option<UnknownLoss> {
+    losses.iter().find_map(|loss| match loss {
+        Loss::Zone(name) => unknown_place(view, "zone", name, |instance| instance.record.zone.as_deref()),
+        Loss::Node(name) => unknown_place(view, "node", name, |instance| instance.record.node.as_deref()),
+        Loss::Some(key, _) => unknown_service(view, key),
+        Loss::Instance(key, id) => unknown_service(view, key).or_else(|| unknown_instance(view, key, id)),
+        Loss::Ensemble => None,
+    })
+}
+
+fn unknown_service(view: &View, key: &ServiceKey) -> Option<UnknownLoss> {
+    if view.services.contains_key(key) {
+        return None;
+    }
+    let neighbours = view.services.keys().filter(|it| it.namespace == key.namespace);
+    let nearest = nearest_word(key.name.as_str(), neighbours.map(|it| it.name.as_str()));
+    let nearest = view.services.keys().find(|it| match nearest {
+        Some(nearest) => it.namespace == key.namespace && it.name.as_str() == nearest,
+        None => it.name == key.name,
+    });
+    let error = format!("no service {key} is known");
+    Some(UnknownLoss { error, hint: meant(nearest, || "lose one of those that are known".to_owned()) })
+}
+
+fn unknown_instance(view: &View, key: &ServiceKey, id: &Label) -> Option<UnknownLoss> {
+    let service = view.services.get(key)?;
+    if service.instance(id.as_str()).is_some() {
+        return None;
+    }
+    let nearest = nearest_word(id.as_str(), service.instances.iter().map(|it| it.id.as_str()));
+    let hint = meant(nearest.map(|nearest| format!("{key}/{nearest}")), || {
+        format!("lose {key}/1 for any one that is offered")
+    });
+    Some(UnknownLoss { error: format!("{key} has no instance {id}"), hint })
+}
+
+fn unknown_place(
+    view: &View,
+    kind: &str,
+    name: &str,
+    place: impl Fn(&Instance) -> Option<&str>,
+) -> Option<UnknownLoss> {
+    let instances = view.services.values().flat_map(|service| &service.instances);
+    let known: BTreeSet<_> = instances.filter_map(|instance| place(instance)).collect();
+    if known.contains(name) {
+        return None;
+    }
+    let nearest = nearest_word(name, known.iter().copied()).map(|nearest| format!("{kind}={nearest}"));
+    let hint =
+        meant(nearest, || format!("lose a {kind} that an instance of a service that is followed is in"));
+    Some(UnknownLoss { error: format!("no instance that is known is in {kind} {name:?}"), hint })
+}
+
+fn meant(nearest: Option<impl fmt::Display>, otherwise: impl FnOnce() -> String) -> String {
+    nearest.map_or_else(otherwise, |nearest| format!("did you mean {nearest}?"))
 }
 
 /// The losses, with what "some" of a service means decided.
@@ -300,6 +368,31 @@ mod tests {
         let web = &played(&view, &["zone=z", "ensemble"])[0];
         assert_eq!(ids(&web.settled), ["a", "b"]);
         assert!(web.settled.offered[0].is_lost);
+    }
+
+    #[test]
+    fn what_is_not_known_cannot_be_lost_and_what_may_be_meant_is_told() {
+        let view = view(&[("web", &[("web-1", "east", 0)]), ("api", &[("api-1", "west", 0)])]);
+        for known in ["web/1", "web/9", "web/web-1", "zone=east", "ensemble"] {
+            assert_eq!(unknown(&view, &[known.parse().unwrap()]), None, "{known}");
+        }
+        for (text, error, hint) in [
+            ("wbe/1", "no service wbe.default is known", "did you mean web.default?"),
+            ("web.shop/1", "no service web.shop is known", "did you mean web.default?"),
+            ("nobody/1", "no service nobody.default is known", "lose one of those that are known"),
+            ("web/wbe-1", "web.default has no instance wbe-1", "did you mean web.default/web-1?"),
+            ("web/x", "web.default has no instance x", "lose web.default/1 for any one that is offered"),
+            ("zone=esat", "no instance that is known is in zone \"esat\"", "did you mean zone=east?"),
+            (
+                "node=n1",
+                "no instance that is known is in node \"n1\"",
+                "lose a node that an instance of a service that is followed is in",
+            ),
+        ] {
+            let losses = ["web/1", text].map(|text| text.parse().unwrap());
+            let told = unknown(&view, &losses).unwrap();
+            assert_eq!((told.error.as_str(), told.hint.as_str()), (error, hint), "{text}");
+        }
     }
 
     #[test]

@@ -60,6 +60,8 @@ async fn errors_are_json_with_a_hint() {
         (Method::GET, "/api/v1/explain/default/web?at=noon", 400),
         (Method::GET, "/api/v1/rehearse", 400),
         (Method::GET, "/api/v1/rehearse?lose=web", 400),
+        (Method::GET, "/api/v1/rehearse?lose=wbe/1", 404),
+        (Method::GET, "/api/v1/rehearse?lose=web/1&lose=zone%3Db", 404),
         (Method::POST, "/api/v1/rehearse?lose=web/1", 405),
     ] {
         let response = router.answer(&request(method.clone(), path, None)).await;
@@ -223,11 +225,13 @@ async fn what_is_not_followed_is_asked_for_waited_for_and_not_taken_for_empty() 
 
     router.cache.publish(names);
     // Of what nobody asks about, nothing is rehearsed; nobody is asked for a name that is not known.
+    let response = router.answer(&request(Method::GET, "/api/v1/rehearse?lose=ensemble", None)).await;
+    let told: serde_json::Value = serde_json::from_slice(&body(response).await).unwrap();
+    let services = told["services"].as_array().unwrap();
+    assert!(services.iter().all(|service| service["name"] == "empty"), "{told}");
     for path in ["/api/v1/rehearse?lose=zone%3Da", "/api/v1/rehearse?lose=nobody/1"] {
         let response = router.answer(&request(Method::GET, path, None)).await;
-        let told: serde_json::Value = serde_json::from_slice(&body(response).await).unwrap();
-        let services = told["services"].as_array().unwrap();
-        assert!(services.iter().all(|service| service["name"] == "empty"), "{told}");
+        assert_eq!(response.status(), StatusCode::NOT_FOUND, "{path}");
     }
     let past = router.answer(&request(Method::GET, "/api/v1/explain/default/web?at=0s", None)).await;
     assert_eq!(past.status(), StatusCode::NOT_FOUND);
