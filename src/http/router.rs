@@ -270,6 +270,9 @@ impl Router {
     }
 
     fn explain_past(&self, key: &ServiceKey, at_ms: i64) -> HttpResponse {
+        if !self.cache.load().is_loaded {
+            return nothing_learnt();
+        }
         match self.cache.look_back(key, at_ms) {
             Ok(Past { service: Some(service), .. }) if !service.is_followed => {
                 let message = format!(

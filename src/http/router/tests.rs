@@ -76,9 +76,15 @@ async fn errors_are_json_with_a_hint() {
 async fn nothing_learnt_is_said_and_not_mistaken_for_nothing_there() {
     let cache = Arc::new(Cache::new(clock::now()));
     let router = Router::new(cache, Arc::new(Metrics::new()), CancellationToken::new());
-    for path in ["/api/v1/services", "/api/v1/services/default/web"] {
+    for path in [
+        "/api/v1/services",
+        "/api/v1/services/default/web",
+        "/api/v1/explain/default/web",
+        "/api/v1/explain/default/web?at=0s",
+        "/api/v1/rehearse?lose=web/1",
+    ] {
         let response = router.answer(&request(Method::GET, path, None)).await;
-        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "{path}");
     }
     let ready = router.answer(&request(Method::GET, "/readyz", None)).await;
     assert_eq!(ready.status(), StatusCode::OK, "readiness does not wait for the ensemble");
