@@ -215,7 +215,16 @@ fn the_settings_of_services_are_changed_and_services_without_instances_pruned() 
     };
     let (status, _, told) = service(&["get", "web"]);
     assert!(status == 1 && told.contains("no service web.default") && told.contains(&dev.client), "{told}");
-    let (status, shown, _) = service(&["set", "web", "--min-healthy", "2", "--failback-after", "1m"]);
+    dev.until(&["status"], "rollcall.default/dev  up");
+    let (status, _, told) = service(&["set", "rolcall", "--min-healthy", "2"]);
+    assert!(status == 1 && told.contains("did you mean rollcall.default?"), "{told}");
+    let (status, _, told) = service(&["set", "web", "--min-healthy", "2"]);
+    assert!(status == 1 && told.contains("no service web.default") && told.contains("--create"), "{told}");
+    assert_eq!(service(&["get", "web"]).0, 1, "nothing was made");
+    let (status, _, told) = service(&["set", "all", "--create", "--min-healthy", "2"]);
+    assert!(status == 2 && told.contains("a meaning of its own"), "{told}");
+    let (status, shown, _) =
+        service(&["set", "web", "--create", "--min-healthy", "2", "--failback-after", "1m"]);
     assert!(status == 0 && shown.contains("failback_after_s  60             set\n"), "{shown}");
 
     let zk = |arguments: &[&str]| run(&[&["zk", "--server", &dev.client], arguments].concat()).stdout;
@@ -237,6 +246,8 @@ fn the_settings_of_services_are_changed_and_services_without_instances_pruned() 
     assert!(!service(&["prune"]).1.contains("web"), "it has settings");
     assert_eq!(service(&["prune", "web"]).1, "pruned web.default\n");
     assert_eq!(service(&["set", "web"]).0, 2, "nothing to set");
+    let (status, _, told) = service(&["set", "rollcall", "--unset", "brakes"]);
+    assert!(status == 2 && told.contains("did you mean brake?"), "{told}");
     assert_eq!(service(&["set", "web", "--failback", "never"]).0, 2);
     assert_eq!(service(&["set", "web", "--dns-ttl", "1500ms"]).0, 2);
     zk(&["create", path, "{"]);

@@ -241,6 +241,9 @@ pub(super) enum ServiceCommand {
     Set {
         /// `web`, `web.shop` or `web.shop.rollcall.internal`; without a namespace it is `default`
         name: NameArgument,
+        /// Make the service if it is not there yet; its settings wait for its first instance then
+        #[arg(long)]
+        create: bool,
         #[command(flatten)]
         change: ServiceChange,
     },

@@ -9,10 +9,13 @@ use super::failure::Failure;
 use super::output::{Format, print, printable, table};
 use super::session;
 use crate::client::{Client, ClientError};
-use crate::config::duration;
+use crate::config::{duration, nearest_word};
 use crate::registry::{FailbackMode, Label, Layout, ServiceKey, ServiceSettings};
 use crate::znode::OpError;
 
+/// The settings by the names that they are stored under.
+const SETTINGS: [&str; 6] =
+    ["min_healthy", "failback", "failback_after_s", "dns_ttl_s", "brake", "prefer_zone"];
 /// Times that a change is made anew because somebody else changed the settings between reading and writing.
 const ROUNDS_MAX: u32 = 5;
 
@@ -21,11 +24,17 @@ pub(super) async fn run(arguments: ServiceArguments) -> Result<(), Failure> {
     let layout = Layout::new(&arguments.root).map_err(|error| {
         Failure::usage(format!("{error}; write a znode path such as {} with --root", Layout::ROOT))
     })?;
+    if let ServiceCommand::Set { name, .. } = &arguments.command
+        && name.0.is_reserved()
+    {
+        let text = format!("{} has a word with a meaning of its own in DNS names; use another", name.0);
+        return Err(Failure::usage(text));
+    }
     let client = session::open(&arguments.ensemble.server)?;
     let registry = Registry { client: &client, layout: &layout, servers: &arguments.ensemble.server };
     let done = match &arguments.command {
         ServiceCommand::Get { name, output } => registry.get(&name.0, output.output).await,
-        ServiceCommand::Set { name, change } => registry.set(&name.0, change).await,
+        ServiceCommand::Set { name, create, change } => registry.set(&name.0, *create, change).await,
         ServiceCommand::Prune { names } => {
             let names: Vec<_> = names.iter().map(|name| name.0.clone()).collect();
             registry.prune(&names).await
@@ -43,20 +52,23 @@ struct Registry<'a> {
 impl Registry<'_> {
     async fn get(&self, service: &ServiceKey, format: Format) -> Result<(), Failure> {
         let Some((stored, _)) = self.read(service).await? else {
-            let text = format!("no service {service} is below {} (at {})", self.layout.root(), self.servers);
-            return Err(Failure::failed(format!(
-                "{text}; `rollcall services` lists those that a sidecar knows"
-            )));
+            return Err(self
+                .not_there(service, "`rollcall services` lists those that a sidecar knows")
+                .await?);
         };
         self.show(service, &stored, format)
     }
 
-    async fn set(&self, service: &ServiceKey, change: &ServiceChange) -> Result<(), Failure> {
+    async fn set(&self, service: &ServiceKey, create: bool, change: &ServiceChange) -> Result<(), Failure> {
         for _round in 0..ROUNDS_MAX {
             let found = self.read(service).await?;
             let version = found.as_ref().map(|(_, version)| *version);
             let mut settings = found.map_or_else(Map::new, |(settings, _)| settings);
             apply(change, &mut settings)?;
+            if version.is_none() && !create {
+                let advice = "--create makes it, for settings that wait for its first instance";
+                return Err(self.not_there(service, advice).await?);
+            }
             let text =
                 if settings.is_empty() { String::new() } else { Value::from(settings.clone()).to_string() };
             let path = self.layout.service(service);
@@ -101,6 +113,17 @@ impl Registry<'_> {
             }
         }
         if pruned == 0 { print("nothing to prune") } else { Ok(()) }
+    }
+
+    /// Says that there is no such service, and which may be meant, or else `advice`.
+    async fn not_there(&self, service: &ServiceKey, advice: &str) -> Result<Failure, Failure> {
+        let there = self.labels(self.layout.namespace(&service.namespace)).await?;
+        let advice = match nearest_word(service.name.as_str(), there.iter().map(Label::as_str)) {
+            Some(nearest) => format!("did you mean {nearest}.{}? (otherwise: {advice})", service.namespace),
+            None => advice.to_owned(),
+        };
+        let text = format!("no service {service} is below {} (at {})", self.layout.root(), self.servers);
+        Ok(Failure::failed(format!("{text}; {advice}")))
     }
 
     async fn without_settings(&self) -> Result<Vec<ServiceKey>, Failure> {
@@ -206,7 +229,14 @@ fn apply(change: &ServiceChange, settings: &mut Map<String, Value>) -> Result<()
     set("brake", change.brake.map(Value::from));
     set("prefer_zone", change.prefer_zone.map(Value::from));
     for key in &change.unset {
-        settings.remove(key);
+        if settings.remove(key).is_none() && !SETTINGS.contains(&key.as_str()) {
+            let known = SETTINGS.into_iter().chain(settings.keys().map(String::as_str));
+            let advice = match nearest_word(key, known) {
+                Some(nearest) => format!("did you mean {nearest}?"),
+                None => format!("it must be one that is stored, or {}", SETTINGS.join(", ")),
+            };
+            return Err(Failure::usage(format!("there is no setting {key:?}; {advice}")));
+        }
     }
     Ok(())
 }
@@ -231,13 +261,12 @@ mod tests {
         let stored = json!({"min_healthy": 3, "dns_ttl_s": 5, "later": {"a": 1}});
         let Value::Object(mut settings) = stored else { panic!("an object") };
         let change = ServiceChange {
-            min_healthy: None,
             failback: Some(FailbackMode::Manual),
             failback_after: Some(Duration::from_secs(60)),
-            dns_ttl: None,
             brake: Some(false),
             prefer_zone: Some(false),
             unset: vec!["dns_ttl_s".to_owned()],
+            ..nothing()
         };
         apply(&change, &mut settings).unwrap();
         let expected = json!({"min_healthy": 3, "failback": "manual", "failback_after_s": 60, "brake": false, "prefer_zone": false, "later": {"a": 1}});
@@ -245,9 +274,58 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_setting_cannot_be_unset() {
+        let unset = |keys: &[&str]| {
+            let mut settings = Map::from_iter([("later".to_owned(), json!(1))]);
+            let unset = keys.iter().map(|key| (*key).to_owned()).collect();
+            apply(&ServiceChange { unset, ..nothing() }, &mut settings).map(|()| settings.len())
+        };
+        assert_eq!(unset(&SETTINGS).unwrap(), 1, "which is the default already");
+        assert_eq!(unset(&["later"]).unwrap(), 0, "a later version's");
+        for (key, advice) in [
+            ("min-healthy", "did you mean min_healthy?"),
+            ("latre", "did you mean later?"),
+            ("bogus", "or min_healthy, failback,"),
+        ] {
+            let failure = unset(&["brake", key]).unwrap_err();
+            assert!(matches!(&failure, Failure::Usage(text) if text.contains(advice)), "{failure}");
+        }
+    }
+
+    #[test]
+    fn all_that_can_be_set_has_its_name() {
+        let (mut settings, time) = (Map::new(), Some(Duration::from_secs(1)));
+        let change = ServiceChange {
+            min_healthy: Some(1),
+            failback: Some(FailbackMode::Off),
+            failback_after: time,
+            dns_ttl: time,
+            brake: Some(true),
+            prefer_zone: Some(true),
+            unset: Vec::new(),
+        };
+        apply(&change, &mut settings).unwrap();
+        let mut names = SETTINGS;
+        names.sort_unstable();
+        assert!(settings.keys().eq(names));
+    }
+
+    #[test]
     fn times_are_whole_seconds() {
         assert!(seconds(Duration::from_millis(1_500)).is_err());
         assert!(seconds(Duration::from_secs(1 << 40)).is_err());
         assert_eq!(seconds(Duration::from_secs(90)).unwrap(), json!(90));
+    }
+
+    const fn nothing() -> ServiceChange {
+        ServiceChange {
+            min_healthy: None,
+            failback: None,
+            failback_after: None,
+            dns_ttl: None,
+            brake: None,
+            prefer_zone: None,
+            unset: Vec::new(),
+        }
     }
 }

@@ -31,7 +31,8 @@ impl Fleet {
         let server = Server::start(Kind::Rollcall, folder.path());
         // So that a primary is back in its tier within the patience of a test.
         let mut command = rollcall();
-        command.args(["service", "set", "web", "--failback-after", "1s", "--server", &server.address()]);
+        let set = ["service", "set", "web", "--create", "--failback-after", "1s"];
+        command.args(set).args(["--server", &server.address()]);
         let output = command.output().expect("it starts");
         assert!(output.status.success(), "{output:?}");
         let mut fleet = Self { instances: Vec::new(), server, _folder: folder };
