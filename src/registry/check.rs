@@ -13,6 +13,7 @@
 
 mod agent;
 mod board;
+mod body;
 mod exchange;
 mod exec;
 mod failure;
@@ -28,6 +29,7 @@ mod tls;
 mod ttl;
 
 pub use board::{CheckSlot, CheckStanding, HealthBoard, LastFailure, Standings};
+pub use body::{BodyPattern, PatternError};
 pub use exec::{ExecError, ExecTarget};
 pub use failure::CheckFailure;
 pub use grpc::{GrpcError, GrpcTarget};

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::body::BodyPattern;
 use super::exec::ExecError;
 use super::grpc::GrpcError;
 use super::ttl::TtlFailure;
@@ -36,12 +37,12 @@ pub enum CheckFailure {
         status: u16,
     },
     /// The body does not contain what it should.
-    #[error("{server} sent a body without {wanted:?} in its first {bytes} bytes")]
+    #[error("{server} sent a body without {wanted} in its first {bytes} bytes")]
     Body {
         /// Who.
         server: SocketAddr,
         /// What is looked for.
-        wanted: String,
+        wanted: BodyPattern,
         /// How much was read.
         bytes: usize,
     },

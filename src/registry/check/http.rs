@@ -1,11 +1,11 @@
 //! HTTP and HTTPS checks: one request on a connection of its own, judged by status and body.
 //!
 //! Redirects are answers like others and not followed: where they lead is another server's health. The body is read only
-//! when something is expected in it, and no further than [`BODY_BYTES_MAX`].
+//! when something is expected in it, and no further than [`super::body`] says.
 
 use std::net::SocketAddr;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -13,6 +13,7 @@ use hyper::header::{self, HeaderMap, HeaderName};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 
+use super::body::{BodyPattern, Search};
 use super::exchange::driven;
 use super::failure::CheckFailure;
 use super::load::{Pass, share_of_load};
@@ -36,8 +37,8 @@ pub struct HttpTarget {
     pub headers: HeaderMap,
     /// The status codes that pass.
     pub status: StatusRange,
-    /// What the first [`BODY_BYTES_MAX`] bytes of the body must contain.
-    pub body: Option<String>,
+    /// What the beginning of the body must contain.
+    pub body: Option<BodyPattern>,
     /// The header of the response that says how busy the application is.
     pub load_header: Option<HeaderName>,
 }
@@ -106,32 +107,25 @@ async fn judge(target: &HttpTarget, response: Response<Incoming>) -> Result<Pass
     let pass = Pass { share: load.and_then(|load| load.to_str().ok()).and_then(share_of_load) };
     let Some(wanted) = &target.body else { return Ok(pass) };
     let mut body = response.into_body();
-    let mut read = BytesMut::new();
+    let mut search = Search::new(wanted);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|source| CheckFailure::Http { server, source })?;
         let Ok(data) = frame.into_data() else { continue };
-        // Where the text may begin that ends in the new bytes.
-        let from = read.len().saturating_sub(wanted.len());
-        let room = BODY_BYTES_MAX - read.len();
-        read.extend_from_slice(&data[..data.len().min(room)]);
-        if contains(&read[from..], wanted.as_bytes()) {
+        if search.push(&data) {
             return Ok(pass);
         }
-        if read.len() == BODY_BYTES_MAX {
+        if search.is_full() {
             break;
         }
     }
-    Err(CheckFailure::Body { server, wanted: wanted.clone(), bytes: read.len() })
-}
-
-fn contains(text: &[u8], wanted: &[u8]) -> bool {
-    text.windows(wanted.len()).any(|window| window == wanted)
+    if search.finish() {
+        return Ok(pass);
+    }
+    Err(CheckFailure::Body { server, wanted: wanted.clone(), bytes: search.bytes() })
 }
 
 /// The longest head of a response that is read.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Bytes of a body that are looked at: a health page is shorter, and a body without end must not fill the memory.
-pub(super) const BODY_BYTES_MAX: usize = 64 * 1024;
 const USER_AGENT: &str = concat!("rollcall/", env!("CARGO_PKG_VERSION"));
 
 #[cfg(test)]

@@ -67,8 +67,8 @@ pub struct CheckSettings {
     #[serde(default)]
     #[cfg_attr(test, schemars(with = "Option<schema::Status>"))]
     pub status: Option<Scalar>,
-    /// `http`, `https`: a text that must stand in the first 64 KiB of the response's body, as it is: no pattern, nothing
-    /// to escape. Default: none, and the body is not read.
+    /// `http`, `https`: a regular expression that must match somewhere in the first 64 KiB of the response's body. A text without operators is
+    /// one that passes as soon as it is there. Default: none, and the body is not read. Danger: what has operators waits for the end of the body.
     #[serde(default)]
     pub body: Option<Scalar>,
     /// `http`, `https`: the response's header that says how busy the application is, from 0 to 1 or in percent; its weight is

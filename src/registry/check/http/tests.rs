@@ -6,6 +6,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::registry::check::CheckTarget;
+use crate::registry::check::body::BODY_BYTES_MAX;
 use crate::registry::check::runner::Asker;
 use crate::registry::check::tls::tests::sign;
 use crate::tls::{Tls, TlsFiles, Trust};
@@ -92,9 +93,23 @@ async fn the_body_must_contain_the_text() {
         ("endless", endless, false),
     ] {
         let (target, _request) = serve(response).await;
-        let result = asked(HttpTarget { body: Some("ready".to_owned()), ..target }).await;
+        let result = asked(HttpTarget { body: Some(BodyPattern::parse("ready").unwrap()), ..target }).await;
         assert_eq!(result.is_ok(), passes, "{case}: {result:?}");
         assert!(passes || matches!(result, Err(CheckFailure::Body { .. })), "{case}: {result:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_expression_is_looked_for_once_all_of_the_body_is_there() {
+    let chunked = |last: &str| {
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        format!("{head}8\r\nready: 3\r\n{:x}\r\n{last}\r\n0\r\n\r\n", last.len()).into_bytes()
+    };
+    for (last, passes) in [("7", true), ("7 of 90", false)] {
+        let (target, _request) = serve(chunked(last)).await;
+        let pattern = BodyPattern::parse(r"^ready: \d+$").unwrap();
+        let result = asked(HttpTarget { body: Some(pattern), ..target }).await;
+        assert_eq!(result.is_ok(), passes, "{last}: {result:?}");
     }
 }
 

@@ -6,7 +6,8 @@ use hyper::Method;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::uri::{Authority, PathAndQuery};
 
-use super::super::http::{BODY_BYTES_MAX, HttpTarget, StatusRange};
+use super::super::body::{BODY_BYTES_MAX, BodyPattern};
+use super::super::http::{HttpTarget, StatusRange};
 use super::CheckSettings;
 use crate::config::Mistake;
 
@@ -44,7 +45,7 @@ impl CheckSettings {
         self.refuse_host(path, mistakes);
         let headers = self.resolve_headers(path, mistakes);
         let status = self.resolve_status(path, mistakes);
-        self.refuse_body(path, method.as_ref(), mistakes);
+        let body = self.resolve_body(path, method.as_ref(), mistakes);
         let tls = self.resolve_tls(path, server, mistakes);
         let load_header = self.resolve_load_header(path, mistakes);
         let server = server?;
@@ -56,7 +57,7 @@ impl CheckSettings {
             path: http_path,
             headers,
             status: status?,
-            body: self.body.as_ref().map(|body| body.0.clone()),
+            body,
             load_header,
         })
     }
@@ -158,8 +159,13 @@ impl CheckSettings {
         range
     }
 
-    fn refuse_body(&self, path: &str, method: Option<&Method>, mistakes: &mut Vec<Mistake>) {
-        let Some(body) = &self.body else { return };
+    fn resolve_body(
+        &self,
+        path: &str,
+        method: Option<&Method>,
+        mistakes: &mut Vec<Mistake>,
+    ) -> Option<BodyPattern> {
+        let body = self.body.as_ref()?;
         let path = format!("{path}.body");
         if body.0.is_empty() {
             mistakes.push(Mistake::new(
@@ -176,7 +182,18 @@ impl CheckSettings {
                 "the response to HEAD has no body",
                 "use method: GET, or leave body out",
             ));
+        } else {
+            let told = |error| {
+                let message = format!("{:?} is no regular expression that can be used: {error}", body.0);
+                Mistake::new(
+                    path,
+                    message,
+                    "write one, with \\ before what is meant as it stands, such as \\{ or \\.",
+                )
+            };
+            return BodyPattern::parse(&body.0).map_err(|error| mistakes.push(told(error))).ok();
         }
+        None
     }
 }
 

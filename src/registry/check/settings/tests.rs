@@ -56,6 +56,15 @@ fn every_mistake_is_reported_with_its_path() {
 }
 
 #[test]
+fn a_body_that_is_no_regular_expression_is_told_with_what_to_do() {
+    assert!(resolve(r"{kind: http, body: '^(ok|up)$'}").is_ok());
+    let [mistake] = &resolve(r#"{kind: http, body: '{"status":"up"}'}"#).unwrap_err()[..] else {
+        panic!("one")
+    };
+    assert!(mistake.path.ends_with("body") && mistake.remedy.contains(r"\{"), "{mistake:?}");
+}
+
+#[test]
 fn a_key_of_another_kind_is_refused() {
     for (settings, key) in [
         ("{kind: tcp, method: GET}", "method"),
