@@ -192,6 +192,22 @@ mod tests {
         assert_eq!(Message::from_vec(&octets).unwrap().answers, answers);
     }
 
+    #[test]
+    fn nothing_points_to_a_record_that_was_taken_back() {
+        let (owner, label) = (name("q.example."), "x".repeat(60));
+        let address = Record::from_rdata(owner.clone(), 60, RData::A(A::new(192, 0, 2, 1)));
+        let target = name(&format!("{label}.{label}.{label}.other."));
+        let mut answers = vec![address; 23];
+        answers.push(Record::from_rdata(owner, 60, RData::NS(NS(target))));
+        let data = RData::SOA(SOA::new(name("other."), name("other."), 1, 2, 3, 4, 5));
+        let authority = vec![Record::from_rdata(name("other."), 60, data)];
+        let answer = Answer { answers, authority: authority.clone(), ..Answer::default() };
+        let (cut, octets) = encoded("q.example.", answer, Limit::of(Transport::Udp, None));
+        assert_eq!(cut, Cut::Truncated);
+        let read = Message::from_vec(&octets).unwrap();
+        assert_eq!((read.answers.len(), read.authorities), (23, authority));
+    }
+
     proptest! {
         #[test]
         fn what_is_compressed_is_read_as_it_was(
