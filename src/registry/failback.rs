@@ -11,13 +11,16 @@
 //! [`HELD_PRIORITY`], where it is still offered when nobody else is up. Nobody is held off while a tier as good as its own serves,
 //! because then nobody has taken over: neither is an instance of a service without standbys, nor one whose sidecar was
 //! killed so briefly that its record never went, nor the second of two primaries once the first is back.
+//!
+//! Who serves is told by records that are there. One that has vanished and is still offered, such as our own of an earlier process, may
+//! be gone for long at other readers; so it speaks for a standby when there is nobody else, and never for the instance's own tier.
 
 use std::time::{Duration, Instant};
 
 use super::check::HealthState;
 use super::name::ServiceKey;
-use super::select::tier;
-use super::view::{FailbackMode, LAST_RESORT, ServiceSettings, View};
+use super::select::tier_of;
+use super::view::{FailbackMode, Instance, ServiceSettings, Standing, View};
 
 /// The tier of who is held off: below every standby.
 pub const HELD_PRIORITY: u16 = u16::MAX;
@@ -38,29 +41,38 @@ enum State {
 /// Who serves, seen from an instance's own tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lead {
-    /// Nothing was learnt of it yet.
+    /// Nothing was learnt of it yet, or what was learnt is not current.
     Unknown,
     /// A tier below its own.
     Standbys,
-    /// Its own tier, or a better one, or nobody.
+    /// Its own tier, or a better one, or nobody but those who are held off from these.
     NoStandbys,
 }
 
 impl Lead {
-    /// Who serves `service`, for an instance whose configured priority is `priority`.
+    /// Who serves `service`, for an instance whose configured priority is `priority`, as a view shows it that is current.
     pub fn of(view: &View, service: &ServiceKey, priority: u16) -> Self {
         if !view.is_loaded {
             return Self::Unknown;
         }
-        let known = view.services.get(service);
-        if known.is_some_and(|service| !service.is_followed) {
+        let Some(service) = view.services.get(service) else { return Self::NoStandbys };
+        if !service.is_followed {
             return Self::Unknown;
         }
-        match known.and_then(|service| tier(service)) {
-            // Nobody knows whether those of the last resort serve.
-            Some(LAST_RESORT) | None => Self::NoStandbys,
-            Some(leading) if leading > u32::from(priority) => Self::Standbys,
-            Some(_) => Self::NoStandbys,
+        let own = u32::from(priority);
+        // Whoever waits to take a tier as good as its own back has taken over from nobody.
+        let has_yielded = |other: &Instance| {
+            other.record.priority <= priority && other.record.effective_priority == Some(HELD_PRIORITY)
+        };
+        let is_there = |other: &Instance| other.standing == Standing::Registered && !has_yielded(other);
+        // Of those of the last resort nobody knows whether they serve.
+        let may_be_back = |other: &Instance| match other.standing {
+            Standing::Limbo | Standing::Suspect => other.tier() > own && !has_yielded(other),
+            Standing::Registered | Standing::Silent => false,
+        };
+        match tier_of(service, is_there).or_else(|| tier_of(service, may_be_back)) {
+            Some(leading) if leading > own => Self::Standbys,
+            Some(_) | None => Self::NoStandbys,
         }
     }
 }
@@ -239,6 +251,38 @@ mod tests {
         assert_eq!(Lead::of(&view(&[(up, 0, None), (up, 10, None)]), &key(), 0), Lead::NoStandbys);
         // A standby that failed has not lost its tier to anybody but a better one.
         assert_eq!(Lead::of(&view(&[(up, 0, None), (failing, 10, None)]), &key(), 10), Lead::NoStandbys);
+    }
+
+    #[test]
+    fn who_vanished_never_speaks_for_the_own_tier_and_for_a_standby_when_nobody_is_there() {
+        use Standing::{Limbo, Registered, Silent, Suspect};
+        let lead = |standings: &[(Standing, u16)]| {
+            let rows: Vec<_> = standings.iter().map(|(_, priority)| (Status::Up, *priority, None)).collect();
+            let mut view = view(&rows);
+            let service = Arc::make_mut(view.services.get_mut(&key()).unwrap());
+            for (instance, (standing, _)) in service.instances.iter_mut().zip(standings) {
+                Arc::make_mut(instance).standing = *standing;
+            }
+            Lead::of(&view, &key(), 0)
+        };
+        for vanished in [Limbo, Suspect, Silent] {
+            // Its own record, or that of another primary, which may have gone when nobody looked.
+            assert_eq!(lead(&[(vanished, 0), (Registered, 10)]), Lead::Standbys, "{vanished:?}");
+            assert_eq!(lead(&[(vanished, 0)]), Lead::NoStandbys, "{vanished:?}");
+            assert_eq!(lead(&[(Registered, 0), (vanished, 10)]), Lead::NoStandbys, "{vanished:?}");
+        }
+        // All sessions have expired, and that of the standby is back soon.
+        assert_eq!(lead(&[(Suspect, 0), (Suspect, 10)]), Lead::Standbys);
+        assert_eq!(lead(&[(Limbo, 10)]), Lead::Standbys);
+        assert_eq!(lead(&[(Silent, 10)]), Lead::NoStandbys, "nobody knows whether it serves");
+    }
+
+    #[test]
+    fn whoever_is_held_off_has_taken_over_from_nobody() {
+        let (up, held) = (Status::Up, Some(HELD_PRIORITY));
+        assert_eq!(Lead::of(&view(&[(up, 0, held)]), &key(), 0), Lead::NoStandbys, "itself alone");
+        assert_eq!(Lead::of(&view(&[(up, 0, held), (up, 0, held)]), &key(), 0), Lead::NoStandbys);
+        assert_eq!(Lead::of(&view(&[(up, 0, held), (up, 10, held)]), &key(), 0), Lead::Standbys);
     }
 
     fn settings(failback: FailbackMode) -> ServiceSettings {

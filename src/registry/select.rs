@@ -72,21 +72,28 @@ pub fn shares(service: &Service) -> Vec<Option<f64>> {
 
 /// The tier whose instances are offered, an effective priority or the last resort; `None` when nothing is up.
 pub fn tier(service: &Service) -> Option<u32> {
+    tier_of(service, |_| true)
+}
+
+/// The tier that would be offered if there were no other instances than those that are meant.
+pub(super) fn tier_of(service: &Service, is_meant: impl Fn(&Instance) -> bool) -> Option<u32> {
+    let up = || service.up().filter(|instance| is_meant(instance)).map(|instance| instance.tier());
+    let lowest_from = |tier_min| up().filter(|tier| *tier >= tier_min).min();
     let min_healthy = usize::try_from(service.settings.min_healthy).unwrap_or(usize::MAX).max(1);
     let mut fullest: Option<(u32, usize)> = None;
-    let mut next = lowest_from(service, 0);
+    let mut next = lowest_from(0);
     while let Some(priority) = next {
         if priority == LAST_RESORT && fullest.is_some() {
             break;
         }
-        let up = service.up().filter(|instance| instance.tier() == priority).count();
-        if up >= min_healthy {
+        let count = up().filter(|tier| *tier == priority).count();
+        if count >= min_healthy {
             return Some(priority);
         }
-        if fullest.is_none_or(|(_, most)| up > most) {
-            fullest = Some((priority, up));
+        if fullest.is_none_or(|(_, most)| count > most) {
+            fullest = Some((priority, count));
         }
-        next = lowest_from(service, priority + 1);
+        next = lowest_from(priority + 1);
     }
     fullest.map(|(priority, _)| priority)
 }
@@ -212,10 +219,6 @@ fn random_key(weight: u16, rng: &mut fastrand::Rng) -> f64 {
 const WEIGHT_0_KEY_MIN: f64 = 1_000.0;
 /// Less than this is an error of rounding.
 const SHARE_MIN: f64 = 1e-9;
-
-fn lowest_from(service: &Service, tier_min: u32) -> Option<u32> {
-    service.up().map(|instance| instance.tier()).filter(|tier| *tier >= tier_min).min()
-}
 
 #[cfg(test)]
 mod tests {
