@@ -106,7 +106,7 @@ impl Cache {
         self.count.load(Ordering::Acquire)
     }
 
-    /// Tells of every publication from now on.
+    /// Tells of every publication from now on, and when the view begins or ceases to follow the ensemble.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.published.subscribe()
     }
@@ -122,6 +122,7 @@ impl Cache {
     pub fn set_synced(&self, is_synced: bool) {
         if self.is_synced.swap(is_synced, Ordering::AcqRel) != is_synced {
             self.history().on_stale(!is_synced, clock::unix_ms());
+            self.published.send_modify(|_| ());
         }
     }
 
@@ -224,6 +225,18 @@ mod tests {
         assert_eq!(cache.age(start), None);
         cache.prove_current(start + Duration::from_secs(1));
         assert_eq!(cache.age(start + Duration::from_secs(3)), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn subscribers_are_told_when_the_view_begins_and_ceases_to_follow_the_ensemble() {
+        let cache = Cache::new(clock::now());
+        let mut published = cache.subscribe();
+        for (is_synced, is_news) in [(false, false), (true, true), (true, false), (false, true)] {
+            cache.set_synced(is_synced);
+            assert_eq!(published.has_changed().unwrap(), is_news, "{is_synced}");
+            published.mark_unchanged();
+        }
+        assert_eq!(cache.publications(), 0);
     }
 
     #[test]
