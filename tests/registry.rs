@@ -6,6 +6,8 @@ mod adopted;
 mod apache;
 #[path = "registry/formats.rs"]
 mod formats;
+#[path = "registry/killed.rs"]
+mod killed;
 #[path = "registry/on_demand.rs"]
 mod on_demand;
 #[path = "registry/replaced.rs"]
@@ -29,13 +31,13 @@ use tokio_util::sync::CancellationToken;
 
 use apache::ApacheServer;
 use rollcall::client::{Client, ClientError, ClientSettings, CreateRequest, MultiOp};
-use rollcall::clock;
+use rollcall::clock::{self, Moment};
 use rollcall::registry::mirror::MirrorStats;
 use rollcall::registry::registrar::{OwnInstance, RegistrationState};
 use rollcall::registry::select::select;
 use rollcall::registry::{
-    BrakePlan, Cache, HELD_PRIORITY, Instance, Label, Layout, Mirror, OwnService, Registrar,
-    RegistrarSettings, Registration, SavedView, ServiceDefaults, ServiceKey, Source, Status,
+    BrakePlan, Cache, FailbackMode, HELD_PRIORITY, Instance, Label, Layout, Mirror, OwnService, Registrar,
+    RegistrarSettings, Registration, SavedView, ServiceDefaults, ServiceKey, Source, Status, ViewKeeper,
     resolve_services,
 };
 use rollcall::znode::{CreateMode, OpError};
@@ -470,7 +472,16 @@ impl World {
         state_dir: Option<&Path>,
     ) -> Sidecar {
         let client = self.client(address, session_timeout);
-        let cache = Arc::new(Cache::new(clock::now()));
+        let saved = state_dir.and_then(|folder| {
+            SavedView::load(folder, &Layout::default(), Moment::read()).expect("it is whole")
+        });
+        let cache = Arc::new(match saved {
+            Some(saved) => {
+                let age = saved.age(clock::unix_ms());
+                Cache::with_saved(saved.view, age, clock::now())
+            }
+            None => Cache::new(clock::now()),
+        });
         let brake = BrakePlan { window: BRAKE_WINDOW, ..BrakePlan::default() };
         let mirror = Mirror::new(client.clone(), &cache, Source::all(Layout::default()), brake);
         let mirror_stats = mirror.stats();
@@ -485,6 +496,10 @@ impl World {
         let mut tasks = JoinSet::new();
         tasks.spawn(mirror.run(CancellationToken::new()));
         tasks.spawn(task.run());
+        if let Some(folder) = state_dir {
+            let keeper = ViewKeeper::new(cache.clone(), folder.to_owned(), Layout::default());
+            tasks.spawn(keeper.run(CancellationToken::new()));
+        }
         Sidecar { client, cache, mirror: mirror_stats, registrar, _tasks: tasks }
     }
 }

@@ -15,7 +15,7 @@
 //! - A znode of our own earlier session is replaced, one of somebody else is not: that is reported and tried again until
 //!   it has gone.
 //! - While an instance is up it is also written in the formats that its settings name, in the same multi.
-//! - An instance that was away comes back below the standbys that serve: see [`super::Failback`].
+//! - An instance that was away comes back below the standbys that serve, once it is known whether any do: see [`super::Failback`].
 //! - What an operator tells it ([`Registrar::start_draining`], [`Registrar::start_maintenance`]) is taken in at once, also
 //!   between two instances, and goes before what the checks say: see `intent`.
 //! - An answer that was lost is no special case: what was written is read the next time.
@@ -24,6 +24,7 @@ mod batch;
 mod check_tasks;
 mod entry;
 mod foreign;
+mod hold;
 mod intent;
 mod leave;
 mod look;
@@ -45,6 +46,7 @@ use tracing::{info, warn};
 
 use self::check_tasks::CheckTasks;
 use self::entry::{Entry, entries_of};
+use self::hold::lead_changes;
 use self::intent::Wish;
 pub use self::leave::{DRAINING_MIN, DrainError};
 use self::maintenance_keeper::MaintenanceKeeper;
@@ -54,7 +56,6 @@ use super::barrier::BarrierAsker;
 use super::cache::Cache;
 use super::change::Keeping;
 use super::check::{CheckKind, CheckSlot, HealthBoard};
-use super::failback::Lead;
 use super::hold_file::HoldFile;
 use super::layout::Layout;
 use super::maintenance::MaintenanceFile;
@@ -238,6 +239,8 @@ pub struct RegistrarTask {
     entries: Vec<Entry>,
     checks: CheckTasks,
     phase: Phase,
+    /// When the connection began, if there is one.
+    connected_at: Option<Instant>,
     orders: mpsc::Receiver<Order>,
     waiting: Vec<oneshot::Sender<usize>>,
     published: watch::Sender<Vec<OwnInstance>>,
@@ -268,6 +271,7 @@ impl RegistrarTask {
             entries,
             checks,
             phase: Phase::Serving,
+            connected_at: None,
             orders,
             waiting: Vec::new(),
             published,
@@ -297,9 +301,11 @@ impl RegistrarTask {
         }
         let mut failures = 0;
         loop {
-            // 1. What the checks say, and who serves.
+            // 1. What the checks say, and who serves. A change of the connection from here on wakes the wait below.
             let standings = health.borrow_and_update().clone();
+            let session = connection.borrow_and_update().session();
             let now = clock::now();
+            self.on_session(session, now);
             self.take_leave(now);
             for entry in &mut self.entries {
                 entry.on_standings(&standings, self.phase, now);
@@ -307,8 +313,7 @@ impl RegistrarTask {
             let held_for = self.hold_off(now);
             self.save(true).await;
             self.save_maintenance().await;
-            // 2. The tree, when it can be reached. A change from here on wakes the wait below.
-            let session = connection.borrow_and_update().session();
+            // 2. The tree, when it can be reached.
             let is_settled = match session {
                 Some((id, _)) => tokio::select! {
                     biased;
@@ -345,11 +350,11 @@ impl RegistrarTask {
             let pause = decides_in.fold(pause, Duration::min);
             let is_disputed = self.entries.iter().any(|entry| !entry.foreign.conflicts.is_empty());
             let pause = if is_disputed { pause.min(RETRY_MAX) } else { pause };
-            let (cache, held) = (self.cache.clone(), self.held());
+            let (cache, awaited) = (self.cache.clone(), self.awaited());
             tokio::select! {
                 changed = health.changed() => if changed.is_err() { return },
                 changed = connection.changed() => if changed.is_err() { return },
-                () = lead_changes(&cache, &mut views, &held) => {}
+                () = lead_changes(&cache, &mut views, &awaited) => {}
                 order = orders.recv() => match order {
                     Some(order) => self.on_order(order).await,
                     None => return,
@@ -403,22 +408,6 @@ impl RegistrarTask {
         self.maintenance.keep(MaintenanceFile { instances }).await
     }
 
-    /// Decides who is held off; returns when to look again.
-    fn hold_off(&mut self, now: Instant) -> Option<Duration> {
-        let view = self.cache.load_full();
-        self.entries.iter_mut().filter_map(|entry| entry.hold_off(&view, now)).min()
-    }
-
-    /// Who is held off, and who led when that was decided.
-    fn held(&self) -> Vec<(ServiceKey, u16, Lead)> {
-        let view = self.cache.load();
-        let held = self.entries.iter().filter(|entry| entry.is_held).map(|entry| {
-            let Registration { service, priority, .. } = &entry.registration;
-            (service.clone(), *priority, Lead::of(&view, service, *priority))
-        });
-        held.collect()
-    }
-
     /// Keeps for the next process what it must know; without a state directory it will know nothing.
     async fn save(&mut self, is_running: bool) {
         let Some(folder) = self.settings.state_dir.clone() else { return };
@@ -461,20 +450,6 @@ impl RegistrarTask {
             *published = instances;
             has_changed
         });
-    }
-}
-
-/// Waits until somebody else serves one of these services; for ever, if there are none.
-async fn lead_changes(cache: &Cache, views: &mut watch::Receiver<u64>, held: &[(ServiceKey, u16, Lead)]) {
-    loop {
-        let view = cache.load_full();
-        if held.iter().any(|(service, priority, lead)| Lead::of(&view, service, *priority) != *lead) {
-            return;
-        }
-        drop(view);
-        if held.is_empty() || views.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! One own instance, from what its checks say to what is to be written of it.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tracing::{debug, info, warn};
 
 use super::foreign::{Foreign, ForeignConflict};
+use super::hold::Hold;
 use super::intent::{Intent, Told, Wish};
 use super::plan::{Observed, Wanted};
 use super::replace::Leaving;
@@ -15,14 +16,13 @@ use crate::client::ClientError;
 use crate::clock;
 use crate::id::SessionId;
 use crate::registry::check::{Check, CheckSlot, HealthBoard, HealthState, InstanceHealth, Standings};
-use crate::registry::failback::{Failback, HELD_PRIORITY, Lead};
+use crate::registry::failback::{Failback, HELD_PRIORITY};
 use crate::registry::hold_file::HoldFile;
 use crate::registry::maintenance::MaintenanceFile;
 use crate::registry::name::{Label, ServiceKey};
 use crate::registry::own::{OwnInstance, RegistrationState};
 use crate::registry::record::{Record, RecordError, Status};
 use crate::registry::registration::Registration;
-use crate::registry::view::{ServiceSettings, View};
 
 /// One of our instances: what is wanted of it, and what became of that.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(super) struct Entry {
     pub(super) settled: Option<Box<Record>>,
     pub(super) state: RegistrationState,
     pub(super) failback: Failback,
-    pub(super) is_held: bool,
+    pub(super) hold: Hold,
     /// How much of its weight it can take, in percent.
     share_percent: u8,
     /// What is known of it in other formats.
@@ -135,7 +135,7 @@ impl Entry {
             settled: None,
             state: RegistrationState::Absent,
             failback,
-            is_held: false,
+            hold: Hold::Off,
             share_percent: 100,
             foreign: Foreign::default(),
             told: Told::default(),
@@ -200,34 +200,17 @@ impl Entry {
         is_there || !self.is_carried_out || matches!(self.intent(phase), Intent::Registered(_))
     }
 
-    /// Decides whether it is held off; returns when to look again.
-    pub(super) fn hold_off(&mut self, view: &View, now: Instant) -> Option<Duration> {
-        let Registration { service, id, priority, .. } = &self.registration;
-        let lead = Lead::of(view, service, *priority);
-        let unknown = ServiceSettings::default();
-        let settings = view.services.get(service).map_or(&unknown, |service| &service.settings);
-        let is_held = self.failback.is_held(lead, settings, now);
-        if is_held && !self.is_held {
-            let after_s = settings.failback_after_s;
-            info!(%service, %id, mode = ?settings.failback, after_s, "held off below the standbys that serve");
-        }
-        if !is_held && self.is_held {
-            info!(%service, %id, "takes its tier again");
-        }
-        self.is_held = is_held;
-        self.failback.remaining(settings, now)
-    }
-
     pub(super) fn wanted(&self, phase: Phase, owner: &str, incarnation: &str) -> Wanted {
         let registered_at_ms = self.registered_at_ms.unwrap_or_else(clock::unix_ms);
         let record = |status| Record {
-            effective_priority: self.is_held.then_some(HELD_PRIORITY),
+            effective_priority: self.is_held().then_some(HELD_PRIORITY),
             ..self.registration.record(status, owner, incarnation, registered_at_ms)
         };
         match self.intent(phase) {
             Intent::Removed => Wanted::Removed { owner: owner.to_owned() },
             Intent::Undecided => Wanted::Undecided,
             Intent::IfRegistered(status) => Wanted::IfRegistered(record(status)),
+            Intent::Registered(Status::Up) if self.hold == Hold::Open => Wanted::Undecided,
             Intent::Registered(Status::Up) => {
                 let most = if self.health.is_degraded { self.registration.degraded_weight } else { u16::MAX };
                 let weight = self.registration.weight_at(self.share_percent).min(most);
@@ -313,7 +296,7 @@ impl Entry {
             health: self.health.state,
             is_degraded: self.health.is_degraded,
             registration: self.state.clone(),
-            is_held: self.is_held,
+            is_held: self.is_held(),
             is_draining: self.told.is_draining || self.leaving.is_some(),
             maintenance: self.told.maintenance.clone(),
             is_carried_out: self.is_carried_out,
@@ -334,7 +317,7 @@ pub(super) fn settled(wanted: &Wanted, observed: &Observed, session: SessionId) 
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::client::Operation;
     use crate::registry::maintenance::{Maintenance, Reason};
@@ -437,7 +420,7 @@ mod tests {
         assert!(!is_apart_after(Err(ClientError::Closed.into())));
     }
 
-    fn entry(left: &HoldFile, maintenance: &MaintenanceFile) -> Entry {
+    pub(in crate::registry::registrar) fn entry(left: &HoldFile, maintenance: &MaintenanceFile) -> Entry {
         let service = OwnService {
             name: "web".to_owned(),
             id: Some("web-1".to_owned()),
@@ -450,7 +433,7 @@ mod tests {
         entries_of(registrations, &HealthBoard::default(), left, maintenance).remove(0)
     }
 
-    fn on_health(entry: &mut Entry, health: HealthState) {
+    pub(in crate::registry::registrar) fn on_health(entry: &mut Entry, health: HealthState) {
         entry.on_health(&[health], Phase::Serving, clock::now());
     }
 }

@@ -1,0 +1,241 @@
+//! Who of our instances is held off below the standbys, by [`Failback`](crate::registry::Failback) and by who serves.
+//!
+//! After a start only the saved view may be known, in which the instance itself serves as before its sidecar was killed. Whoever was
+//! away is therefore not written before the view is current: written in its own tier it would take it from a standby that has
+//! taken over, and in the last one an earlier record of its own, which still stands, would be demoted. That is waited for as long as
+//! [`LEAD_PATIENCE`], since who is not written is not there at all.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tracing::info;
+
+use super::RegistrarTask;
+use super::entry::Entry;
+use crate::id::SessionId;
+use crate::registry::cache::Cache;
+use crate::registry::failback::Lead;
+use crate::registry::name::ServiceKey;
+use crate::registry::registration::Registration;
+use crate::registry::view::ServiceSettings;
+
+/// How long a connection may be there without its being known who serves, before instances that were away are registered in the last
+/// tier: a walk of a large registry takes a second or two.
+const LEAD_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether an instance may take its tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// It may, or it is not known to pass.
+    Off,
+    /// Not known yet, and nothing is written of it before.
+    Open,
+    /// Not while it was away and this is who serves.
+    On(Lead),
+}
+
+/// What is waited for: whether this service, for an instance of this priority, comes to be served by others than these.
+type Awaited = (ServiceKey, u16, Lead);
+
+impl RegistrarTask {
+    /// Takes note of when the connection began on which nobody may know yet who serves.
+    pub(super) fn on_session(&mut self, session: Option<(SessionId, u64)>, now: Instant) {
+        self.connected_at = session.and(self.connected_at.or(Some(now)));
+    }
+
+    /// Decides who is held off; returns when to look again.
+    pub(super) fn hold_off(&mut self, now: Instant) -> Option<Duration> {
+        // Without a connection nothing is written anyway.
+        let connected_for = self.connected_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let patience = LEAD_PATIENCE.saturating_sub(connected_for);
+        let unknown = ServiceSettings::default();
+        let decide = |entry: &mut Entry| {
+            let Registration { service, priority, .. } = &entry.registration;
+            let lead = lead(&self.cache, service, *priority);
+            let view = self.cache.load();
+            let settings = view.services.get(service).map_or(&unknown, |service| &service.settings);
+            entry.hold_off(lead, settings, patience, now)
+        };
+        self.entries.iter_mut().filter_map(decide).min()
+    }
+
+    /// What was decided by who serves.
+    pub(super) fn awaited(&self) -> Vec<Awaited> {
+        let awaited = self.entries.iter().filter_map(|entry| {
+            let Registration { service, priority, .. } = &entry.registration;
+            let lead = match entry.hold {
+                Hold::Off => return None,
+                Hold::Open => Lead::Unknown,
+                Hold::On(lead) => lead,
+            };
+            Some((service.clone(), *priority, lead))
+        });
+        awaited.collect()
+    }
+}
+
+impl Entry {
+    /// Decides whether it is held off, when `lead` serves; returns when to look again. That nobody knows is put up with for as long as
+    /// `patience`, if this process has written nothing of it yet.
+    fn hold_off(
+        &mut self,
+        lead: Lead,
+        settings: &ServiceSettings,
+        patience: Duration,
+        now: Instant,
+    ) -> Option<Duration> {
+        let Registration { service, id, .. } = &self.registration;
+        let was_held = self.is_held();
+        let can_wait = self.settled.is_none() && !patience.is_zero();
+        self.hold = match (self.failback.is_held(lead, settings, now), lead) {
+            (false, _) => Hold::Off,
+            (true, Lead::Unknown) if can_wait => Hold::Open,
+            (true, lead) => Hold::On(lead),
+        };
+        if self.is_held() && !was_held {
+            let after_s = settings.failback_after_s;
+            info!(%service, %id, mode = ?settings.failback, after_s, "held off below the standbys that serve");
+        }
+        if !self.is_held() && was_held {
+            info!(%service, %id, "takes its tier again");
+        }
+        let remaining = self.failback.remaining(settings, now);
+        let patience = (self.hold == Hold::Open).then_some(patience);
+        [remaining, patience].into_iter().flatten().min()
+    }
+
+    /// Whether it is held off.
+    pub(super) const fn is_held(&self) -> bool {
+        matches!(self.hold, Hold::On(_))
+    }
+}
+
+/// Waits until one of these services is served by others; for ever, if there are none.
+pub(super) async fn lead_changes(cache: &Cache, views: &mut watch::Receiver<u64>, awaited: &[Awaited]) {
+    let is_changed = |(service, priority, known): &Awaited| lead(cache, service, *priority) != *known;
+    while !awaited.iter().any(is_changed) {
+        if awaited.is_empty() || views.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Who serves, as far as that is known now.
+fn lead(cache: &Cache, service: &ServiceKey, priority: u16) -> Lead {
+    // Asked first, so that the view is the one that was current then, or a later one.
+    if cache.is_stale() { Lead::Unknown } else { Lead::of(&cache.load(), service, priority) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock;
+    use crate::id::Zxid;
+    use crate::registry::check::HealthState;
+    use crate::registry::hold_file::HoldFile;
+    use crate::registry::maintenance::MaintenanceFile;
+    use crate::registry::registrar::entry::Outcome;
+    use crate::registry::registrar::entry::tests::{entry, on_health};
+    use crate::registry::registrar::plan::Wanted;
+    use crate::registry::registrar::{Phase, RegistrarStats};
+    use crate::registry::view::{FailbackMode, Instance, Service, View};
+    use crate::registry::{HELD_PRIORITY, Status};
+
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn who_was_killed_is_not_written_before_it_is_known_who_serves_and_not_for_ever() {
+        let mut web = killed();
+        assert_eq!(web.hold_off(Lead::Unknown, &manual(), PATIENCE, clock::now()), Some(PATIENCE));
+        assert_eq!(web.wanted(Phase::Serving, "me", "1"), Wanted::Undecided);
+        assert!(!web.publication().is_held && web.failback.is_marked());
+        for (lead, patience, effective_priority, is_marked) in [
+            (Lead::NoStandbys, PATIENCE, None, false),
+            (Lead::Standbys, PATIENCE, Some(HELD_PRIORITY), true),
+            (Lead::Unknown, Duration::ZERO, Some(HELD_PRIORITY), true),
+        ] {
+            let mut web = killed();
+            web.hold_off(Lead::Unknown, &manual(), PATIENCE, clock::now());
+            assert_eq!(web.hold_off(lead, &manual(), patience, clock::now()), None);
+            let Wanted::Registered(record) = web.wanted(Phase::Serving, "me", "1") else { panic!("{web:?}") };
+            assert_eq!(record.effective_priority, effective_priority, "{lead:?}");
+            assert_eq!(web.failback.is_marked(), is_marked, "{lead:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_fail_back_is_written_at_once() {
+        // Its checks fail, or somebody wants it out: an earlier record of its own must not say that it is up.
+        let mut failing = killed();
+        failing.hold_off(Lead::Unknown, &manual(), PATIENCE, clock::now());
+        on_health(&mut failing, HealthState::Failing);
+        failing.hold_off(Lead::Unknown, &manual(), PATIENCE, clock::now());
+        let Wanted::Registered(record) = failing.wanted(Phase::Serving, "me", "1") else {
+            panic!("{failing:?}")
+        };
+        assert_eq!(record.status, Status::Failing);
+        let mut leaving = killed();
+        leaving.hold_off(Lead::Unknown, &manual(), PATIENCE, clock::now());
+        assert!(matches!(leaving.wanted(Phase::Draining, "me", "1"), Wanted::IfRegistered(_)), "{leaving:?}");
+        // It was held off when the connection was lost, and is written again.
+        let mut held = killed();
+        held.hold_off(Lead::Standbys, &manual(), PATIENCE, clock::now());
+        let Wanted::Registered(record) = held.wanted(Phase::Serving, "me", "1") else { panic!("{held:?}") };
+        let settled = Ok(Outcome::Settled(Some(Box::new(record))));
+        held.on_outcome(settled, Phase::Serving, &RegistrarStats::default());
+        held.hold_off(Lead::Unknown, &manual(), PATIENCE, clock::now());
+        assert!(matches!(held.wanted(Phase::Serving, "me", "1"), Wanted::Registered(_)), "{held:?}");
+        assert!(held.is_held());
+    }
+
+    #[test]
+    fn a_saved_view_tells_nobody_who_serves() {
+        let web = killed();
+        let Registration { service, id, .. } = &web.registration;
+        let record = web.registration.record(Status::Up, "me", "0", 1);
+        let own = Instance::new(id.clone(), record, Zxid::ZERO, SessionId::NONE);
+        let saved = view_of(service, vec![Arc::new(own)]);
+        let cache = Cache::with_saved(saved, Duration::from_secs(60), clock::now());
+        assert_eq!(lead(&cache, service, 0), Lead::Unknown);
+        cache.set_synced(true);
+        assert_eq!(lead(&cache, service, 0), Lead::NoStandbys);
+    }
+
+    #[tokio::test]
+    async fn whoever_is_not_written_is_looked_at_again_when_the_view_is_current() {
+        let web = killed();
+        let service = web.registration.service.clone();
+        let cache = Arc::new(Cache::with_saved(view_of(&service, Vec::new()), PATIENCE, clock::now()));
+        let mut views = cache.subscribe();
+        let waiting = tokio::spawn({
+            let cache = cache.clone();
+            async move { lead_changes(&cache, &mut views, &[(service, 0, Lead::Unknown)]).await }
+        });
+        cache.publish(View::clone(&cache.load()));
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        cache.set_synced(true);
+        tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("it is looked at again").unwrap();
+    }
+
+    /// One whose sidecar was killed, and that passes again.
+    fn killed() -> Entry {
+        let left = HoldFile { is_running: true, ..HoldFile::default() };
+        let mut web = entry(&left, &MaintenanceFile::default());
+        on_health(&mut web, HealthState::Passing);
+        web
+    }
+
+    fn manual() -> ServiceSettings {
+        ServiceSettings { failback: FailbackMode::Manual, ..ServiceSettings::default() }
+    }
+
+    fn view_of(key: &ServiceKey, instances: Vec<Arc<Instance>>) -> View {
+        let service = Service { instances, ..Service::new(key.clone()) };
+        let services = BTreeMap::from([(key.clone(), Arc::new(service))]);
+        View { services, is_loaded: true, ..View::default() }
+    }
+}

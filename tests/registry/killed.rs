@@ -1,0 +1,76 @@
+//! A primary whose sidecar was killed and starts again with what its state directory holds, the saved view above all, against
+//! Apache ZooKeeper 3.8.0.
+
+use super::*;
+
+/// Nobody takes his tier again by himself.
+const MANUAL: &str = r#"{"failback":"manual"}"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_was_killed_waits_below_the_standby_that_took_over() {
+    let world = World::start();
+    let (app_a, app_s) = (listen().await, listen().await);
+    let state_dir = tempfile::tempdir().unwrap();
+    let primary = || {
+        let registrations = vec![web("a", address_of(&app_a))];
+        world.sidecar_with(world.server.address(), SHORT_SESSION, "a", registrations, Some(state_dir.path()))
+    };
+    let a = primary();
+    let s = world.sidecar("s", vec![Registration { priority: 10, ..web("s", address_of(&app_s)) }]);
+    s.offers("the primary", "a").await;
+    s.client.set(WEB, MANUAL, None).await.unwrap();
+    is_saved(state_dir.path(), &["a", "s"]).await;
+
+    let offered = record_offers(&s);
+    drop(a);
+    s.offers("the standby", "s").await;
+    let a = primary();
+    assert_eq!(ups(&a.instances()), ["a", "s"], "it knows no better at first");
+    s.shows("the primary is back, below it", |web| ups(web) == ["a", "s"] && is_held(&web[0])).await;
+    assert_eq!(offered.stop().await, ["a", "s"]);
+    assert_eq!(a.registrar.fail_back(None).await, Ok(1));
+    s.offers("the primary", "a").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_is_back_before_its_record_went_keeps_its_tier() {
+    let world = World::start();
+    let (app_a, app_s) = (listen().await, listen().await);
+    let state_dir = tempfile::tempdir().unwrap();
+    let primary = || {
+        // Without checks, so that it passes before anything is known of the others.
+        let port = address_of(&app_a).port();
+        let text = format!("{{name: web, id: a, address: 127.0.0.1, port: {port}, checks: []}}");
+        let (address, registrations) = (world.server.address(), vec![registration(&text)]);
+        world.sidecar_with(address, LONG_SESSION, "a", registrations, Some(state_dir.path()))
+    };
+    let a = primary();
+    let s = world.sidecar("s", vec![Registration { priority: 10, ..web("s", address_of(&app_s)) }]);
+    s.offers("the primary", "a").await;
+    s.client.set(WEB, MANUAL, None).await.unwrap();
+    is_saved(state_dir.path(), &["a", "s"]).await;
+
+    let (offered, before) = (record_offers(&s), s.instances()[0].session);
+    drop(a);
+    let a = primary();
+    let is_of_next = |web: &[Arc<Instance>]| web[0].session != before;
+    s.shows("its record is of the next process", is_of_next).await;
+    a.is_registered_as(Status::Up).await;
+    assert!(!is_held(&s.instances()[0]) && !a.own().is_held);
+    assert_eq!(offered.stop().await, ["a"]);
+}
+
+/// Waits until the saved view shows these instances, and that nobody takes his tier again by himself.
+async fn is_saved(state_dir: &Path, ids: &[&str]) {
+    let is_so = || {
+        let saved = SavedView::load(state_dir, &Layout::default(), Moment::read()).expect("it is whole")?;
+        let web = saved.view.services.get(&web_key())?;
+        Some(ups(&web.instances) == ids && web.settings.failback == FailbackMode::Manual)
+    };
+    soon("the view is saved", async {
+        while is_so() != Some(true) {
+            tokio::time::sleep(POLL).await;
+        }
+    })
+    .await;
+}
