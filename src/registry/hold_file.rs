@@ -14,7 +14,7 @@ const FILE: &str = "failback";
 /// The file: one line of JSON, such as `{"is_running":true,"held":["web.default/web-1"]}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HoldFile {
-    /// Whether the sidecar has not left in order.
+    /// Whether the sidecar was not told to leave: if it is not running any more, it was killed.
     pub is_running: bool,
     /// The instances that fail or are held off, each `service.namespace/id`.
     pub held: BTreeSet<String>,

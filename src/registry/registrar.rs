@@ -311,7 +311,7 @@ impl RegistrarTask {
                 entry.on_standings(&standings, self.phase, now);
             }
             let held_for = self.hold_off(now);
-            self.save(true).await;
+            self.save().await;
             self.save_maintenance().await;
             // 2. The tree, when it can be reached.
             let is_settled = match session {
@@ -333,9 +333,6 @@ impl RegistrarTask {
             failures = if is_settled { 0 } else { failures + 1 };
             self.publish();
             if is_settled {
-                if self.phase == Phase::Removed {
-                    self.save(false).await;
-                }
                 let registered = self.entries.iter().filter(|entry| entry.settled.is_some()).count();
                 for done in self.waiting.drain(..) {
                     let _nobody_waits = done.send(registered);
@@ -409,13 +406,13 @@ impl RegistrarTask {
     }
 
     /// Keeps for the next process what it must know; without a state directory it will know nothing.
-    async fn save(&mut self, is_running: bool) {
+    async fn save(&mut self) {
         let Some(folder) = self.settings.state_dir.clone() else { return };
         let marked = self.entries.iter().filter(|entry| entry.failback.is_marked());
         let held: BTreeSet<_> = marked.map(|entry| entry.registration.name()).collect();
-        // Once it has left in order it is not running any more, whatever else is still to be done.
-        let has_left = self.saved.as_ref().is_some_and(|saved| !saved.is_running);
-        let file = HoldFile { is_running: is_running && !has_left, held };
+        // Whoever is told to leave leaves in order, also while nobody can be told of it: what is in the tree by then goes with the
+        // session. If that lives on for some seconds, the next process finds its record there, and nobody has taken over.
+        let file = HoldFile { is_running: self.phase == Phase::Serving, held };
         if self.saved.as_ref() == Some(&file) {
             return;
         }

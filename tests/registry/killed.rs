@@ -1,6 +1,8 @@
 //! A primary whose sidecar was killed and starts again with what its state directory holds, the saved view above all, against
 //! Apache ZooKeeper 3.8.0.
 
+use rollcall::registry::registrar::DrainError;
+
 use super::*;
 
 /// Nobody takes his tier again by himself.
@@ -58,6 +60,34 @@ async fn a_primary_that_is_back_before_its_record_went_keeps_its_tier() {
     a.is_registered_as(Status::Up).await;
     assert!(!is_held(&s.instances()[0]) && !a.own().is_held);
     assert_eq!(offered.stop().await, ["a"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_was_told_to_leave_while_he_was_cut_off_has_left_in_order() {
+    let world = World::start();
+    let (app_a, app_s) = (listen().await, listen().await);
+    let wire = Wire::start(world.server.address()).await;
+    let state_dir = tempfile::tempdir().unwrap();
+    let primary = || {
+        let registrations = vec![web("a", address_of(&app_a))];
+        world.sidecar_with(wire.address, SHORT_SESSION, "a", registrations, Some(state_dir.path()))
+    };
+    let a = primary();
+    let s = world.sidecar("s", vec![Registration { priority: 10, ..web("s", address_of(&app_s)) }]);
+    s.offers("the primary", "a").await;
+    s.client.set(WEB, MANUAL, None).await.unwrap();
+    is_saved(state_dir.path(), &["a", "s"]).await;
+
+    wire.is_cut.send_replace(true);
+    a.own_where("it is cut off", |own| matches!(own, RegistrationState::Pending { .. })).await;
+    let within = Duration::from_millis(500);
+    assert_eq!(a.registrar.drain(within).await, Err(DrainError::Deadline { within }));
+    drop(a);
+    s.offers("the standby", "s").await;
+    wire.is_cut.send_replace(false);
+    let a = primary();
+    s.offers("the primary", "a").await;
+    assert!(!is_held(&s.instances()[0]) && !a.own().is_held);
 }
 
 /// Waits until the saved view shows these instances, and that nobody takes his tier again by himself.
