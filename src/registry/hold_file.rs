@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use super::state_file;
 
@@ -21,20 +22,27 @@ pub struct HoldFile {
 }
 
 impl HoldFile {
-    /// Reads the file in `folder`; the default when there is none.
+    /// Reads the file in `folder`; the default when there is none. One that is damaged is set aside, and taken for that of a sidecar that
+    /// was killed: who is held off for nothing waits while standbys serve, and who is let off for nothing breaks an operator's word.
     ///
     /// # Errors
     ///
-    /// When it can be neither read nor understood.
+    /// When it cannot be read.
     pub fn load(folder: &Path) -> io::Result<Self> {
-        match fs_err::read(folder.join(FILE)) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
-                let message = format!("{}: {error}; delete it to start without", folder.join(FILE).display());
-                io::Error::new(io::ErrorKind::InvalidData, message)
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(error),
-        }
+        let bytes = match fs_err::read(folder.join(FILE)) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(error),
+        };
+        Ok(serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+            let aside = state_file::set_aside(folder, FILE);
+            warn!(
+                file = %aside.display(),
+                %error,
+                "damaged, and not used: own instances wait below standbys that serve, as after a crash; `rollcall failback` ends that"
+            );
+            Self { is_running: true, held: BTreeSet::new() }
+        }))
     }
 
     /// Writes the file in `folder`, which is made if need be; a crash leaves the earlier one or this one.
@@ -64,10 +72,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_named() {
+    fn what_is_damaged_is_set_aside_and_taken_for_a_crash() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(FILE), "{").unwrap();
-        let error = HoldFile::load(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("failback: EOF") && error.contains("delete it"), "{error}");
+        let state_dir = folder.path();
+        for damaged in ["{", "", "\0\0\0\0"] {
+            std::fs::write(state_dir.join(FILE), damaged).unwrap();
+            let file = HoldFile::load(state_dir).unwrap();
+            assert_eq!(file, HoldFile { is_running: true, held: BTreeSet::new() });
+            assert_eq!(std::fs::read_to_string(state_dir.join("failback.damaged")).unwrap(), damaged);
+            assert!(!state_dir.join(FILE).exists());
+        }
+        assert_eq!(HoldFile::load(state_dir).unwrap(), HoldFile::default());
     }
 }

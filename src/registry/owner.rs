@@ -3,28 +3,39 @@
 use std::io;
 use std::path::Path;
 
+use tracing::warn;
+
 use super::registration::OWNER_BYTES_MAX;
 use super::state_file;
 
 /// The file in the state directory that holds the id.
 const FILE: &str = "owner";
 
-/// The owner id kept in `state_dir`, made at the first call; without a directory a random one, for this process.
+/// The owner id kept in `state_dir`, made at the first call; without a directory a random one, for this process. A file that holds no id
+/// is set aside, and another id made.
 ///
 /// # Errors
 ///
-/// When the file can be neither read nor written, or holds no id.
+/// When the file can be neither read nor written.
 pub fn owner_id(state_dir: Option<&Path>) -> io::Result<String> {
     let Some(state_dir) = state_dir else { return Ok(random_id()) };
-    let path = state_dir.join(FILE);
-    match fs_err::read_to_string(&path) {
-        Ok(text) => parse(&text).ok_or_else(|| {
-            let message = format!("{} holds no owner id; delete it to get a new one", path.display());
-            io::Error::new(io::ErrorKind::InvalidData, message)
-        }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => create(state_dir),
-        Err(error) => Err(error),
+    let bytes = match fs_err::read(state_dir.join(FILE)) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return create(state_dir),
+        Err(error) => return Err(error),
+    };
+    if let Some(id) = parse(&bytes) {
+        return Ok(id);
     }
+    let aside = state_file::set_aside(state_dir, FILE);
+    let owner = create(state_dir)?;
+    warn!(
+        file = %aside.display(),
+        owner,
+        "damaged, and not used: the sidecar has another identity now, and takes what it had registered before for somebody else's until \
+         that session ends; wait for that"
+    );
+    Ok(owner)
 }
 
 /// An id that nobody else has: 128 random bits as hexadecimal digits.
@@ -38,8 +49,8 @@ fn create(state_dir: &Path) -> io::Result<String> {
     Ok(id)
 }
 
-fn parse(text: &str) -> Option<String> {
-    let id = text.trim();
+fn parse(bytes: &[u8]) -> Option<String> {
+    let id = std::str::from_utf8(bytes).ok()?.trim();
     let is_id = (1..=OWNER_BYTES_MAX).contains(&id.len())
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     is_id.then(|| id.to_owned())
@@ -59,10 +70,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_holds_no_id_is_named() {
+    fn a_file_that_holds_no_id_is_set_aside_and_another_id_is_kept() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(FILE), "\n").unwrap();
-        let error = owner_id(Some(folder.path())).unwrap_err();
-        assert!(error.to_string().contains("owner"), "{error}");
+        for damaged in [b"\n".as_slice(), b"an id", b"\xff\xff", &[b'x'; OWNER_BYTES_MAX + 1]] {
+            std::fs::write(folder.path().join(FILE), damaged).unwrap();
+            let id = owner_id(Some(folder.path())).unwrap();
+            assert_eq!(owner_id(Some(folder.path())).unwrap(), id);
+            assert_eq!(std::fs::read(folder.path().join("owner.damaged")).unwrap(), damaged);
+        }
     }
 }
