@@ -28,6 +28,7 @@ mod sample;
 mod saved_view;
 pub mod select;
 mod service;
+mod state_dir;
 mod state_file;
 mod tally;
 mod view;
@@ -57,6 +58,7 @@ pub use registration::Registration;
 pub use report::{CheckKey, ReportReceiver, TtlReport, TtlReports, UnknownCheck, Verdict};
 pub use saved_view::{SavedView, SavedViewError};
 pub use service::{OwnService, PortSettings, ServiceDefaults, reserved, resolve_services};
+pub use state_dir::{StateDir, StateDirError};
 pub use tally::Tally;
 pub use view::{
     FailbackMode, Instance, LAST_RESORT, LookupMark, Service, ServiceSettings, Standing, View, Waiting,

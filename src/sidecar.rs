@@ -47,8 +47,8 @@ use crate::dns::{self, Forwarder, Handler, Hosts};
 use crate::http::{self, Command, Control, Done, ListenerSettings, Router};
 use crate::registry::{
     Cache, ChangeError, Demand, Departure, Layout, LiveViewSettings, Mirror, MirrorStats, Registrar,
-    RegistrarSettings, SavedView, Source, SubscriberReport, Subscription, TtlReports, ViewKeeper,
-    ViewSettings, owner_id,
+    RegistrarSettings, SavedView, Source, StateDir, StateDirError, SubscriberReport, Subscription,
+    TtlReports, ViewKeeper, ViewSettings, owner_id,
 };
 use crate::telemetry::{Metrics, MetricsError};
 use crate::znode::SubscriberName;
@@ -62,6 +62,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(7);
 /// Why a sidecar cannot start, or had to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum SidecarError {
+    /// The state directory is not to be had.
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
     /// The identity that is kept in the state directory is not to be had.
     #[error(
         "state_dir: the sidecar's identity cannot be read or written; make the directory writable, or leave it out"
@@ -94,6 +97,8 @@ pub struct Sidecar {
     parts: JoinSet<&'static str>,
     /// Ends DNS, HTTP and the mirror.
     serving: CancellationToken,
+    /// Held until all parts have ended.
+    _state_dir: Option<StateDir>,
 }
 
 impl Sidecar {
@@ -102,7 +107,7 @@ impl Sidecar {
     ///
     /// # Errors
     ///
-    /// When the identity cannot be had, a listener is unusable, or `metrics` has a sidecar's already.
+    /// When the state directory is another sidecar's, the identity cannot be had, a listener is unusable, or `metrics` has a sidecar's already.
     ///
     /// # Panics
     ///
@@ -113,6 +118,7 @@ impl Sidecar {
         listeners: Listeners,
         metrics: Arc<Metrics>,
     ) -> Result<Self, SidecarError> {
+        let state_dir = plan.state_dir.as_deref().map(StateDir::open).transpose()?;
         let owner = owner_id(plan.state_dir.as_deref()).map_err(SidecarError::Owner)?;
         let dns_addr = listeners.dns_addr().map_err(SidecarError::Listener)?;
         let http_addr = listeners.http_addr().map_err(SidecarError::Listener)?;
@@ -210,7 +216,7 @@ impl Sidecar {
             spawn(&mut parts, "watch on the settings file", reloader.run(serving.clone()));
         }
         info!(dns = %dns_addr, http = %http_addr, "sidecar started");
-        Ok(Self { dns_addr, http_addr, client, registrar, parts, serving })
+        Ok(Self { dns_addr, http_addr, client, registrar, parts, serving, _state_dir: state_dir })
     }
 
     /// Where DNS answers.

@@ -48,8 +48,8 @@ pub struct SidecarSettings {
     pub prefer_zone: Option<bool>,
     /// The machine of its services. No default.
     pub node: Option<String>,
-    /// A directory that keeps the sidecar's identity and its view over restarts. Default: none, a new identity and an empty view at
-    /// each start.
+    /// A directory that keeps the sidecar's identity and its view over restarts, of this sidecar alone. Default: none, a new identity and an
+    /// empty view at each start.
     pub state_dir: Option<PathBuf>,
     /// Where DNS is answered, for which zone, and how long answers may be kept.
     pub dns: DnsSettings,

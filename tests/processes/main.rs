@@ -35,4 +35,5 @@ mod resolvers;
 mod rust_client;
 mod same_answers;
 mod settings;
+mod state_directory;
 mod swarm;

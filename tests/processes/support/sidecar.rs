@@ -34,9 +34,8 @@ impl Sidecar {
             "ensemble: {{servers: [\"{member}\"], session_timeout: 4s}}\nstate_dir: {}\n",
             folder.path().join("state").display(),
         );
-        std::fs::write(folder.path().join("sidecar.yaml"), head.clone() + settings)
-            .expect("a file can be written");
-        let process = spawn(folder.path());
+        std::fs::write(folder.path().join(SETTINGS), head.clone() + settings).expect("a file can be written");
+        let process = spawn(&folder.path().join(SETTINGS));
         Self { dns, http, process, folder, head }
     }
 
@@ -49,7 +48,7 @@ impl Sidecar {
     pub(crate) fn write_settings(&self, text: &str) {
         let new = self.folder.path().join("sidecar.yaml.new");
         std::fs::write(&new, text).expect("a file can be written");
-        std::fs::rename(new, self.folder.path().join("sidecar.yaml")).expect("it can be renamed");
+        std::fs::rename(new, self.folder.path().join(SETTINGS)).expect("it can be renamed");
     }
 
     /// Ends it as `kill -9` does.
@@ -60,11 +59,19 @@ impl Sidecar {
     /// Kills it if it still runs, and starts it again with the same settings.
     pub(crate) fn restart(&mut self) {
         self.process.kill();
-        self.process = spawn(self.folder.path());
+        self.process = spawn(&self.folder.path().join(SETTINGS));
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
         self.process.signal(signal);
+    }
+
+    /// Starts another one with the same state directory, on any other ports.
+    pub(crate) fn start_twin(&self) -> Process {
+        let listeners = "dns: {address: \"127.0.0.1:0\"}\nhttp: {address: \"127.0.0.1:0\"}\n";
+        let file = self.folder.path().join("twin.yaml");
+        std::fs::write(&file, self.head.clone() + listeners).expect("a file can be written");
+        spawn(&file)
     }
 
     /// Its process id.
@@ -87,8 +94,10 @@ impl Sidecar {
     }
 }
 
-fn spawn(folder: &Path) -> Process {
+const SETTINGS: &str = "sidecar.yaml";
+
+fn spawn(settings: &Path) -> Process {
     let mut command = rollcall();
-    command.arg("sidecar").arg("-c").arg(folder.join("sidecar.yaml")).env("ROLLCALL_LOG", "info");
+    command.arg("sidecar").arg("-c").arg(settings).env("ROLLCALL_LOG", "info");
     Process::start("rollcall sidecar", &mut command)
 }

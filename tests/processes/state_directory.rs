@@ -1,0 +1,50 @@
+//! What a sidecar's process makes of its state directory: whose it is, and what is damaged in it.
+
+use std::time::Duration;
+
+use crate::support::{Port, Sidecar, http, wait_until};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_second_sidecar_on_a_state_directory_does_not_start_and_says_why() {
+    let nobody = Port::free();
+    let mut first = Sidecar::start(&nobody.address(), "");
+    answers(&first);
+    let mut second = first.start_twin();
+    assert_eq!(second.wait(LIMIT).code(), Some(1));
+    let (told, folder) = (second.log(), first.state_dir());
+    assert!(told.contains(folder.to_str().expect("a path of ours")), "{told}");
+    assert!(told.contains("give each a directory of its own"), "{told}");
+    answers(&first);
+
+    // It is nobody's any more once the process is gone, however it went.
+    first.restart();
+    answers(&first);
+}
+
+#[test]
+fn damaged_files_are_set_aside_and_the_sidecar_starts() {
+    let nobody = Port::free();
+    let mut sidecar = Sidecar::start(&nobody.address(), "");
+    answers(&sidecar);
+    let file = |name: &str| sidecar.state_dir().join(name);
+    let (owner, failback) = (file("owner"), file("failback"));
+    let (owner_aside, failback_aside) = (file("owner.damaged"), file("failback.damaged"));
+    wait_until("it keeps that it runs", LIMIT, || failback.exists());
+    sidecar.kill();
+    for damaged in [&owner, &failback] {
+        std::fs::write(damaged, "{\n").expect("it can be written");
+    }
+    sidecar.restart();
+    answers(&sidecar);
+    for aside in [&owner_aside, &failback_aside] {
+        assert_eq!(std::fs::read_to_string(aside).expect("it was set aside"), "{\n");
+        assert!(sidecar.log().contains(aside.to_str().expect("a path of ours")), "{}", sidecar.log());
+    }
+    assert_eq!(std::fs::read_to_string(owner).expect("there is another").len(), 32);
+}
+
+fn answers(sidecar: &Sidecar) {
+    wait_until("it answers", LIMIT, || http::get(sidecar.http.number(), "/api/v1/status").is_ok());
+}
