@@ -7,6 +7,9 @@ use std::io;
 use std::path::Path;
 
 use rustix::fs::FlockOperation;
+use tracing::{info, warn};
+
+use super::state_file;
 
 /// The file that is locked; it stays, empty.
 const LOCK: &str = "lock";
@@ -42,7 +45,7 @@ pub enum StateDirError {
 }
 
 impl StateDir {
-    /// Takes `folder`, which is made if need be, for this process.
+    /// Takes `folder`, which is made if need be, for this process, and removes what earlier ones have left half written.
     ///
     /// # Errors
     ///
@@ -50,7 +53,19 @@ impl StateDir {
     pub fn open(folder: &Path) -> Result<Self, StateDirError> {
         let name = || folder.display().to_string();
         match lock(folder) {
-            Ok(Some(lock)) => Ok(Self { _lock: lock }),
+            Ok(Some(lock)) => {
+                match state_file::sweep(folder) {
+                    Ok(0) => {}
+                    Ok(files) => info!(
+                        folder = name(),
+                        files, "removed what a process that was killed left half written"
+                    ),
+                    Err(error) => {
+                        warn!(%error, "what a process that was killed left half written cannot be removed")
+                    }
+                }
+                Ok(Self { _lock: lock })
+            }
             Ok(None) => Err(StateDirError::InUse { folder: name() }),
             Err(error) => Err(StateDirError::Io { folder: name(), error }),
         }
@@ -88,8 +103,13 @@ mod tests {
             told.contains(state_dir.to_str().unwrap()) && told.contains("a directory of its own"),
             "{told}"
         );
+        let half_written = state_dir.join(".rollcall-AbC123");
+        std::fs::write(&half_written, "").unwrap();
+        StateDir::open(&state_dir).unwrap_err();
+        assert!(half_written.exists(), "the other may be writing it");
         drop(first);
-        StateDir::open(&state_dir).unwrap();
+        let _third = StateDir::open(&state_dir).unwrap();
+        assert!(!half_written.exists());
     }
 
     #[test]
