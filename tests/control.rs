@@ -171,6 +171,14 @@ async fn status_says_what_is_in_the_way() {
     let session = status["connection"]["session"].as_str().unwrap();
     assert_eq!(own["conflict"]["session"], session, "{own}");
     assert!(own["reason"].as_str().unwrap().contains(session), "{own}");
+    let (status, drained) = second.ask("POST", "/api/v1/drain?wait=30s").await;
+    assert_eq!(
+        (status, &drained["confirmed"], &drained["evidence"]),
+        (200, &json!(false), &json!("none")),
+        "{drained}"
+    );
+    assert_eq!(drained["instances"][0]["status"], "conflict", "{drained}");
+    assert_eq!(first.statuses("web").await, json!({"a": "up"}));
 
     // One without an ensemble, of which one instance could be registered and the other's check fails.
     let refused = listen().await.local_addr().unwrap();

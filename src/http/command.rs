@@ -24,7 +24,8 @@
 //!
 //! `status` is what the instance's record says, or `absent`, `pending` or `conflict` when there is none of ours that says it,
 //! the latter two with a `reason`. `evidence` tells how it is known that subscribers have applied it, and `confirmed` whether
-//! that is by their own word. Of maintenance `survives_restart` is told in their place, with `reason` if it does not.
+//! that is by their own word; of instances that are `absent` or in `conflict` there is nothing to see, and where none is registered it
+//! is `none` at once. Of maintenance `survives_restart` is told in their place, with `reason` if it does not.
 //!
 //! 200 when it was heard; what is `pending` then is carried out later. 503 when somebody wanted to wait and the change was not
 //! written in that time, because the ensemble is away, say: with the same body and `error` and `hint` in it. 404 when no

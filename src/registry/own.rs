@@ -73,6 +73,11 @@ pub struct OwnCheck {
 }
 
 impl OwnInstance {
+    /// Whether there is a record of it, so that others can see it.
+    pub const fn is_registered(&self) -> bool {
+        matches!(self.registration, RegistrationState::Registered(_))
+    }
+
     /// Whether what an operator told it shows in the tree, or would if there were anything to show.
     pub fn is_written(&self) -> bool {
         self.is_carried_out && !matches!(self.registration, RegistrationState::Pending { .. })

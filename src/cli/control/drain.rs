@@ -60,11 +60,26 @@ pub(crate) async fn run(arguments: DrainArguments) -> Result<(), Failure> {
         Ok(_) | Err(_) => return Err(refused(&client, &answer)),
     };
     print_answer(&client, &answer, format, || Ok(text(&body, arguments.wait.is_some())))?;
-    match who_is_behind(&body) {
-        _ if is_late => Err(refused(&client, &answer)),
+    if is_late {
+        return Err(refused(&client, &answer));
+    }
+    let who_is_in_the_way = || arguments.wait.and_then(|_| who_is_in_the_way(&body));
+    match who_is_behind(&body).or_else(who_is_in_the_way) {
         Some(who) => Err(Failure::failed(who)),
         None => Ok(()),
     }
+}
+
+/// Those whose id somebody else has, and goes on with.
+fn who_is_in_the_way(body: &DrainBody) -> Option<String> {
+    let has_no_id = |line: &&InstanceLine| line.status == "conflict";
+    let names: Vec<_> = body.instances.iter().filter(has_no_id).map(InstanceLine::name).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "somebody else has the id of {}; what is registered there was not taken out",
+            names.join(", ")
+        )
+    })
 }
 
 /// Those who subscribe and are not known to have seen it, when somebody waited for them.
@@ -103,7 +118,16 @@ fn text(body: &DrainBody, is_waited_for: bool) -> String {
         (false, _, true) => format!("other sidecars may not have seen it yet, after {waited}"),
         (false, _, false) => return table,
     };
-    if body.instances.is_empty() { table } else { format!("{table}\n{known}") }
+    let is_missing = |line: &&InstanceLine| matches!(line.status.as_str(), "absent" | "conflict");
+    let missing: Vec<_> = body.instances.iter().filter(is_missing).map(InstanceLine::name).collect();
+    match missing.len() {
+        _ if body.instances.is_empty() => table,
+        0 => format!("{table}\n{known}"),
+        all if all == body.instances.len() => {
+            format!("{table}\nnone of them is registered by this sidecar: there was nothing to take out")
+        }
+        _ => format!("{table}\n{known}; not registered by this sidecar: {}", missing.join(", ")),
+    }
 }
 
 /// Those of whom nobody knows.
@@ -141,6 +165,39 @@ mod tests {
         );
         assert!(told(web, "quiet-time", true).ends_with("after 1012ms; none was asked"));
         assert_eq!(told("", "none", true), "this sidecar has no instances");
+    }
+
+    #[test]
+    fn what_is_not_registered_or_somebody_elses_is_not_said_to_have_been_seen() {
+        let line = |id: &str, status: &str| {
+            format!(r#"{{"service":"web.default","id":"{id}","status":"{status}","reason":null}}"#)
+        };
+        let body = |instances: &[String], confirmed: bool| {
+            let (instances, evidence) = (instances.join(","), if confirmed { "subscribers" } else { "none" });
+            let json = format!(
+                r#"{{"instances":[{instances}],"confirmed":{confirmed},"evidence":"{evidence}","waited_ms":12}}"#
+            );
+            serde_json::from_str::<DrainBody>(&json).unwrap()
+        };
+        let nothing = "\nnone of them is registered by this sidecar: there was nothing to take out";
+        let absent = body(&[line("a", "absent")], false);
+        assert!(text(&absent, true).ends_with(nothing), "{}", text(&absent, true));
+        assert_eq!(who_is_in_the_way(&absent), None);
+        let elses = body(&[line("a", "conflict")], false);
+        assert!(text(&elses, true).ends_with(nothing), "{}", text(&elses, true));
+        assert_eq!(
+            who_is_in_the_way(&elses).unwrap(),
+            "somebody else has the id of web.default/a; what is registered there was not taken out"
+        );
+        let some = body(&[line("a", "conflict"), line("b", "draining")], true);
+        assert!(
+            text(&some, true).ends_with(
+                "\nall sidecars that follow it have seen it, after 12ms; not registered by this sidecar: web.default/a"
+            ),
+            "{}",
+            text(&some, true)
+        );
+        assert!(text(&absent, false).ends_with("absent"), "nobody waited");
     }
 
     #[test]

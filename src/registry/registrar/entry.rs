@@ -252,9 +252,10 @@ impl Entry {
                     }
                     self.state = state;
                 }
+                self.settled = None;
                 self.is_carried_out = true;
-                // When leaving there is nothing of ours to take out.
-                self.phase(phase) != Phase::Serving
+                // Who is not to be registered has nothing to wait for.
+                !matches!(self.intent(phase), Intent::Registered(_))
             }
             Err(error) => {
                 stats.failures.fetch_add(1, Ordering::Relaxed);
@@ -400,6 +401,19 @@ pub(super) mod tests {
         assert!(!web.publication().is_written());
         web.on_outcome(Ok(Outcome::Settled(None)), Phase::Serving, &stats);
         assert!(web.publication().is_written());
+    }
+
+    #[test]
+    fn an_id_that_somebody_else_has_is_waited_for_by_who_is_to_be_registered() {
+        let (mut web, stats) =
+            (entry(&HoldFile::default(), &MaintenanceFile::default()), RegistrarStats::default());
+        on_health(&mut web, HealthState::Passing);
+        let conflict = || Ok(Outcome::Conflict { owner: "you".to_owned(), session: SessionId(9) });
+        assert!(!web.on_outcome(conflict(), Phase::Serving, &stats));
+        assert!(web.on_outcome(conflict(), Phase::Draining, &stats));
+        web.on_wish(Wish::Drain, 1);
+        assert!(web.on_outcome(conflict(), Phase::Serving, &stats));
+        assert!(matches!(web.publication().registration, RegistrationState::Conflict { .. }), "{web:?}");
     }
 
     #[test]

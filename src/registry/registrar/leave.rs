@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{Order, Phase, Registrar};
 use crate::registry::change::{Departure, Evidence};
-use crate::registry::own::RegistrationState;
+use crate::registry::own::OwnInstance;
 
 /// How long a record says `draining` at least before it goes, so that every reader on a healthy ensemble has heard of it.
 pub const DRAINING_MIN: Duration = Evidence::QUIET_TIME;
@@ -68,10 +68,9 @@ impl Registrar {
 
     /// Waits until all who subscribe have applied what was just written, and until `deadline` at most.
     async fn until_seen(&self, deadline: Instant) -> Departure {
-        let is_there = |state: &RegistrationState| matches!(state, RegistrationState::Registered(_));
         let own = self.instances.borrow().clone();
         let services: BTreeSet<_> =
-            own.into_iter().filter(|own| is_there(&own.registration)).map(|own| own.service).collect();
+            own.into_iter().filter(OwnInstance::is_registered).map(|own| own.service).collect();
         let (began, mut subscribers) = (Instant::now(), None);
         let evidence =
             confirmed(began + DRAINING_MIN, deadline, self.asker.ask(&services, &mut subscribers)).await;
@@ -105,7 +104,7 @@ mod tests {
     use crate::registry::barrier::BarrierAsker;
     use crate::registry::check::{HealthBoard, HealthState};
     use crate::registry::name::{Label, ServiceKey};
-    use crate::registry::own::OwnInstance;
+    use crate::registry::own::RegistrationState;
     use crate::registry::record::Status;
     use crate::registry::registrar::{CheckNames, RegistrarStats};
 

@@ -152,7 +152,8 @@ impl Meant {
     }
 
     /// Waits until the tree says that they leave and, if somebody wants to `wait`, until all who subscribe have applied it, or
-    /// for the quiet time if that cannot be found out. `report` is what is known of them meanwhile.
+    /// for the quiet time if that cannot be found out. `report` is what is known of them meanwhile. Where nothing of them is in the
+    /// tree there is nothing that could be seen.
     async fn drained(
         &self,
         wait: Option<Duration>,
@@ -166,7 +167,12 @@ impl Meant {
                 return Ok(Evidence::None);
             }
             *report = None;
-            let services: BTreeSet<_> = self.now().into_iter().map(|own| own.service).collect();
+            let now = self.now().into_iter();
+            let services: BTreeSet<_> =
+                now.filter(OwnInstance::is_registered).map(|own| own.service).collect();
+            if services.is_empty() {
+                return Ok(Evidence::None);
+            }
             let mut instances = self.instances.clone();
             let is_disturbed = |own: &OwnInstance| !own.is_written() || has_ended(own);
             tokio::select! {
@@ -188,6 +194,7 @@ mod tests {
 
     use super::*;
     use crate::client::{Client, ClientSettings};
+    use crate::id::SessionId;
     use crate::registry::Layout;
     use crate::registry::check::{HealthBoard, HealthState};
     use crate::registry::name::Label;
@@ -238,6 +245,20 @@ mod tests {
         assert_eq!((drain.is_late, drain.evidence), (true, Evidence::None));
         assert!(drain.change.instances.iter().all(|own| own.registration == pending()));
         assert!(drain.change.waited >= Duration::from_millis(50));
+    }
+
+    #[tokio::test]
+    async fn of_an_instance_that_is_not_registered_there_is_nothing_to_be_seen() {
+        for registration in [RegistrationState::Absent, conflict()] {
+            let mut world = World::new();
+            let drain = world.spawn_drain(None, Some(LONG));
+            world.order().await;
+            world.change(|own| own.registration = registration.clone());
+            let drain = drain.await.unwrap().unwrap();
+            assert_eq!((drain.is_late, drain.evidence), (false, Evidence::None));
+            assert!(drain.change.waited < Evidence::QUIET_TIME, "{:?}", drain.change.waited);
+            assert!(drain.change.instances.iter().all(|own| own.registration == registration));
+        }
     }
 
     #[tokio::test]
@@ -330,6 +351,10 @@ mod tests {
 
     fn pending() -> RegistrationState {
         RegistrationState::Pending { reason: "no connection to the ensemble".to_owned() }
+    }
+
+    fn conflict() -> RegistrationState {
+        RegistrationState::Conflict { owner: "you".to_owned(), session: SessionId(9) }
     }
 
     fn own(service: &str) -> OwnInstance {

@@ -99,8 +99,10 @@ pub fn plan(
     if !is_of_this_session && !is_ours {
         let owner = found.map(|found| found.owner).unwrap_or_default();
         return Ok(match wanted {
-            Wanted::Registered(_) => Plan::Conflict { owner, session: stat.ephemeral_owner },
-            Wanted::Undecided | Wanted::IfRegistered(_) | Wanted::Removed { .. } => Plan::Nothing,
+            Wanted::Registered(_) | Wanted::IfRegistered(_) => {
+                Plan::Conflict { owner, session: stat.ephemeral_owner }
+            }
+            Wanted::Undecided | Wanted::Removed { .. } => Plan::Nothing,
         });
     }
     let delete = MultiOp::Delete { path: path.to_owned(), version: stat.version };
@@ -207,11 +209,12 @@ mod tests {
     fn what_is_somebody_elses_is_reported_and_never_touched() {
         let theirs = found(&record("you", Status::Up), EARLIER);
         let up = record("me", Status::Up);
-        match plan(PATH, &Wanted::Registered(up.clone()), &theirs, OURS).unwrap() {
-            Plan::Conflict { owner, session } => assert_eq!((owner.as_str(), session), ("you", EARLIER)),
-            other @ (Plan::Nothing | Plan::Write { .. }) => panic!("{other:?}"),
+        for wanted in [Wanted::Registered(up.clone()), Wanted::IfRegistered(up)] {
+            match plan(PATH, &wanted, &theirs, OURS).unwrap() {
+                Plan::Conflict { owner, session } => assert_eq!((owner.as_str(), session), ("you", EARLIER)),
+                other @ (Plan::Nothing | Plan::Write { .. }) => panic!("{other:?}"),
+            }
         }
-        assert_nothing(&Wanted::IfRegistered(up), &theirs);
         assert_nothing(&Wanted::Removed { owner: "me".to_owned() }, &theirs);
         // An owner that nobody wrote is nobody's, not ours.
         let nobodys = found(&record("", Status::Up), EARLIER);
