@@ -19,6 +19,7 @@ mod bench_dns;
 mod data_directories;
 mod dev;
 mod drain_barrier;
+mod failback;
 mod forwarding;
 mod greedy_clients;
 mod haproxy;
