@@ -418,7 +418,7 @@ mod tests {
         }
         let of_all: Vec<_> = mistakes.iter().filter(|mistake| mistake.contains(" members: ")).collect();
         assert!(of_all[1].contains("server_id 3, is not among them"), "{of_all:#?}");
-        assert!(of_all[0].contains("members 1 and 1 both listen on b:2888"), "{of_all:#?}");
+        assert!(of_all[0].contains("member 1 listens on b:2888 for learners and for votes"), "{of_all:#?}");
         assert_eq!(mistakes.len(), paths.len() + of_all.len());
     }
 

@@ -59,18 +59,37 @@ pub struct Members {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MembersError {
     /// Nobody votes.
-    #[error("no member votes; give at least one the role voter")]
+    #[error("no member votes")]
     NoVoter,
     /// Two listen at the same place.
     #[error("members {first} and {second} both listen on {address}")]
     Twice {
         /// One of them.
         first: ServerId,
-        /// The other, which may be the same one.
+        /// The other.
         second: ServerId,
         /// Where.
         address: HostPort,
     },
+    /// One listens at the same place for learners and for votes.
+    #[error("member {id} listens on {address} for learners and for votes")]
+    OnePort {
+        /// Which.
+        id: ServerId,
+        /// Where.
+        address: HostPort,
+    },
+}
+
+impl MembersError {
+    /// What to do about it.
+    pub(super) const fn remedy(&self) -> &'static str {
+        match self {
+            Self::NoVoter => "give at least one the role voter",
+            Self::Twice { .. } => "give each a host or ports of its own",
+            Self::OnePort { .. } => "give it a port for each",
+        }
+    }
 }
 
 impl Members {
@@ -86,9 +105,13 @@ impl Members {
         let mut taken: BTreeMap<&HostPort, ServerId> = BTreeMap::new();
         for (second, member) in &by_id {
             for address in [&member.quorum, &member.election] {
-                if let Some(first) = taken.insert(address, *second) {
-                    return Err(MembersError::Twice { first, second: *second, address: address.clone() });
-                }
+                let Some(first) = taken.insert(address, *second) else { continue };
+                let (second, address) = (*second, address.clone());
+                return Err(if first == second {
+                    MembersError::OnePort { id: first, address }
+                } else {
+                    MembersError::Twice { first, second, address }
+                });
             }
         }
         Ok(Self { by_id })
@@ -181,6 +204,6 @@ mod tests {
         let mut same = member("host", MemberRole::Voter);
         same.election = same.quorum.clone();
         let error = Members::new([(server(1), same)].into_iter().collect()).unwrap_err();
-        assert_eq!(error.to_string(), "members 1 and 1 both listen on host:2888");
+        assert_eq!(error.to_string(), "member 1 listens on host:2888 for learners and for votes");
     }
 }

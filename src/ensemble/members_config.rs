@@ -181,7 +181,7 @@ pub(super) fn plan_peers(
     let members = match Members::new(by_id) {
         Ok(members) => members,
         Err(error) => {
-            mistakes.push(Mistake::new("members", error.to_string(), ""));
+            mistakes.push(Mistake::new("members", error.to_string(), error.remedy()));
             return None;
         }
     };

@@ -417,7 +417,7 @@ impl Reading {
                 peers.listen_host = self.listens_on_all.then(|| "0.0.0.0".to_owned());
                 self.member.peers = Some(peers);
             }
-            Err(error) => self.lack("server", error.to_string(), ""),
+            Err(error) => self.lack("server", error.to_string(), error.remedy()),
         }
     }
 

@@ -89,7 +89,7 @@ fn dangerous_differences_are_refused_and_every_mistake_is_told_at_once() {
         "zoo.cfg:17:1: server.1: ",
         "zoo.cfg:1:1: initLimit: it is missing",
         "zoo.cfg:1:1: server: FOLDER/data/myid says 9",
-        "zoo.cfg:1:1: server: members 2 and 2 both listen on a:1",
+        "zoo.cfg:1:1: server: member 2 listens on a:1 for learners and for votes",
     ];
     for line in lines {
         assert!(error.contains(line), "{line} in\n{error}");
