@@ -12,12 +12,14 @@
 //! been when the view was last current. Whatever is not exactly what was written is refused: a view that is wrong is worse than none.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, BufWriter, Read, Seek, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::layout::Layout;
 use super::name::{Label, ServiceKey};
@@ -137,19 +139,21 @@ impl SavedView {
         if format!("{:08x}", crc32fast::hash(text)) != checksum {
             return Err(SavedViewError::Damaged);
         }
-        let body: Body = serde_json::from_slice(text)?;
-        if body.root != layout.root() {
-            return Err(SavedViewError::OtherRoot { found: body.root, wanted: layout.root().to_owned() });
+        let Body { root, current_at_ms, zxid, services: LoadedServices { mut services, vanished } } =
+            serde_json::from_slice(text)?;
+        if root != layout.root() {
+            return Err(SavedViewError::OtherRoot { found: root, wanted: layout.root().to_owned() });
         }
-        let vanished_at = |instance: &SavedInstance| {
-            let vanished_at_ms = instance.vanished_at_ms.unwrap_or(body.current_at_ms);
-            instance.vanished.then(|| moment.instant_at(vanished_at_ms))
-        };
-        let services = body.services.into_iter().map(|service| service.into_service(vanished_at));
-        let services: BTreeMap<_, _> =
-            services.map(|service| (service.key.clone(), Arc::new(service))).collect();
-        let view = View { services, zxid: Zxid::from_raw(body.zxid), is_loaded: true, ..View::default() };
-        Ok(Self { view, current_at_ms: body.current_at_ms })
+        for Vanished { service, index, at_ms } in vanished {
+            let known = services.get_mut(&service).and_then(Arc::get_mut);
+            if let Some(instance) = known.and_then(|service| Arc::get_mut(service.instances.get_mut(index)?))
+            {
+                instance.standing = Standing::Suspect;
+                instance.vanished_at = Some(moment.instant_at(at_ms.unwrap_or(current_at_ms)));
+            }
+        }
+        let view = View { services, zxid: Zxid::from_raw(zxid), is_loaded: true, ..View::default() };
+        Ok(Self { view, current_at_ms })
     }
 
     /// How old what it shows is at `now_ms`, wall clock; a clock that was set back counts as no time.
@@ -251,7 +255,68 @@ struct Body {
     root: String,
     current_at_ms: i64,
     zxid: i64,
-    services: Vec<SavedService>,
+    services: LoadedServices,
+}
+
+/// Services as the view has them: each is made when it is read, so that none stands there twice for long.
+#[derive(Default)]
+struct LoadedServices {
+    services: BTreeMap<ServiceKey, Arc<Service>>,
+    vanished: Vec<Vanished>,
+}
+
+/// An instance that had vanished and was still offered.
+struct Vanished {
+    service: ServiceKey,
+    /// Its place in the service.
+    index: usize,
+    /// When it had, which earlier versions do not say.
+    at_ms: Option<i64>,
+}
+
+impl<'de> Deserialize<'de> for LoadedServices {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EachService;
+
+        impl<'de> Visitor<'de> for EachService {
+            type Value = LoadedServices;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a list of services")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<LoadedServices, A::Error> {
+                let mut loaded = LoadedServices::default();
+                while let Some(service) = list.next_element::<SavedService>()? {
+                    loaded.add(service);
+                }
+                Ok(loaded)
+            }
+        }
+
+        deserializer.deserialize_seq(EachService)
+    }
+}
+
+impl LoadedServices {
+    fn add(&mut self, mut saved: SavedService) {
+        // As they were written; what looks for one relies on it.
+        saved.instances.sort_by(|one, other| one.id.cmp(&other.id));
+        let key = ServiceKey { namespace: saved.namespace, name: saved.name };
+        for (index, instance) in saved.instances.iter().enumerate().filter(|(_, instance)| instance.vanished)
+        {
+            self.vanished.push(Vanished { service: key.clone(), index, at_ms: instance.vanished_at_ms });
+        }
+        let instances = saved.instances.into_iter().map(|saved| {
+            let (mzxid, session) = (Zxid::from_raw(saved.mzxid), SessionId(saved.session));
+            Arc::new(Instance::new(saved.id, saved.record, mzxid, session))
+        });
+        let (instances, zxid) = (instances.collect(), Zxid::from_raw(saved.zxid));
+        let (settings, is_followed) = (saved.settings, saved.followed);
+        // What was told and not read yet, when it was saved, is not in it: the list of instances is not known to be whole.
+        let service = Service { settings, is_followed, instances, zxid, ..Service::new(key.clone()) };
+        self.services.insert(key, Arc::new(service));
+    }
 }
 
 #[derive(Deserialize)]
@@ -282,28 +347,6 @@ struct SavedInstance {
 
 const fn is_followed_by_default() -> bool {
     true
-}
-
-impl SavedService {
-    fn into_service(self, vanished_at: impl Fn(&SavedInstance) -> Option<Instant>) -> Service {
-        let mut instances: Vec<_> = self
-            .instances
-            .into_iter()
-            .map(|saved| {
-                let (mzxid, session) = (Zxid::from_raw(saved.mzxid), SessionId(saved.session));
-                let vanished_at = vanished_at(&saved);
-                let standing = if saved.vanished { Standing::Suspect } else { Standing::Registered };
-                let instance = Instance::new(saved.id, saved.record, mzxid, session);
-                Arc::new(Instance { standing, vanished_at, ..instance })
-            })
-            .collect();
-        // As they were written; what looks for one relies on it.
-        instances.sort_by(|one, other| one.id.cmp(&other.id));
-        let key = ServiceKey { namespace: self.namespace, name: self.name };
-        let zxid = Zxid::from_raw(self.zxid);
-        // What was told and not read yet, when it was saved, is not in it: the list of instances is not known to be whole.
-        Service { settings: self.settings, is_followed: self.followed, instances, zxid, ..Service::new(key) }
-    }
 }
 
 const MAGIC: &str = "rollcall-view";
