@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
 use rollcall::clock;
 
 use crate::upstream::{Sent, Upstream, a, address, answer, code, now, soa};
-use crate::world::{World, addresses, extended, listed, until};
+use crate::world::{World, addresses, extended, listed, query, until};
 
 #[tokio::test]
 async fn the_next_upstream_answers_when_one_is_silent_or_of_no_use() {
@@ -49,6 +50,60 @@ async fn an_upstream_that_fails_again_and_again_is_asked_last_until_it_is_back()
         addresses(&world.ask(&format!("later-{index}.example.com.")).await) == [1]
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_does_not_answer_a_type_is_still_asked_first() {
+    for says in [ResponseCode::NotImp, ResponseCode::Refused, ResponseCode::FormErr] {
+        let (first, second) = (Upstream::start().await, Upstream::start().await);
+        first.answers(move |query| match query.queries[0].query_type() {
+            RecordType::A => address(query, 1),
+            _ => code(query, says),
+        });
+        second.answers(|query| address(query, 2));
+        let world = World::asking(&[first.addr, second.addr]);
+        for index in 0..5 {
+            let _whatever_the_second_says =
+                world.ask_with(&query(&format!("{index}.example.com."), RecordType::ANY)).await;
+        }
+        assert_eq!(addresses(&world.ask("www.example.com.").await), [1], "after {says}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_is_told_of_at_once() {
+    let upstream = Upstream::start().await;
+    // A record whose data is one octet longer than an address.
+    upstream.says(|query, _| {
+        let mut sent = now(&address(query, 1));
+        let length_at = sent.packet.len() - 6;
+        sent.packet[length_at + 1] += 1;
+        sent.packet.push(0);
+        vec![sent]
+    });
+    let world = World::asking(&[upstream.addr]);
+    let begin = clock::now();
+    let told = world.ask("www.example.com.").await;
+    assert_eq!((told.metadata.response_code, extended(&told)), (ResponseCode::ServFail, Some(0)));
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn a_domain_whose_upstreams_are_silent_leaves_room_for_all_other_names() {
+    let (dead, good) = (Upstream::start().await, Upstream::start().await);
+    dead.is_silent();
+    good.answers(|query| address(query, 4));
+    let settings = "waiting_max: 8, client_waiting_max: 8";
+    let domains = format!("domains: {{dead.example: ['{}']}}, {settings}", dead.addr);
+    let world = World::start(&format!("{{{}, {domains}}}", listed(&[good.addr])), "");
+    let names: Vec<_> = (0..20).map(|index| format!("{index}.dead.example.")).collect();
+    let silent = futures_util::future::join_all(names.iter().map(|name| world.ask(name)));
+    let others = async {
+        until("the silent ones are asked", async || dead.count() >= 6).await;
+        addresses(&world.ask("www.example.com.").await)
+    };
+    let (_failed, others) = tokio::join!(silent, others);
+    assert_eq!(others, [4]);
 }
 
 #[tokio::test]

@@ -92,6 +92,27 @@ async fn an_alias_that_is_left_open_is_asked_for_where_its_name_is_known() {
     }
     assert_eq!((general.count(), corp.count()), (1, 1), "all of it is kept");
 
+    // Others do not know that domain, and what they say of it does not count.
+    general.answers(move |query| {
+        let mut message = alias("www.corp.example.")(query);
+        message.metadata.response_code = ResponseCode::NXDomain;
+        message.add_authority(soa("example.", 3600));
+        message
+    });
+    let told = world.ask("denied.example.com.").await;
+    assert_eq!(
+        (told.metadata.response_code, told.answers.len(), addresses(&told)),
+        (ResponseCode::NoError, 2, vec![1])
+    );
+    general.answers(move |query| {
+        let mut message = alias("www.corp.example.")(query);
+        message.add_answer(a(&"www.corp.example.".parse().unwrap(), 60, 66));
+        message
+    });
+    let told = world.ask("forged.example.com.").await;
+    assert_eq!((told.answers.len(), addresses(&told)), (2, vec![1]));
+    general.answers(alias("www.corp.example."));
+
     // Who does not say what it stands for has not answered.
     corp.answers(|query| code(query, ResponseCode::Refused));
     let told = world.ask("other.example.com.").await;

@@ -15,6 +15,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use hickory_proto::ProtoError;
 use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::RecordType;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tracing::debug;
@@ -52,6 +53,18 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// Whether it comes of what was asked, and another question may well be answered. It may be the fault of the name's own servers, or the
+    /// type may be one that the upstream does not know, or does not tell of (ANY, RFC 8482).
+    pub(super) const fn is_of_the_question(&self, kind: RecordType) -> bool {
+        match self {
+            Self::Refused(rcode, _) => {
+                !matches!(rcode, ResponseCode::Refused) || matches!(kind, RecordType::ANY)
+            }
+            Self::Garbled(Mismatch::Content) | Self::Question(_) => true,
+            Self::Network(_) | Self::Tls(_) | Self::Garbled(_) => false,
+        }
+    }
+
     /// As which it is counted.
     pub(super) const fn reason(&self) -> UpstreamFailure {
         match self {
@@ -83,7 +96,7 @@ pub(super) async fn ask(
         Reply::Found(found) => Ok(found),
         Reply::Unusable(rcode, explanations) => Err(Failure::Refused(rcode, explanations)),
         // Nothing is too long for TCP.
-        Reply::Truncated => Err(Failure::Garbled(Mismatch::Unreadable)),
+        Reply::Truncated => Err(Failure::Garbled(Mismatch::Content)),
     }
 }
 
@@ -127,7 +140,7 @@ impl Exchange<'_> {
                 }
                 Err(mismatch) => {
                     self.note(mismatch);
-                    if mismatch == Mismatch::Letters {
+                    if matches!(mismatch, Mismatch::Letters | Mismatch::Content) {
                         // Forged, or the upstream's way: over TCP it shows which.
                         return self.over_tcp().await;
                     }

@@ -33,7 +33,7 @@ use super::encoded::Encoded;
 use super::exchange::Manner;
 use super::line::Line;
 use super::pending::{Asked, Given, Pending, Watcher};
-use super::places::Places;
+use super::places::{Bounds, Places};
 use super::question::Question;
 use super::reply::Found;
 use super::resolv_conf::ResolvConf;
@@ -228,7 +228,10 @@ impl Forwarder {
             Lookup::Stale { found, has_failed: false } => Some(found),
             Lookup::Unknown => None,
         };
-        let place = self.places.take(asked.client, plan.waiting_max, plan.client_waiting_max);
+        let (group, of_client) = (routes.group_id(&question.name), plan.client_waiting_max);
+        let of_group = if routes.domains.is_empty() { of_client } else { (of_client * 3).div_ceil(4) };
+        let place =
+            self.places.take(asked.client, group, Bounds { all: plan.waiting_max, of_client, of_group });
         match (place.and_then(|place| Ok((place, self.fly(question, Some(own))?))), stale) {
             (Ok((place, landing)), stale) => {
                 Forwarding::Later(Pending::new(asked, landing, stale, place, self.metrics.clone()))
@@ -443,6 +446,7 @@ impl Flight {
         (is_case_random, end): (bool, Instant),
     ) -> Result<Found, Failed> {
         let metrics = &self.forwarder.metrics;
+        self.open_at_others((&self.question.name, &mut found), routes);
         while let Some(name) = found.open.take() {
             if self.is_ours(&name) {
                 // That is not known here; the alias is kept for as long as it says.
@@ -455,9 +459,22 @@ impl Flight {
             let rest = Question { name, ..self.question.clone() };
             let group = routes.group(&rest.name);
             let asking = timeout_at(end.into(), resolve(group, &rest, is_case_random, metrics));
-            found = found.with_rest(asking.await.map_err(|_| Trouble::Unreachable)??);
+            let mut answer = asking.await.map_err(|_| Trouble::Unreachable)??;
+            self.open_at_others((&rest.name, &mut answer), routes);
+            found = found.with_rest(answer);
         }
         Ok(found)
+    }
+
+    /// Opens the answer about `name` at the first alias into a domain that others are asked about: what those say counts, also when
+    /// these say that there is no such name.
+    fn open_at_others(&self, (name, found): (&Name, &mut Found), routes: &Routes) {
+        let group = routes.group(name);
+        let is_others = |target: &Name| !Arc::ptr_eq(routes.group(target), group);
+        if let Some((records, target)) = way_home((name, self.question.kind), &found.answers, is_others) {
+            let target = target.clone();
+            found.open_at(records, target);
+        }
     }
 
     fn is_ours(&self, name: &Name) -> bool {

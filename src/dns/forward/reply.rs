@@ -61,6 +61,8 @@ pub(super) enum Mismatch {
     Letters,
     #[error("it cannot be read")]
     Unreadable,
+    #[error("it repeats the question, and what follows cannot be read")]
+    Content,
 }
 
 /// Reads the answer to `question`, which was asked by `sent`.
@@ -101,7 +103,7 @@ pub(super) fn read(packet: &[u8], question: &Question, sent: &Outgoing) -> Resul
     }
     let question_end = decoder.index();
     let packet = in_small_letters(packet, question_end - QUERY_TAIL_OCTETS);
-    let message = decode(&packet, header, question_end).map_err(|_| Mismatch::Unreadable)?;
+    let message = decode(&packet, header, question_end).map_err(|_| Mismatch::Content)?;
     let rcode = message.metadata.response_code;
     if rcode != ResponseCode::NoError && rcode != ResponseCode::NXDomain {
         return Ok(Reply::Unusable(rcode, Explanations::of(&message)));
@@ -192,7 +194,7 @@ fn chain(question: &Question, records: &[Record]) -> Chain {
             |record: &Record| question.kind == RecordType::ANY || record.record_type() == question.kind;
         if here().any(is_asked) {
             let asked = here().filter(|record| is_asked(record) || is_signature(record));
-            kept.extend(asked.map(with_sane_ttl));
+            kept.extend(asked.map(|record| owned_by(&owner, record)));
             return Chain { records: kept, last: owner, is_negative: false, is_loop: false };
         }
         let alias = here().find_map(|record| {
@@ -210,8 +212,9 @@ fn chain(question: &Question, records: &[Record]) -> Chain {
                 .filter(|record| record.name == dname.name && is_signature(record) && is_internet(record));
             kept.extend([dname].into_iter().chain(signatures).map(with_sane_ttl));
         }
-        kept.push(with_sane_ttl(alias));
-        kept.extend(here().filter(|record| is_signature(record)).map(with_sane_ttl));
+        kept.push(owned_by(&owner, alias));
+        let signatures = here().filter(|record| is_signature(record));
+        kept.extend(signatures.map(|record| owned_by(&owner, record)));
         owner = target;
         if is_alias(&kept, &owner) {
             return Chain { records: kept, last: owner, is_negative: true, is_loop: true };
@@ -226,6 +229,14 @@ fn is_alias(records: &[Record], name: &Name) -> bool {
 }
 
 impl Found {
+    /// The answer as far as the first `records`, which lead to a name that others are asked for: what this upstream says of that does
+    /// not count.
+    pub(super) fn open_at(&mut self, records: usize, name: Name) {
+        self.answers.truncate(records);
+        self.authority.clear();
+        (self.rcode, self.is_negative, self.open) = (ResponseCode::NoError, true, Some(name));
+    }
+
     /// The answer with what another upstream, or the same, says about the alias that it left open. Whoever goes round in a circle, or on and
     /// on, is followed no further.
     pub(super) fn with_rest(mut self, rest: Self) -> Self {
@@ -249,6 +260,13 @@ fn is_internet(record: &Record) -> bool {
 
 const fn is_of_dnssec(kind: RecordType) -> bool {
     matches!(kind, RecordType::RRSIG | RecordType::NSEC | RecordType::NSEC3)
+}
+
+/// The record with the letters of the name that was asked for or that an alias has, not with those that were drawn for the question.
+fn owned_by(owner: &Name, record: &Record) -> Record {
+    let mut record = with_sane_ttl(record);
+    record.name = owner.clone();
+    record
 }
 
 /// A TTL with the highest bit is 0 (RFC 2181 section 8).
@@ -298,6 +316,16 @@ mod tests {
         message.add_answer(cname("www.example.com.", &format!("Mail.{target}")));
         let found = found(&message, &question, &sent);
         assert_eq!(found.answers[0].data.to_string(), "Mail.example.com.");
+    }
+
+    #[test]
+    fn letters_that_were_drawn_show_in_no_owner_that_is_written_out() {
+        let (question, sent) = asked("www.example.com.");
+        let mut message = answer(&sent);
+        // As an upstream writes it that compresses nothing.
+        message.add_answer(a(&sent.name.to_string(), 1));
+        assert_ne!(sent.name.to_string(), "www.example.com.");
+        assert_eq!(found(&message, &question, &sent).answers[0].name.to_string(), "www.example.com.");
     }
 
     #[test]
@@ -442,7 +470,7 @@ mod tests {
         assert!(matches!(reply, Reply::Truncated), "{reply:?}");
         message.metadata.truncation = false;
         let packet = message.to_vec().unwrap();
-        assert_eq!(read(&packet[..packet.len() - 3], &question, &sent).unwrap_err(), Mismatch::Unreadable);
+        assert_eq!(read(&packet[..packet.len() - 3], &question, &sent).unwrap_err(), Mismatch::Content);
     }
 
     #[test]

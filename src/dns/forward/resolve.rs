@@ -15,14 +15,13 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use hickory_proto::op::ResponseCode;
 use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::exchange::{Failure, Manner, ask};
 use super::explanation::Explanations;
 use super::question::Question;
-use super::reply::Found;
+use super::reply::{Found, Mismatch};
 use super::routes::Group;
 use super::trouble::{Failed, Trouble};
 use super::upstream::Upstream;
@@ -78,11 +77,13 @@ pub(super) async fn resolve(
                         return Ok(found);
                     }
                     Err(failure) => {
-                        note(&upstream, &failure, clock::now(), metrics);
+                        note(&upstream, &failure, question, metrics);
                         met = Some(worse(met, &failure));
-                        if let Failure::Refused(_, said) = failure {
+                        if matches!(failure, Failure::Refused(..) | Failure::Garbled(Mismatch::Content)) {
                             // It will not say anything else the next time.
                             left.retain(|other| !Arc::ptr_eq(other, &upstream));
+                        }
+                        if let Failure::Refused(_, said) = failure {
                             explanations = if explanations.is_empty() { said } else { explanations };
                         }
                         late = late.filter(|late| !Arc::ptr_eq(late, &upstream));
@@ -93,7 +94,8 @@ pub(super) async fn resolve(
                     if let Some(late) = late.take() {
                         note_silence(&late, clock::now(), metrics);
                     }
-                    met = Some(met.filter(|met| *met == Trouble::Refused).unwrap_or(Trouble::Unreachable));
+                    let says_more = |met: &Trouble| matches!(met, Trouble::Refused | Trouble::Unreadable);
+                    met = Some(met.filter(says_more).unwrap_or(Trouble::Unreachable));
                     if !left.is_empty() {
                         break;
                     }
@@ -111,7 +113,7 @@ pub(super) async fn probe(upstream: Arc<Upstream>, question: &Question, manner: 
             upstream.health().succeed();
             info!(upstream = %upstream.address, "an upstream resolver is back");
         }
-        Ok(Err(failure)) => note(&upstream, &failure, clock::now(), manner.metrics),
+        Ok(Err(failure)) => note(&upstream, &failure, question, manner.metrics),
         Err(_) => note_silence(&upstream, clock::now(), manner.metrics),
     }
 }
@@ -126,14 +128,14 @@ async fn timed<'a>(
     (upstream, clock::now().saturating_duration_since(begin), result)
 }
 
-fn note(upstream: &Upstream, failure: &Failure, now: Instant, metrics: &Metrics) {
+fn note(upstream: &Upstream, failure: &Failure, question: &Question, metrics: &Metrics) {
     metrics.forward.count_failure(failure.reason());
     debug!(upstream = %upstream.address, %failure, "an upstream resolver does not answer");
-    if matches!(failure, Failure::Refused(rcode, _) if *rcode == ResponseCode::ServFail) {
-        // It lives, and says what it knows: that may be the fault of the name's own servers.
+    if failure.is_of_the_question(question.kind) {
+        // It lives, and says what it knows.
         upstream.health().succeed();
     } else {
-        set_back(upstream, now, failure);
+        set_back(upstream, clock::now(), failure);
     }
 }
 
@@ -153,6 +155,7 @@ fn set_back(upstream: &Upstream, now: Instant, reason: &dyn std::fmt::Display) {
 fn worse(met: Option<Trouble>, failure: &Failure) -> Trouble {
     match (met, failure) {
         (_, Failure::Refused(..)) | (Some(Trouble::Refused), _) => Trouble::Refused,
+        (_, Failure::Garbled(Mismatch::Content)) | (Some(Trouble::Unreadable), _) => Trouble::Unreadable,
         (Some(Trouble::Unreachable), _) | (_, Failure::Garbled(_) | Failure::Question(_)) => {
             Trouble::Unreachable
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use hickory_proto::rr::Name;
 
+use super::places::GroupId;
 use super::resolv_conf::ResolvConf;
 use super::settings::ForwardPlan;
 use super::upstream::{Health, PORT, Upstream, UpstreamAddress, order};
@@ -87,6 +88,11 @@ impl Routes {
     pub(super) fn group(&self, name: &Name) -> &Arc<Group> {
         let of_domain = self.domains.iter().find(|(domain, _)| domain.zone_of(name));
         of_domain.map_or(&self.default, |(_, group)| group)
+    }
+
+    /// Tells the group of `name` from all others.
+    pub(super) fn group_id(&self, name: &Name) -> GroupId {
+        Arc::as_ptr(self.group(name)).addr()
     }
 
     /// All upstreams by their addresses.

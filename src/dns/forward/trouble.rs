@@ -16,6 +16,8 @@ pub enum Trouble {
     Network,
     /// Upstreams answer, and say that they cannot, or will not, answer this.
     Refused,
+    /// Upstreams answer, and nobody can read that.
+    Unreadable,
     /// So many queries wait that no more may.
     Busy,
     /// So many queries of this client wait that no more of it may.
@@ -23,9 +25,10 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// The INFO-CODE (RFC 8914 section 4): 14 Not Ready, 22 No Reachable Authority, 23 Network Error.
+    /// The INFO-CODE (RFC 8914 section 4): 0 Other Error, 14 Not Ready, 22 No Reachable Authority, 23 Network Error.
     pub const fn code(self) -> u16 {
         match self {
+            Self::Unreadable => 0,
             Self::Busy | Self::BusyWithClient => 14,
             Self::NoUpstream | Self::Unreachable | Self::Refused => 22,
             Self::Network => 23,
@@ -39,6 +42,7 @@ impl Trouble {
             Self::Unreachable => "no upstream answered in time",
             Self::Network => "no upstream can be sent anything",
             Self::Refused => "the upstreams do not answer this",
+            Self::Unreadable => "what the upstreams answer to this cannot be read",
             Self::Busy => "too many queries wait for upstreams",
             Self::BusyWithClient => "too many of your queries wait for upstreams",
         }
