@@ -274,6 +274,7 @@ impl Connection {
                 Output::Notify(watcher, notice) => self.notify(watcher, notice),
                 Output::Forget(watcher) => drop(self.sinks.remove(&watcher)),
                 Output::Proved(round_trip) => self.prove(round_trip),
+                Output::BegunAnew(times) => self.stats.beginnings.set(times),
                 Output::State(state) => self.publish(state),
                 Output::Ended(result) => self.end(&result),
             }

@@ -11,7 +11,12 @@
 //! out, and [`Session::poll_timeout`] says when to call with [`Input::Tick`] at the latest.
 //!
 //! Invariants: requests wait only while there is no connection that serves, and are under way only while there is
-//! one; replies are taken strictly in the order of the requests; a session ends only when a server says so.
+//! one; replies are taken strictly in the order of the requests; a session ends only when a server says so, or opens another where
+//! this one was refused for longer than it can have lived.
+//!
+//! Servers that are behind what a client has seen refuse it without a word. That protects it from old data, and locks it out for good of
+//! an ensemble that lost its data and began anew. So whoever is refused for longer than the session lives asks for a new one, in turn with
+//! the old, and keeps it if that server is behind still: who has no quorum refuses that, too, and who has caught up takes the old one.
 //!
 //! What becomes of each request is in `request`.
 //!
@@ -25,6 +30,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tracing::warn;
 
 pub use self::message::Reply;
 pub(super) use self::message::{Input, Output, Ticket};
@@ -61,6 +67,10 @@ pub(super) struct Session {
     /// The newest zxid of a reply, not of an event: after event and before reply other events of the same txn may
     /// be under way, which re-arming with a later zxid would lose.
     last_zxid: Zxid,
+    /// Since when servers that can be reached answer the first frame with nothing, and how often they have.
+    refused: Option<(Instant, u32)>,
+    /// Times that zxids began anew.
+    beginnings: u64,
     last_xid: i32,
     waiting: VecDeque<Waiting>,
     pending: VecDeque<Pending>,
@@ -72,9 +82,25 @@ pub(super) struct Session {
 
 #[derive(Debug)]
 enum Phase {
-    Resting { dial_at: Instant },
-    Dialing { server: Arc<str>, give_up_at: Instant },
-    Greeting { server: Arc<str>, give_up_at: Instant },
+    Resting {
+        dial_at: Instant,
+    },
+    Dialing {
+        server: Arc<str>,
+        give_up_at: Instant,
+    },
+    Greeting {
+        server: Arc<str>,
+        give_up_at: Instant,
+        /// Whether a new session was asked for although there is one.
+        is_anew: bool,
+    },
+    /// A new session was opened beside the old one, and a ping tells whether the server is behind.
+    Probing {
+        server: Arc<str>,
+        give_up_at: Instant,
+        opened: ConnectResponse,
+    },
     Serving(Serving),
     Ended,
 }
@@ -107,6 +133,8 @@ impl Session {
             password: SessionPassword::ZERO,
             generation: 0,
             last_zxid: Zxid::ZERO,
+            refused: None,
+            beginnings: 0,
             last_xid: 0,
             waiting: VecDeque::new(),
             pending: VecDeque::new(),
@@ -125,7 +153,7 @@ impl Session {
             }
             Input::Withdraw(ticket) => self.waiting.retain(|waiting| waiting.ticket != ticket),
             Input::Unwatch(watcher) => self.watches.remove(watcher),
-            Input::Opened => self.on_opened(),
+            Input::Opened => self.on_opened(now),
             Input::Failed(cause) => self.lose(&cause, now),
             Input::Frame(frame) => self.on_frame(&frame, now),
             Input::Close => self.on_close(now),
@@ -143,7 +171,9 @@ impl Session {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let phase = match &self.phase {
             Phase::Resting { dial_at } => Some(*dial_at),
-            Phase::Dialing { give_up_at, .. } | Phase::Greeting { give_up_at, .. } => Some(*give_up_at),
+            Phase::Dialing { give_up_at, .. }
+            | Phase::Greeting { give_up_at, .. }
+            | Phase::Probing { give_up_at, .. } => Some(*give_up_at),
             Phase::Serving(serving) => Some(self.ping_at(serving).min(self.silent_at(serving))),
             Phase::Ended => None,
         };
@@ -156,15 +186,25 @@ impl Session {
         matches!(self.phase, Phase::Serving(_))
     }
 
-    fn on_opened(&mut self) {
+    fn on_opened(&mut self, now: Instant) {
         let Phase::Dialing { server, give_up_at } = &self.phase else { return };
         let (server, give_up_at) = (server.clone(), *give_up_at + self.settings.connect_timeout);
-        self.phase = Phase::Greeting { server, give_up_at };
+        let is_anew = self.closing.is_none()
+            && self.refused.is_some_and(|(since, times)| {
+                // In turn: the old one is tried again, too.
+                now.saturating_duration_since(since) > self.timeout * 2 && times.is_multiple_of(2)
+            });
+        self.phase = Phase::Greeting { server, give_up_at, is_anew };
+        let (last_zxid_seen, session, password) = if is_anew {
+            (Zxid::ZERO, SessionId::NONE, SessionPassword::ZERO)
+        } else {
+            (self.last_zxid, self.id, self.password)
+        };
         let greeting = ConnectRequest {
-            last_zxid_seen: self.last_zxid,
+            last_zxid_seen,
             timeout_ms: i32::try_from(self.settings.session_timeout.as_millis()).unwrap_or(i32::MAX),
-            session: self.id,
-            password: self.password,
+            session,
+            password,
             read_only: Some(false),
         };
         let mut frame = Vec::new();
@@ -174,9 +214,17 @@ impl Session {
 
     fn on_frame(&mut self, frame: &Bytes, now: Instant) {
         let result = match &mut self.phase {
-            Phase::Greeting { server, .. } => {
-                let server = server.clone();
-                self.on_connect_response(frame, server, now)
+            Phase::Greeting { server, is_anew, give_up_at } => {
+                let (server, is_anew, give_up_at) = (server.clone(), *is_anew, *give_up_at);
+                match ConnectResponse::decode(frame) {
+                    Err(error) => Err(error.to_string()),
+                    Ok(opened) if is_anew => self.probe(server, opened, give_up_at),
+                    Ok(response) => self.on_connect_response(response, server, now),
+                }
+            }
+            Phase::Probing { server, opened, .. } => {
+                let (server, opened) = (server.clone(), opened.clone());
+                self.on_probed(frame, server, opened, now)
             }
             Phase::Serving(serving) => {
                 serving.last_received = now;
@@ -189,12 +237,17 @@ impl Session {
         }
     }
 
-    fn on_connect_response(&mut self, frame: &[u8], server: Arc<str>, now: Instant) -> Result<(), String> {
-        let response = ConnectResponse::decode(frame).map_err(|error| error.to_string())?;
+    fn on_connect_response(
+        &mut self,
+        response: ConnectResponse,
+        server: Arc<str>,
+        now: Instant,
+    ) -> Result<(), String> {
         let Some(timeout) = response.timeout() else { return self.on_expired(now) };
         if response.session == SessionId::NONE || ![SessionId::NONE, response.session].contains(&self.id) {
             return Err(format!("asked for session {}, it answered for {}", self.id, response.session));
         }
+        self.refused = None;
         let is_new = self.id == SessionId::NONE;
         self.generation += u64::from(is_new);
         self.id = response.session;
@@ -224,14 +277,9 @@ impl Session {
     fn on_expired(&mut self, now: Instant) -> Result<(), String> {
         let session = std::mem::replace(&mut self.id, SessionId::NONE);
         if session == SessionId::NONE {
-            return Err("it refuses to open a session".to_owned());
+            return Err(NO_SESSION.to_owned());
         }
-        self.password = SessionPassword::ZERO;
-        self.outputs.push_back(Output::State(ClientState::Expired { session, generation: self.generation }));
-        for waiting in std::mem::take(&mut self.waiting) {
-            let operation = Operation::of(&waiting.request);
-            self.refuse(&waiting, ClientError::SessionExpired { operation, session });
-        }
+        self.forget(session);
         self.outputs.push_back(Output::HangUp("the session has expired".into()));
         if self.closing.is_some() {
             self.end(Ok(()));
@@ -239,6 +287,67 @@ impl Session {
             self.rest(now);
         }
         Ok(())
+    }
+
+    /// A new session was opened beside the old one. Is the server behind?
+    fn probe(
+        &mut self,
+        server: Arc<str>,
+        opened: ConnectResponse,
+        give_up_at: Instant,
+    ) -> Result<(), String> {
+        if opened.timeout().is_none() || opened.session == SessionId::NONE {
+            return Err(NO_SESSION.to_owned());
+        }
+        self.outputs.push_back(Output::Send(frame_of(&Request::Ping, Xid::PING)));
+        self.phase = Phase::Probing { server, give_up_at, opened };
+        Ok(())
+    }
+
+    fn on_probed(
+        &mut self,
+        frame: &[u8],
+        server: Arc<str>,
+        opened: ConnectResponse,
+        now: Instant,
+    ) -> Result<(), String> {
+        let header = ReplyHeader::decode(&mut Reader::new(frame)).map_err(|error| error.to_string())?;
+        if header.zxid >= self.last_zxid {
+            // It will take the old session, or say that it is gone. The new one is not left to expire.
+            self.outputs.push_back(Output::Send(frame_of(&Request::CloseSession, Xid(1))));
+            self.refused = None;
+            self.hang_up("it has caught up with what was seen before", now);
+            return Ok(());
+        }
+        self.begin_anew(&server, header.zxid);
+        self.on_connect_response(opened, server, now)
+    }
+
+    /// The ensemble began anew, or this server is far behind, which no new session would know.
+    fn begin_anew(&mut self, server: &str, found: Zxid) {
+        warn!(
+            server,
+            seen = %self.last_zxid,
+            %found,
+            "servers have refused for long what had seen newer data than theirs: a new session is begun on what they have"
+        );
+        let session = std::mem::replace(&mut self.id, SessionId::NONE);
+        if session != SessionId::NONE {
+            self.forget(session);
+        }
+        self.last_zxid = Zxid::ZERO;
+        self.beginnings += 1;
+        self.outputs.push_back(Output::BegunAnew(self.beginnings));
+    }
+
+    /// The session is gone, and what was meant for it with it.
+    fn forget(&mut self, session: SessionId) {
+        self.password = SessionPassword::ZERO;
+        self.outputs.push_back(Output::State(ClientState::Expired { session, generation: self.generation }));
+        for waiting in std::mem::take(&mut self.waiting) {
+            let operation = Operation::of(&waiting.request);
+            self.refuse(&waiting, ClientError::SessionExpired { operation, session });
+        }
     }
 
     fn on_message(&mut self, frame: &Bytes, now: Instant) -> Result<(), String> {
@@ -299,7 +408,7 @@ impl Session {
             Phase::Dialing { give_up_at, .. } if *give_up_at <= now => {
                 self.hang_up(&format!("no connection within {:?}", self.settings.connect_timeout), now);
             }
-            Phase::Greeting { give_up_at, .. } if *give_up_at <= now => {
+            Phase::Greeting { give_up_at, .. } | Phase::Probing { give_up_at, .. } if *give_up_at <= now => {
                 self.hang_up("no answer to the first frame in time; the server may have no quorum", now);
             }
             Phase::Serving(serving) if self.silent_at(serving) <= now => {
@@ -309,6 +418,7 @@ impl Session {
             Phase::Resting { .. }
             | Phase::Dialing { .. }
             | Phase::Greeting { .. }
+            | Phase::Probing { .. }
             | Phase::Serving(_)
             | Phase::Ended => {}
         }
@@ -333,10 +443,16 @@ impl Session {
     /// The connection, or the attempt at one, is no more. What was under way may or may not have been carried out.
     fn lose(&mut self, cause: &str, now: Instant) {
         let (server, was_serving) = match &self.phase {
-            Phase::Dialing { server, .. } | Phase::Greeting { server, .. } => (server.clone(), false),
+            Phase::Dialing { server, .. }
+            | Phase::Greeting { server, .. }
+            | Phase::Probing { server, .. } => (server.clone(), false),
             Phase::Serving(serving) => (serving.server.clone(), true),
             Phase::Resting { .. } | Phase::Ended => return,
         };
+        if matches!(self.phase, Phase::Greeting { .. }) && self.last_zxid > Zxid::ZERO {
+            let (since, times) = self.refused.unwrap_or((now, 0));
+            self.refused = Some((since, times.saturating_add(1)));
+        }
         self.last_failure = Some(self.describe_failure(&server, cause).into());
         let last_failure = self.last_failure.clone();
         self.outputs.push_back(Output::State(ClientState::Connecting { last_failure }));
@@ -424,6 +540,8 @@ impl Session {
         assert!(!self.pending.is_empty() || self.request_bytes == 0, "bytes belong to requests under way");
     }
 }
+
+const NO_SESSION: &str = "it refuses to open a session";
 
 /// setWatches where it will do, so that servers before 3.6 understand it.
 fn set_watches(batch: SetWatches) -> Request {

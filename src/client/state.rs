@@ -54,6 +54,7 @@ pub struct ClientStats {
     pub(super) connections: Counter,
     pub(super) connections_lost: Counter,
     pub(super) sessions_expired: Counter,
+    pub(super) beginnings: Counter,
     pub(super) requests: Counter,
     pub(super) requests_failed: Counter,
     pub(super) events: Counter,
@@ -80,6 +81,11 @@ impl ClientStats {
     /// Sessions that servers declared gone.
     pub fn sessions_expired(&self) -> u64 {
         self.sessions_expired.get()
+    }
+
+    /// Sessions that were begun on data that are behind what was seen before: zxids from before say nothing any more.
+    pub fn beginnings(&self) -> u64 {
+        self.beginnings.get()
     }
 
     /// Requests taken.

@@ -66,6 +66,8 @@ pub(in crate::client) enum Output {
     Forget(WatcherId),
     /// The server proved itself current; after a ping with the time it took.
     Proved(Option<Duration>),
+    /// A session was begun on data that are behind what was seen, so many times by now.
+    BegunAnew(u64),
     /// Publish the state.
     State(ClientState),
     /// All is over; how closing went.
