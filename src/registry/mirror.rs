@@ -78,6 +78,8 @@ pub struct Mirror {
     dirty: BTreeMap<Place, Dirty>,
     /// Whether changes may have been missed.
     must_walk: bool,
+    /// Times that zxids had begun anew at the last walk.
+    beginnings: u64,
     thorough_interval: Duration,
     /// When to compare everything without need.
     thorough_at: Instant,
@@ -114,6 +116,7 @@ impl Mirror {
             state,
             dirty: BTreeMap::new(),
             must_walk: true,
+            beginnings: 0,
             thorough_interval: THOROUGH_INTERVAL,
             thorough_at: now + jittered(THOROUGH_INTERVAL),
             thorough_walks: 0,
@@ -323,7 +326,14 @@ impl Mirror {
 
     /// Compares everything, because changes were missed, or to see that none was.
     async fn walk(&mut self, watcher: &mut Watcher) -> Result<(), ClientError> {
-        let scope = if self.must_walk { Scope::Changed } else { Scope::Slice(self.thorough_walks) };
+        let beginnings = self.client.stats().beginnings();
+        let scope = if !self.must_walk {
+            Scope::Slice(self.thorough_walks)
+        } else if beginnings != self.beginnings {
+            Scope::All
+        } else {
+            Scope::Changed
+        };
         let listed = match self.on_demand {
             Some(_) => self.list_followed(watcher).await?,
             None => list_services(&self.client, &self.source).await?,
@@ -354,7 +364,8 @@ impl Mirror {
             // What was followed before a restart is watched only now, and a member that is not told of us knows us as away.
             self.subscriber.subscribe();
         }
-        if scope == Scope::Changed {
+        self.beginnings = beginnings;
+        if scope.is_because_of_a_loss() {
             self.must_walk = false;
         } else {
             self.thorough_walks += 1;
@@ -366,7 +377,7 @@ impl Mirror {
 
     /// Counts what a walk without need found and nothing had told.
     fn audit(&mut self, scope: Scope, watcher: &mut Watcher, found: impl FnOnce(&View) -> Vec<Place>) {
-        if scope == Scope::Changed {
+        if scope.is_because_of_a_loss() {
             return;
         }
         // An event comes before any reply that shows its change.

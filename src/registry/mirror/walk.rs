@@ -24,6 +24,8 @@ const READS_MAX: usize = 256;
 pub(super) enum Scope {
     /// None: that stat is believed.
     Changed,
+    /// All: zxids began anew, and what they are compared with says nothing.
+    All,
     /// One of [`Scope::SLICES`] slices of all services.
     Slice(u64),
 }
@@ -32,8 +34,17 @@ impl Scope {
     /// After so many thorough walks everything was read.
     pub(super) const SLICES: u64 = 12;
 
+    /// Whether changes may have been missed, so that differences are no defects.
+    pub(super) const fn is_because_of_a_loss(self) -> bool {
+        matches!(self, Self::Changed | Self::All)
+    }
+
     fn includes(self, service: &ServiceKey) -> bool {
-        let Self::Slice(slice) = self else { return false };
+        let slice = match self {
+            Self::Changed => return false,
+            Self::All => return true,
+            Self::Slice(slice) => slice,
+        };
         let mut hasher = FxHasher::default();
         service.hash(&mut hasher);
         hasher.finish() % Self::SLICES == slice % Self::SLICES
