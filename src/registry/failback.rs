@@ -94,14 +94,15 @@ impl Failback {
     }
 
     /// Whether it is held off now. Not any more when no standby serves, when it has passed for as long as the service's
-    /// settings say, or when these say that nobody is.
+    /// settings say, or when these say that nobody is. While nobody knows who serves, nobody knows what these say by now.
     pub fn is_held(&mut self, lead: Lead, settings: &ServiceSettings, now: Instant) -> bool {
         let State::Held { since } = self.state else { return false };
-        let is_over = match settings.failback {
-            FailbackMode::Off => true,
-            FailbackMode::Auto => now.saturating_duration_since(since) >= settings.failback_after(),
-            FailbackMode::Manual => false,
-        };
+        let is_over = lead != Lead::Unknown
+            && match settings.failback {
+                FailbackMode::Off => true,
+                FailbackMode::Auto => now.saturating_duration_since(since) >= settings.failback_after(),
+                FailbackMode::Manual => false,
+            };
         if is_over || lead == Lead::NoStandbys {
             self.state = State::Clear;
         }
@@ -198,6 +199,17 @@ mod tests {
     }
 
     #[test]
+    fn no_time_is_over_while_nobody_knows_what_the_settings_say() {
+        let (mut primary, now) = (Failback::new(true), crate::clock::now());
+        primary.on_health(HealthState::Passing, false, now);
+        let later = now + AFTER * 100;
+        // The settings of a service of which nothing is known.
+        assert!(primary.is_held(Lead::Unknown, &ServiceSettings::default(), later));
+        assert!(primary.is_held(Lead::Standbys, &settings(FailbackMode::Manual), later));
+        assert!(!primary.is_held(Lead::Standbys, &settings(FailbackMode::Auto), later));
+    }
+
+    #[test]
     fn who_was_never_away_is_not_held_off() {
         let now = crate::clock::now();
         let mut fresh = Failback::new(false);
@@ -216,6 +228,7 @@ mod tests {
             (Lead::NoStandbys, FailbackMode::Manual, false),
             (Lead::Standbys, FailbackMode::Off, false),
             (Lead::Unknown, FailbackMode::Auto, true),
+            (Lead::Unknown, FailbackMode::Off, true),
             (Lead::Standbys, FailbackMode::Auto, true),
         ] {
             let mut returned = Failback::new(true);

@@ -19,6 +19,9 @@ pub struct HoldFile {
     pub is_running: bool,
     /// The instances that fail or are held off, each `service.namespace/id`.
     pub held: BTreeSet<String>,
+    /// Those that are drained, and were not offered when the sidecar was killed. Earlier versions do not say.
+    #[serde(default)]
+    pub drained: BTreeSet<String>,
 }
 
 impl HoldFile {
@@ -41,7 +44,7 @@ impl HoldFile {
                 %error,
                 "damaged, and not used: own instances wait below standbys that serve, as after a crash; `rollcall failback` ends that"
             );
-            Self { is_running: true, held: BTreeSet::new() }
+            Self { is_running: true, ..Self::default() }
         }))
     }
 
@@ -66,7 +69,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state_dir = folder.path().join("state");
         assert_eq!(HoldFile::load(&state_dir).unwrap(), HoldFile::default());
-        let file = HoldFile { is_running: true, held: BTreeSet::from(["web.default/web-1".to_owned()]) };
+        let names = |name: &str| BTreeSet::from([format!("web.default/{name}")]);
+        let file = HoldFile { is_running: true, held: names("web-1"), drained: names("web-2") };
         file.save(&state_dir).unwrap();
         assert_eq!(HoldFile::load(&state_dir).unwrap(), file);
     }
@@ -78,7 +82,7 @@ mod tests {
         for damaged in ["{", "", "\0\0\0\0"] {
             std::fs::write(state_dir.join(FILE), damaged).unwrap();
             let file = HoldFile::load(state_dir).unwrap();
-            assert_eq!(file, HoldFile { is_running: true, held: BTreeSet::new() });
+            assert_eq!(file, HoldFile { is_running: true, ..HoldFile::default() });
             assert_eq!(std::fs::read_to_string(state_dir.join("failback.damaged")).unwrap(), damaged);
             assert!(!state_dir.join(FILE).exists());
         }

@@ -46,7 +46,7 @@ use tracing::{info, warn};
 
 use self::check_tasks::CheckTasks;
 use self::entry::{Entry, entries_of};
-use self::hold::lead_changes;
+use self::hold::grounds_change;
 use self::intent::Wish;
 pub use self::leave::{DRAINING_MIN, DrainError};
 use self::maintenance_keeper::MaintenanceKeeper;
@@ -127,9 +127,12 @@ impl Registrar {
         let maintenance = MaintenanceKeeper::load(settings.state_dir.clone());
         let board = HealthBoard::default();
         let entries = entries_of(registrations, &board, &left, maintenance.saved());
+        let is_own = |name: &String| entries.iter().any(|entry| entry.registration.name() == *name);
+        let away = left.held.iter().filter(|name| !is_own(name)).cloned().collect();
         let checks = CheckTasks::new(board.clone(), settings.ttl_reports.clone());
         let asker = BarrierAsker::new(client.clone(), settings.layout.clone());
-        let task = RegistrarTask::new(client, cache, settings, entries, checks, orders_end, maintenance);
+        let mut task = RegistrarTask::new(client, cache, settings, entries, checks, orders_end, maintenance);
+        task.away = away;
         let (instances, checks) = (task.published.subscribe(), task.check_names.subscribe());
         let stats = task.stats.clone();
         Ok((Self { orders, instances, checks, board, stats, asker }, task))
@@ -246,6 +249,8 @@ pub struct RegistrarTask {
     published: watch::Sender<Vec<OwnInstance>>,
     check_names: watch::Sender<CheckNames>,
     stats: Arc<RegistrarStats>,
+    /// Those that are not in the settings, and are held off if they ever are again.
+    away: BTreeSet<String>,
     /// What the file says.
     saved: Option<HoldFile>,
     maintenance: MaintenanceKeeper,
@@ -277,6 +282,7 @@ impl RegistrarTask {
             published,
             check_names,
             stats: Arc::default(),
+            away: BTreeSet::new(),
             saved: None,
             maintenance,
         }
@@ -310,7 +316,7 @@ impl RegistrarTask {
             for entry in &mut self.entries {
                 entry.on_standings(&standings, self.phase, now);
             }
-            let held_for = self.hold_off(now);
+            let (held_for, decided) = self.hold_off(now);
             self.save().await;
             self.save_maintenance().await;
             // 2. The tree, when it can be reached.
@@ -347,11 +353,11 @@ impl RegistrarTask {
             let pause = decides_in.fold(pause, Duration::min);
             let is_disputed = self.entries.iter().any(|entry| !entry.foreign.conflicts.is_empty());
             let pause = if is_disputed { pause.min(RETRY_MAX) } else { pause };
-            let (cache, awaited) = (self.cache.clone(), self.awaited());
+            let cache = self.cache.clone();
             tokio::select! {
                 changed = health.changed() => if changed.is_err() { return },
                 changed = connection.changed() => if changed.is_err() { return },
-                () = lead_changes(&cache, &mut views, &awaited) => {}
+                () = grounds_change(&cache, &mut views, &decided) => {}
                 order = orders.recv() => match order {
                     Some(order) => self.on_order(order).await,
                     None => return,
@@ -384,6 +390,8 @@ impl RegistrarTask {
                 let now_ms = clock::unix_ms();
                 self.meant(service.as_ref()).for_each(|entry| entry.on_wish(wish.clone(), now_ms));
                 let keeping = self.save_maintenance().await;
+                // Before anybody is told that it was heard: a drain must not be a fault after a kill.
+                self.save().await;
                 self.publish();
                 // Written by the next round.
                 let _nobody_waits = done.send(keeping);
@@ -410,9 +418,12 @@ impl RegistrarTask {
         let Some(folder) = self.settings.state_dir.clone() else { return };
         let marked = self.entries.iter().filter(|entry| entry.failback.is_marked());
         let held: BTreeSet<_> = marked.map(|entry| entry.registration.name()).collect();
+        let held = held.union(&self.away).cloned().collect();
+        let drained = self.entries.iter().filter(|entry| entry.told.is_draining);
+        let drained = drained.map(|entry| entry.registration.name()).collect();
         // Whoever is told to leave leaves in order, also while nobody can be told of it: what is in the tree by then goes with the
         // session. If that lives on for some seconds, the next process finds its record there, and nobody has taken over.
-        let file = HoldFile { is_running: self.phase == Phase::Serving, held };
+        let file = HoldFile { is_running: self.phase == Phase::Serving, held, drained };
         if self.saved.as_ref() == Some(&file) {
             return;
         }

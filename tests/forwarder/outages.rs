@@ -56,9 +56,9 @@ async fn an_upstream_that_fails_again_and_again_is_asked_last_until_it_is_back()
 async fn an_upstream_that_does_not_answer_a_type_is_still_asked_first() {
     for says in [ResponseCode::NotImp, ResponseCode::Refused, ResponseCode::FormErr] {
         let (first, second) = (Upstream::start().await, Upstream::start().await);
-        first.answers(move |query| match query.queries[0].query_type() {
-            RecordType::A => address(query, 1),
-            _ => code(query, says),
+        first.answers(move |query| {
+            let is_plain = query.queries[0].query_type() == RecordType::A;
+            if is_plain { address(query, 1) } else { code(query, says) }
         });
         second.answers(|query| address(query, 2));
         let world = World::asking(&[first.addr, second.addr]);

@@ -29,9 +29,35 @@ async fn a_primary_that_was_killed_waits_below_the_standby_that_took_over() {
     let a = primary();
     assert_eq!(ups(&a.instances()), ["a", "s"], "it knows no better at first");
     s.shows("the primary is back, below it", |web| ups(web) == ["a", "s"] && is_held(&web[0])).await;
+    // Out of the settings and back in is no way around that.
+    a.registrar.replace(Vec::new()).await.unwrap();
+    s.shows("it is gone", |web| web.len() == 1).await;
+    a.registrar.replace(vec![web("a", address_of(&app_a))]).await.unwrap();
+    s.shows("it is back, below it still", |web| ups(web) == ["a", "s"] && is_held(&web[0])).await;
     assert_eq!(offered.stop().await, ["a", "s"]);
     assert_eq!(a.registrar.fail_back(None).await, Ok(1));
     s.offers("the primary", "a").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_was_drained_when_it_was_killed_is_held_off_by_nobody() {
+    let world = World::start();
+    let (app_a, app_s) = (listen().await, listen().await);
+    let state_dir = tempfile::tempdir().unwrap();
+    let primary = || {
+        let registrations = vec![web("a", address_of(&app_a))];
+        world.sidecar_with(world.server.address(), SHORT_SESSION, "a", registrations, Some(state_dir.path()))
+    };
+    let a = primary();
+    let s = world.sidecar("s", vec![Registration { priority: 10, ..web("s", address_of(&app_s)) }]);
+    s.offers("the primary", "a").await;
+    s.client.set(WEB, MANUAL, None).await.unwrap();
+    is_saved(state_dir.path(), &["a", "s"]).await;
+    a.registrar.start_draining(None, None).await.unwrap();
+    s.offers("the standby", "s").await;
+    drop(a);
+    let _a = primary();
+    s.offers("the primary, as nobody had a fault", "a").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -69,8 +69,9 @@ pub(super) fn entries_of(
     let entry = |registration: Registration| {
         let name = registration.name();
         let maintenance = maintenance.instances.get(&name).cloned();
-        // Whoever was in maintenance when the sidecar was killed was not offered, and is no worse off for it.
-        let is_suspect = (left.is_running && maintenance.is_none()) || left.held.contains(&name);
+        // Whoever was in maintenance or drained when the sidecar was killed was not offered, and is no worse off for it.
+        let was_out = maintenance.is_some() || left.drained.contains(&name);
+        let is_suspect = (left.is_running && !was_out) || left.held.contains(&name);
         if let Some(maintenance) = &maintenance {
             let (service, id) = (&registration.service, &registration.id);
             info!(%service, %id, reason = %maintenance.reason, "still in maintenance");

@@ -30,12 +30,24 @@ pub(super) enum Hold {
     Off,
     /// Not known yet, and nothing is written of it before.
     Open,
-    /// Not while it was away and this is who serves.
-    On(Lead),
+    /// Not while it was away.
+    On,
 }
 
-/// What is waited for: whether this service, for an instance of this priority, comes to be served by others than these.
-type Awaited = (ServiceKey, u16, Lead);
+/// What was decided by, of which a change is waited for.
+#[derive(Clone, Debug)]
+pub(super) struct Decided {
+    service: ServiceKey,
+    priority: u16,
+    by: Grounds,
+}
+
+/// Who serves an instance's service, and what its settings say, if it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Grounds {
+    lead: Lead,
+    settings: Option<ServiceSettings>,
+}
 
 impl RegistrarTask {
     /// Takes note of when the connection began on which nobody may know yet who serves.
@@ -43,34 +55,24 @@ impl RegistrarTask {
         self.connected_at = session.and(self.connected_at.or(Some(now)));
     }
 
-    /// Decides who is held off; returns when to look again.
-    pub(super) fn hold_off(&mut self, now: Instant) -> Option<Duration> {
+    /// Decides who is held off; returns when to look again, and what that was decided by.
+    pub(super) fn hold_off(&mut self, now: Instant) -> (Option<Duration>, Vec<Decided>) {
         // Without a connection nothing is written anyway.
         let connected_for = self.connected_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         let patience = LEAD_PATIENCE.saturating_sub(connected_for);
-        let unknown = ServiceSettings::default();
+        let (unknown, mut decided) = (ServiceSettings::default(), Vec::new());
         let decide = |entry: &mut Entry| {
             let Registration { service, priority, .. } = &entry.registration;
-            let lead = lead(&self.cache, service, *priority);
-            let view = self.cache.load();
-            let settings = view.services.get(service).map_or(&unknown, |service| &service.settings);
-            entry.hold_off(lead, settings, patience, now)
+            let (service, priority) = (service.clone(), *priority);
+            let by = grounds(&self.cache, &service, priority);
+            let remaining = entry.hold_off(by.lead, by.settings.as_ref().unwrap_or(&unknown), patience, now);
+            if entry.hold != Hold::Off {
+                decided.push(Decided { service, priority, by });
+            }
+            remaining
         };
-        self.entries.iter_mut().filter_map(decide).min()
-    }
-
-    /// What was decided by who serves.
-    pub(super) fn awaited(&self) -> Vec<Awaited> {
-        let awaited = self.entries.iter().filter_map(|entry| {
-            let Registration { service, priority, .. } = &entry.registration;
-            let lead = match entry.hold {
-                Hold::Off => return None,
-                Hold::Open => Lead::Unknown,
-                Hold::On(lead) => lead,
-            };
-            Some((service.clone(), *priority, lead))
-        });
-        awaited.collect()
+        let remaining = self.entries.iter_mut().filter_map(decide).min();
+        (remaining, decided)
     }
 }
 
@@ -90,7 +92,7 @@ impl Entry {
         self.hold = match (self.failback.is_held(lead, settings, now), lead) {
             (false, _) => Hold::Off,
             (true, Lead::Unknown) if can_wait => Hold::Open,
-            (true, lead) => Hold::On(lead),
+            (true, _) => Hold::On,
         };
         if self.is_held() && !was_held {
             let after_s = settings.failback_after_s;
@@ -99,31 +101,34 @@ impl Entry {
         if !self.is_held() && was_held {
             info!(%service, %id, "takes its tier again");
         }
-        let remaining = self.failback.remaining(settings, now);
+        let remaining = self.failback.remaining(settings, now).filter(|_| lead != Lead::Unknown);
         let patience = (self.hold == Hold::Open).then_some(patience);
         [remaining, patience].into_iter().flatten().min()
     }
 
     /// Whether it is held off.
     pub(super) const fn is_held(&self) -> bool {
-        matches!(self.hold, Hold::On(_))
+        matches!(self.hold, Hold::On)
     }
 }
 
-/// Waits until one of these services is served by others; for ever, if there are none.
-pub(super) async fn lead_changes(cache: &Cache, views: &mut watch::Receiver<u64>, awaited: &[Awaited]) {
-    let is_changed = |(service, priority, known): &Awaited| lead(cache, service, *priority) != *known;
-    while !awaited.iter().any(is_changed) {
-        if awaited.is_empty() || views.changed().await.is_err() {
+/// Waits until one of these is to be decided by something else; for ever, if there are none.
+pub(super) async fn grounds_change(cache: &Cache, views: &mut watch::Receiver<u64>, decided: &[Decided]) {
+    let is_changed = |decided: &Decided| grounds(cache, &decided.service, decided.priority) != decided.by;
+    while !decided.iter().any(is_changed) {
+        if decided.is_empty() || views.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 }
 
-/// Who serves, as far as that is known now.
-fn lead(cache: &Cache, service: &ServiceKey, priority: u16) -> Lead {
+/// Who serves, and what the settings say, as far as that is known now.
+fn grounds(cache: &Cache, service: &ServiceKey, priority: u16) -> Grounds {
     // Asked first, so that the view is the one that was current then, or a later one.
-    if cache.is_stale() { Lead::Unknown } else { Lead::of(&cache.load(), service, priority) }
+    let is_stale = cache.is_stale();
+    let view = cache.load();
+    let lead = if is_stale { Lead::Unknown } else { Lead::of(&view, service, priority) };
+    Grounds { lead, settings: view.services.get(service).map(|service| service.settings.clone()) }
 }
 
 #[cfg(test)]
@@ -199,9 +204,9 @@ mod tests {
         let own = Instance::new(id.clone(), record, Zxid::ZERO, SessionId::NONE);
         let saved = view_of(service, vec![Arc::new(own)]);
         let cache = Cache::with_saved(saved, Duration::from_secs(60), clock::now());
-        assert_eq!(lead(&cache, service, 0), Lead::Unknown);
+        assert_eq!(grounds(&cache, service, 0).lead, Lead::Unknown);
         cache.set_synced(true);
-        assert_eq!(lead(&cache, service, 0), Lead::NoStandbys);
+        assert_eq!(grounds(&cache, service, 0).lead, Lead::NoStandbys);
     }
 
     #[tokio::test]
@@ -212,13 +217,45 @@ mod tests {
         let mut views = cache.subscribe();
         let waiting = tokio::spawn({
             let cache = cache.clone();
-            async move { lead_changes(&cache, &mut views, &[(service, 0, Lead::Unknown)]).await }
+            let decided = Decided { by: grounds(&cache, &service, 0), service, priority: 0 };
+            async move { grounds_change(&cache, &mut views, &[decided]).await }
         });
         cache.publish(View::clone(&cache.load()));
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
         cache.set_synced(true);
         tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("it is looked at again").unwrap();
+    }
+
+    #[tokio::test]
+    async fn other_settings_of_the_service_are_obeyed_at_once() {
+        let web = killed();
+        let service = web.registration.service.clone();
+        let cache = Arc::new(Cache::new(clock::now()));
+        cache.publish(view_of(&service, Vec::new()));
+        cache.set_synced(true);
+        let mut views = cache.subscribe();
+        let decided = Decided { by: grounds(&cache, &service, 0), service: service.clone(), priority: 0 };
+        let waiting = tokio::spawn({
+            let cache = cache.clone();
+            async move { grounds_change(&cache, &mut views, &[decided]).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        let mut view = view_of(&service, Vec::new());
+        Arc::make_mut(view.services.get_mut(&service).unwrap()).settings = manual();
+        cache.publish(view);
+        tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("it is looked at again").unwrap();
+    }
+
+    #[test]
+    fn who_is_held_while_nobody_knows_who_serves_has_no_time_to_wait_for() {
+        let (mut web, now) = (killed(), clock::now());
+        let auto = ServiceSettings::default();
+        assert!(web.hold_off(Lead::Standbys, &auto, Duration::ZERO, now).is_some());
+        let later = now + auto.failback_after() * 2;
+        assert_eq!(web.hold_off(Lead::Unknown, &auto, Duration::ZERO, later), None);
+        assert!(web.is_held());
     }
 
     /// One whose sidecar was killed, and that passes again.

@@ -56,7 +56,9 @@ impl RegistrarTask {
                 }
                 None => {
                     info!(service = %registration.service, id = %registration.id, "one more instance");
-                    let entry = Entry::new(registration, self.checks.board(), Failback::new(false));
+                    // Taken out of the settings and put back it is as far as it was.
+                    let is_suspect = self.away.remove(&registration.name());
+                    let entry = Entry::new(registration, self.checks.board(), Failback::new(is_suspect));
                     self.checks.start(&entry.registration, &entry.checks);
                     entry
                 }
@@ -72,12 +74,15 @@ impl RegistrarTask {
 
     /// Takes those that leave one step further, where it is time.
     pub(super) fn take_leave(&mut self, now: Instant) {
-        let checks = &mut self.checks;
+        let (checks, away) = (&mut self.checks, &mut self.away);
         self.entries.retain_mut(|entry| {
             let has_left = entry.take_leave(now);
             if has_left {
                 info!(service = %entry.registration.service, id = %entry.registration.id, "left");
                 entry.checks.drain(..).for_each(|slot| checks.forget(slot));
+                if entry.failback.is_marked() && away.len() < AWAY_MAX {
+                    away.insert(entry.registration.name());
+                }
             }
             !has_left
         });
@@ -92,6 +97,9 @@ impl RegistrarTask {
         self.entries.iter().filter_map(leaves_in).min()
     }
 }
+
+/// Instances that are not in the settings any more, and were held off, of which that is kept.
+const AWAY_MAX: usize = 1_000;
 
 impl Entry {
     /// Wants it to leave.
