@@ -78,16 +78,19 @@ impl ConsulDomain {
     }
 
     fn parse_labels(&self, labels: &[&[u8]]) -> Option<ConsulQuestion> {
-        let at = labels.iter().position(|label| Word::of(label).is_some());
-        let Some(at) = at else { return self.is_place(labels).then_some(ConsulQuestion::Empty) };
-        let (before, word, after) = (&labels[..at], Word::of(labels[at])?, &labels[at + 1..]);
-        let (namespace, place) = match after {
-            [namespace, ns, place @ ..] if is_word(ns, b"ns") => (label(namespace)?, place),
-            _ => (self.own_namespace.clone(), after),
-        };
-        if !self.is_place(place) {
-            return None;
+        if self.is_place(labels) {
+            return Some(ConsulQuestion::Empty);
         }
+        // From the right, as Consul does: what a word says is called may be called like a word itself. One that makes no sense so is the
+        // datacenter or the namespace.
+        (0..labels.len()).rev().find_map(|at| {
+            let namespace = self.namespace_and_place(&labels[at + 1..])?;
+            self.parse_before(&labels[..at], Word::of(labels[at])?, namespace)
+        })
+    }
+
+    /// What the labels before a word ask for.
+    fn parse_before(&self, before: &[&[u8]], word: Word, namespace: Label) -> Option<ConsulQuestion> {
         Some(match (word, before) {
             (_, []) => ConsulQuestion::Empty,
             (Word::Node, [node]) => ConsulQuestion::Node(label(node)?),
@@ -112,6 +115,15 @@ impl ConsulDomain {
             None => None,
         };
         Some(ConsulQuestion::Service(service, Filter { tag, ..Filter::default() }))
+    }
+
+    /// The namespace that what stands between the word and the domain means; `None` when it does not mean us.
+    fn namespace_and_place(&self, labels: &[&[u8]]) -> Option<Label> {
+        let (namespace, place) = match labels {
+            [namespace, ns, place @ ..] if is_word(ns, b"ns") => (label(namespace)?, place),
+            _ => (self.own_namespace.clone(), labels),
+        };
+        self.is_place(place).then_some(namespace)
     }
 
     /// Whether what stands before the domain means us.
@@ -218,6 +230,38 @@ mod tests {
         ] {
             assert_eq!(ask(&format!("{unknown}.consul.")), Some(ConsulQuestion::Unknown), "{unknown}");
         }
+    }
+
+    #[test]
+    fn the_right_most_word_says_what_is_asked_for() {
+        let service = |service: &str, namespace: &str, tag: Option<&str>| {
+            let filter = Filter { tag: tag.map(name), ..Filter::default() };
+            ConsulQuestion::Service(ServiceKey { namespace: name(namespace), name: name(service) }, filter)
+        };
+        let cases = [
+            ("service.service", service("service", "shop", None)),
+            ("node.service", service("node", "shop", None)),
+            ("addr.service.dc1", service("addr", "shop", None)),
+            ("blue.node.service.dc1.dc", service("node", "shop", Some("blue"))),
+            ("node.web.service", service("web", "shop", Some("node"))),
+            ("service.addr.service.other.ns", service("addr", "other", Some("service"))),
+            ("_node._tcp.service", service("node", "shop", None)),
+            ("web.service.node.ns", service("web", "node", None)),
+            ("node", ConsulQuestion::Empty),
+            ("service.node", ConsulQuestion::Node(name("service"))),
+            ("node.node.dc1", ConsulQuestion::Node(name("node"))),
+            ("web.service.addr", ConsulQuestion::Unknown),
+            ("web.service.node.dc2", ConsulQuestion::Unknown),
+        ];
+        for (text, question) in cases {
+            assert_eq!(ask(&format!("{text}.consul.")), Some(question), "{text}");
+        }
+        let domain = ConsulDomain::parse("consul", name("node"), name("shop")).unwrap();
+        let ask = |text: &str| domain.question(&Name::from_ascii(text).unwrap());
+        assert_eq!(ask("web.service.node.consul."), Some(service("web", "shop", None)), "a datacenter, too");
+        let address = "10.0.0.1".parse().unwrap();
+        let its_name = domain.address_name(address);
+        assert_eq!(domain.question(&its_name), Some(ConsulQuestion::Address(address)), "{its_name}");
     }
 
     #[test]
