@@ -11,7 +11,7 @@
 //! ```
 //!
 //! A filter is `<tag>.tag`, `<zone>.az`, or `primary`, `standby` or `all`; there may be one of each kind. The words are reserved, so no
-//! service or namespace has one for a name.
+//! service or namespace has one for a name, and no instance that a sidecar registers. One that others have called so is found with its service alone.
 //!
 //! Labels are compared without regard to case (RFC 4343). The registry's own labels are lower case, so a
 //! question holds them folded; the caller's letters stay in the query's [`Name`], which owns the answers.

@@ -87,7 +87,7 @@ pub struct ServiceKey {
 impl ServiceKey {
     /// The namespace of what names none.
     pub const NAMESPACE_DEFAULT: &'static str = "default";
-    /// Words with a meaning of their own in DNS names, which no service or namespace may be called.
+    /// Words with a meaning of their own in DNS names, which no service or namespace may be called, and no instance of ours.
     pub const RESERVED: [&'static str; 5] = ["primary", "standby", "all", "tag", "az"];
 
     /// Whether one of its names is one of [`Self::RESERVED`].

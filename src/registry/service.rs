@@ -32,8 +32,8 @@ pub struct OwnService {
     #[serde(default)]
     #[cfg_attr(test, schemars(with = "Option<schema::Label>"))]
     pub namespace: Option<String>,
-    /// The instance's id, a DNS label, unique within the service. Default: host name, hyphen, default port. Danger: two
-    /// sidecars with one id hinder each other.
+    /// The instance's id, a DNS label, unique within the service; none of `primary`, `standby`, `all`, `tag` and `az`. Default: host name,
+    /// hyphen, default port. Danger: two sidecars with one id hinder each other.
     #[serde(default)]
     #[cfg_attr(test, schemars(with = "Option<schema::Label>"))]
     pub id: Option<String>,
@@ -330,7 +330,11 @@ impl OwnService {
         let Some(id) = &self.id else {
             return default_port.map(|port| default_id(&defaults.host_name, port.port));
         };
-        resolve_label(&format!("{path}.id"), id, mistakes)
+        let path = format!("{path}.id");
+        let id = resolve_label(&path, id, mistakes)?;
+        // Its own DNS name would mean some of the service's instances, or none.
+        mistakes.extend(reserved(&path, &id));
+        Some(id)
     }
 
     fn resolve_weights(&self, path: &str, mistakes: &mut Vec<Mistake>) -> (u16, u16, u16) {
@@ -405,7 +409,7 @@ fn default_id(host_name: &str, port: u16) -> Label {
     Label::parse(&id).expect("made of letters, digits and inner hyphens, with room for all")
 }
 
-/// The mistake, at `path`, of calling a namespace or service by a name that has a meaning of its own.
+/// The mistake, at `path`, of calling a namespace, service or instance by a name that has a meaning of its own.
 pub fn reserved(path: &str, label: &Label) -> Option<Mistake> {
     ServiceKey::RESERVED.contains(&label.as_str()).then(|| {
         Mistake::new(

@@ -53,6 +53,19 @@ fn every_mistake_is_reported_with_its_path() {
 }
 
 #[test]
+fn an_id_is_no_word_with_a_meaning_of_its_own() {
+    for word in ServiceKey::RESERVED {
+        let mistakes = resolve(&format!("[{{name: web, id: {word}, port: 80}}]")).unwrap_err();
+        let texts: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+        let text = format!(
+            "services[0].id: {word} has a meaning of its own in DNS names; use a name other than primary, standby, all, tag, az"
+        );
+        assert_eq!(texts, [text]);
+        assert!(resolve(&format!("[{{name: web, id: {word}-1, tags: [{word}], port: 80}}]")).is_ok());
+    }
+}
+
+#[test]
 fn one_id_is_given_once_within_a_service() {
     let mistakes = resolve("[{name: web, port: 80}, {name: web, port: 80}]").unwrap_err();
     assert_eq!(mistakes[0].path, "services[1].id");
