@@ -18,6 +18,7 @@ fn musl_finds_names_of_the_registry_and_of_others_with_a_search_list() {
             "web.default.rollcall.internal.",
             "four.default.rollcall.internal",
             "www.example.test",
+            "deep.www.example.test",
             "alias.example.test",
             "nope",
             "nope.default",
@@ -35,6 +36,7 @@ fn musl_finds_names_of_the_registry_and_of_others_with_a_search_list() {
                 ("web.default.rollcall.internal.", WEB),
                 ("four.default.rollcall.internal", &["10.0.1.1", "10.0.1.2"]),
                 ("www.example.test", WWW),
+                ("deep.www.example.test", DEEP),
                 ("alias.example.test", WWW),
                 ("nope", NO_NAME),
                 ("nope.default", NO_NAME),
@@ -67,6 +69,29 @@ fn musl_gives_names_of_the_registry_up_while_nothing_was_learnt_and_finds_others
     pod.search_for(timeout, "example.test rollcall.internal", "ndots:1");
     expect(&pod.look_up(&lookup, &["0", "www"]), &[("www", WWW)]);
 }
+
+/// As README.md tells under "Other names", with what can be done about it.
+#[test]
+fn musl_finds_no_names_of_three_labels_with_many_ndots_while_nothing_was_learnt() {
+    let pod = Pod::never_loaded();
+    let lookup = compile(&pod);
+    let names = ["www.example.test", "www.example.test.", "deep.www.example.test", "www"];
+    let look_up = |search: &str, options: &str| {
+        pod.search_for(Duration::from_secs(1), search, options);
+        pod.look_up(&lookup, &[&["0"][..], &names].concat())
+    };
+    // An instance may be called www.example.test.rollcall.internal, but nothing deep.www.example.test.rollcall.internal.
+    let others = [("www.example.test.", WWW), ("deep.www.example.test", DEEP), ("www", AGAIN)];
+    let told = look_up(SEARCH, "ndots:5");
+    expect(&told, &others);
+    expect(&told, &[("www.example.test", AGAIN)]);
+    let told = look_up(SEARCH, "ndots:1");
+    expect(&told, &others);
+    expect(&told, &[("www.example.test", WWW)]);
+}
+
+/// The address of `deep.www.example.test`.
+const DEEP: &[&str] = &["192.0.2.5"];
 
 fn compile(pod: &Pod) -> std::path::PathBuf {
     pod.compile("musl-gcc", &["-static"], "musl-tools")
