@@ -61,6 +61,13 @@ impl Default for TcpSettings {
     }
 }
 
+impl TcpSettings {
+    /// Sockets at a time.
+    pub const fn sockets_max(&self) -> usize {
+        self.connections_max + LEAVING_MAX
+    }
+}
+
 /// Accepts and serves connections until `shutdown`, then waits for those that are open, which end at once.
 pub async fn run(
     listener: TcpListener,
@@ -107,9 +114,10 @@ struct Door {
 impl Door {
     fn new(handler: Arc<Handler>, settings: TcpSettings) -> Self {
         let TcpSettings { connections_max, client_connections_max, .. } = settings;
+        let sockets = Arc::new(Semaphore::new(settings.sockets_max()));
         let limits = Limits { all: connections_max, of_client: client_connections_max };
         let places = Arc::new(Places::new(limits, clock::now()));
-        Self { handler, settings, places, sockets: Arc::new(Semaphore::new(connections_max + LEAVING_MAX)) }
+        Self { handler, settings, places, sockets }
     }
 
     /// The next connection; `None` for one that was refused.

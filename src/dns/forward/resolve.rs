@@ -166,5 +166,5 @@ fn worse(met: Option<Trouble>, failure: &Failure) -> Trouble {
 /// How long a question is asked in all: the C library's clients give up after 5 s.
 pub(super) const TIME_MAX: Duration = Duration::from_millis(4_500);
 /// Times that upstreams are asked for one question.
-const TRIES_MAX: usize = 8;
+pub(super) const TRIES_MAX: usize = 8;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);

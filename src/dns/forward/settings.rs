@@ -9,6 +9,8 @@ use hickory_proto::rr::Name;
 use serde::Deserialize;
 
 use super::cache::CacheLimits;
+use super::resolv_conf::NAMESERVERS_MAX;
+use super::resolve::TRIES_MAX;
 use super::upstream::UpstreamAddress;
 #[cfg(test)]
 use crate::config::schema;
@@ -101,6 +103,25 @@ impl Default for ForwardPlan {
             client_waiting_max: 384,
             trust: Trust::System,
         }
+    }
+}
+
+impl ForwardPlan {
+    /// Sockets to upstreams at a time when as many queries wait as may, and no upstream answers. What the file of the system may say counts as
+    /// the most that it may say.
+    pub fn sockets_max(&self) -> usize {
+        if !self.is_enabled {
+            return 0;
+        }
+        // Queries to one over TLS share a connection.
+        let plain = |upstreams: &Vec<UpstreamAddress>| {
+            upstreams.iter().filter(|address| address.tls_name.is_none()).count()
+        };
+        let of_default = self.upstreams.as_ref().map_or(NAMESERVERS_MAX, plain);
+        let most = self.domains.values().map(plain).fold(of_default, usize::max);
+        let attempts = self.attempts.and_then(|times| usize::try_from(times).ok());
+        let attempts = attempts.unwrap_or(ForwardSettings::ATTEMPTS_MAX);
+        self.waiting_max * (most * attempts).min(TRIES_MAX)
     }
 }
 
