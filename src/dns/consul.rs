@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use hickory_proto::rr::Name;
 
 use super::filter::Filter;
-use super::name::{ZoneError, is_word, label, labels_below, parse_zone};
+use super::name::{Zone, ZoneError, is_word, label, labels_below, parse_zone};
 use crate::registry::{Label, ServiceKey};
 
 /// The domain under which Consul's names are answered.
@@ -68,6 +68,11 @@ impl ConsulDomain {
     /// Whether `name` is the domain or below it.
     pub(super) fn contains(&self, name: &Name) -> bool {
         labels_below(name, &self.name, &mut []).is_some()
+    }
+
+    /// Whether all of its names are in `zone`, which goes first, so that none of them is Consul's.
+    pub fn is_within(&self, zone: &Zone) -> bool {
+        zone.contains(&self.name)
     }
 
     /// What `name` asks for; `None` when it is not in the domain.

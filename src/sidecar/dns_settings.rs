@@ -53,7 +53,7 @@ pub struct DnsTcpSettings {
     /// takes a file descriptor.
     #[cfg_attr(test, schemars(range(min = 1, max = 16_384)))]
     pub connections_max: Option<usize>,
-    /// The same of one client address, or of one IPv6 network of 64 bits, 1 to 16384. Default 512. Danger: applications of a pod share one address.
+    /// The same of one client address, or of one IPv6 network of 64 bits, 1 to 16384, at most those of all. Default 512, or those of all where they are fewer. Danger: applications of a pod share one address.
     #[cfg_attr(test, schemars(range(min = 1, max = 16_384)))]
     pub client_connections_max: Option<usize>,
     /// How long a connection may stay silent between queries, `100ms` to `1h`. Default `10s`.
@@ -85,6 +85,14 @@ impl DnsSettings {
     pub(super) fn plan(&self, namespace: &Label, mistakes: &mut Vec<Mistake>) -> Option<DnsPlan> {
         let zone = self.plan_zone(namespace, mistakes);
         let consul = self.plan_consul(namespace, mistakes);
+        if let (Some(zone), Some(consul)) = (&zone, &consul)
+            && consul.is_within(zone)
+        {
+            let domain = self.consul.domain.as_deref().unwrap_or(ConsulDomain::DOMAIN);
+            let message = format!("{domain} is in dns.zone, {zone}, whose names go first");
+            let remedy = "write a domain that is not in the zone, such as consul., or another zone";
+            mistakes.push(Mistake::new("dns.consul.domain", message, remedy));
+        }
         let ttls = self.plan_ttls(mistakes);
         Some(DnsPlan { zone: zone?, consul, ttls, is_logged: self.log_queries.unwrap_or(false) })
     }
@@ -115,8 +123,17 @@ impl DnsSettings {
             given
         };
         let connections_max = number("connections_max", given.connections_max, default.connections_max);
+        // Who lowers the bound of all means each client's, too.
+        let of_client = default.client_connections_max.min(connections_max.max(1));
         let client_connections_max =
-            number("client_connections_max", given.client_connections_max, default.client_connections_max);
+            number("client_connections_max", given.client_connections_max, of_client);
+        if client_connections_max > connections_max && connections_max > 0 {
+            mistakes.push(Mistake::new(
+                "dns.tcp.client_connections_max",
+                format!("{client_connections_max} of one client are more than the {connections_max} of all, connections_max"),
+                "lower it, or raise connections_max",
+            ));
+        }
         let mut within = |key: &str, text: &Option<Scalar>, max: Duration, default: Duration| {
             let bounds = (Duration::from_millis(100), max);
             let text = text.as_ref();

@@ -143,6 +143,9 @@ impl SidecarSettings {
         let dns_workers = self.dns.plan_workers(&mut mistakes);
         let dns_tcp = self.dns.plan_tcp(&mut mistakes);
         let forward = self.dns.forward.plan("dns.forward", dns_addr, &mut mistakes);
+        if let Some(dns) = &dns {
+            self.dns.forward.refuse_own("dns.forward", dns, &mut mistakes);
+        }
         let brake = self.brake.plan("brake", &mut mistakes);
         let registrations = self.plan_services(layout.as_ref(), &namespace, &mut mistakes);
         let own = registrations.iter().map(|own| own.service.namespace.clone()).chain([namespace]);
@@ -361,6 +364,69 @@ services: [{name: web, port: 0}]
                 "services[0].port",
             ]
         );
+    }
+
+    #[test]
+    fn what_could_never_take_effect_is_told() {
+        let mistakes = |text: &str| {
+            let found = parse(text, &Environment::empty(), SidecarSettings::plan).err().unwrap_or_default();
+            found.iter().map(|found| found.mistake.to_string()).collect::<Vec<_>>()
+        };
+        for (zone, domain) in
+            [("a.example", "a.example."), ("example", "Consul.Example"), ("consul", "consul.")]
+        {
+            let text = format!("dns: {{zone: {zone}, consul: {{enabled: true, domain: {domain}}}}}");
+            let expected = format!(
+                "dns.consul.domain: {domain} is in dns.zone, {zone}., whose names go first; write a domain that is not in the zone, such as \
+                 consul., or another zone"
+            );
+            assert_eq!(mistakes(&text), [expected]);
+        }
+        assert_eq!(mistakes("dns: {zone: consul}"), [""; 0], "nobody asks for Consul's names");
+        assert_eq!(mistakes("dns: {zone: a.consul, consul: {enabled: true}}"), [""; 0]);
+
+        let forward = |key: &str| {
+            format!(
+                "dns: {{zone: own.example, consul: {{enabled: true}}, forward: {{domains: {{{key}: [10.0.0.53]}}}}}}"
+            )
+        };
+        for (key, own) in
+            [("Own.Example", "dns.zone"), ("a.own.example.", "dns.zone"), ("dc1.consul", "dns.consul.domain")]
+        {
+            let expected = format!(
+                "dns.forward.domains.{key}: nobody is asked for names in {key}: they are in {own} and answered here; leave it out"
+            );
+            assert_eq!(mistakes(&forward(key)), [expected]);
+        }
+        assert_eq!(
+            mistakes(&forward("example")),
+            [""; 0],
+            "the zone's names are answered here, its neighbours' are not"
+        );
+
+        let tcp = |text: &str| mistakes(&format!("dns: {{tcp: {{{text}}}}}"));
+        assert_eq!(
+            tcp("connections_max: 99, client_connections_max: 100"),
+            [
+                "dns.tcp.client_connections_max: 100 of one client are more than the 99 of all, connections_max; lower it, or raise connections_max"
+            ]
+        );
+        assert_eq!(tcp("client_connections_max: 1000").len(), 1, "more than those of all by default");
+        let waiting = |text: &str| mistakes(&format!("dns: {{forward: {{{text}}}}}"));
+        assert_eq!(
+            waiting("waiting_max: 8, client_waiting_max: 9"),
+            [
+                "dns.forward.client_waiting_max: 9 of one client are more than the 8 of all, waiting_max; lower it, or raise waiting_max"
+            ]
+        );
+        assert_eq!(waiting("client_waiting_max: 1000").len(), 1);
+        let plan = parse(
+            "dns: {tcp: {connections_max: 99}, forward: {waiting_max: 8}}",
+            &Environment::empty(),
+            SidecarSettings::plan,
+        )
+        .unwrap();
+        assert_eq!((plan.dns_tcp.client_connections_max, plan.forward.client_waiting_max), (99, 8));
     }
 
     #[test]

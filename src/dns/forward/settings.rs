@@ -15,6 +15,7 @@ use super::upstream::UpstreamAddress;
 #[cfg(test)]
 use crate::config::schema;
 use crate::config::{Mistake, Scalar};
+use crate::dns::DnsPlan;
 use crate::tls::Trust;
 
 /// The forwarder as the settings file has it.
@@ -53,7 +54,7 @@ pub struct ForwardSettings {
     /// for every time that an upstream is late.
     #[cfg_attr(test, schemars(range(min = 1, max = 65536)))]
     pub waiting_max: Option<usize>,
-    /// The same of one client address. Default: 384. Danger: an application and its sidecar share one.
+    /// The same of one client address, at most that of all. Default: 384, or that of all where it is less. Danger: an application and its sidecar share one.
     #[cfg_attr(test, schemars(range(min = 1, max = 65536)))]
     pub client_waiting_max: Option<usize>,
     /// A PEM file of the authorities that may have signed the certificates of `tls://` upstreams. Default: those that the machine trusts.
@@ -169,8 +170,37 @@ impl ForwardSettings {
         plan.waiting_max =
             number("waiting_max", self.waiting_max, Self::WAITING_MAX).unwrap_or(plan.waiting_max);
         let of_client = number("client_waiting_max", self.client_waiting_max, Self::WAITING_MAX);
-        plan.client_waiting_max = of_client.unwrap_or(plan.client_waiting_max);
+        // Who lowers the bound of all means each client's, too.
+        let of_client = of_client.unwrap_or(plan.client_waiting_max.min(plan.waiting_max.max(1)));
+        plan.client_waiting_max = of_client;
+        if of_client > plan.waiting_max && plan.waiting_max > 0 {
+            mistakes.push(Mistake::new(
+                format!("{path}.client_waiting_max"),
+                format!(
+                    "{of_client} of one client are more than the {} of all, waiting_max",
+                    plan.waiting_max
+                ),
+                "lower it, or raise waiting_max",
+            ));
+        }
         plan
+    }
+
+    /// Refuses domains whose names are answered here, so that nobody is ever asked for them; mistakes get paths below `path`.
+    pub fn refuse_own(&self, path: &str, own: &DnsPlan, mistakes: &mut Vec<Mistake>) {
+        for text in self.domains.keys() {
+            let Some(name) = domain_name(text) else { continue };
+            let whose = if own.zone.contains(&name) {
+                "dns.zone"
+            } else if own.consul.as_ref().is_some_and(|consul| consul.contains(&name)) {
+                "dns.consul.domain"
+            } else {
+                continue;
+            };
+            let message =
+                format!("nobody is asked for names in {text}: they are in {whose} and answered here");
+            mistakes.push(Mistake::new(format!("{path}.domains.{text}"), message, "leave it out"));
+        }
     }
 
     const TIMEOUT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(4));
@@ -193,18 +223,14 @@ impl ForwardSettings {
         for (text, upstreams) in &self.domains {
             let path = format!("{path}.{text}");
             let addresses = plan_upstreams(&path, upstreams, own, mistakes);
-            let name = Name::from_ascii(text).map(|mut name| {
-                name.set_fqdn(true);
-                name.to_lowercase()
-            });
-            match name {
-                Ok(name) if !text.is_empty() && !name.is_root() => {
+            match domain_name(text) {
+                Some(name) => {
                     if domains.insert(name, addresses).is_some() {
                         let message = format!("{text:?} is listed twice, in other letters or with a dot");
                         mistakes.push(Mistake::new(path, message, "list each domain once"));
                     }
                 }
-                Ok(_) | Err(_) => {
+                None => {
                     let message = format!("{text:?} is no domain");
                     mistakes.push(Mistake::new(path, message, "write one such as corp.example"));
                 }
@@ -212,6 +238,13 @@ impl ForwardSettings {
         }
         domains
     }
+}
+
+/// The domain in lower case; `None` when it is none, or the root.
+fn domain_name(text: &str) -> Option<Name> {
+    let mut name = Name::from_ascii(text).ok().filter(|name| !text.is_empty() && !name.is_root())?;
+    name.set_fqdn(true);
+    Some(name.to_lowercase())
 }
 
 fn plan_upstreams(
