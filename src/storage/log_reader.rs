@@ -122,6 +122,9 @@ impl<R: Read + Seek> LogReader<R> {
         let mut start = from.saturating_sub(RECORD_HEAD_BYTES as u64).max(self.position);
         let mut window = Vec::new();
         while start < len {
+            // Behind the last record are zeros, up to 64 MiB of them: no record starts there but the head of one.
+            let Some(used) = self.find_used(start, len)? else { return Ok(None) };
+            start = start.max(used.saturating_sub(RECORD_HEAD_BYTES as u64));
             self.file.seek(SeekFrom::Start(start))?;
             window.clear();
             (&mut self.file).take(READ_BYTES as u64).read_to_end(&mut window)?;
