@@ -48,9 +48,9 @@ use crate::clock::{self, Moment};
 use crate::dns::{self, Forwarder, Handler, Hosts};
 use crate::http::{self, Command, Control, Done, ListenerSettings, Router};
 use crate::registry::{
-    Cache, ChangeError, Demand, Departure, Layout, LiveViewSettings, Mirror, MirrorStats, Registrar,
-    RegistrarSettings, SavedView, Source, StateDir, StateDirError, SubscriberReport, Subscription,
-    TtlReports, ViewKeeper, ViewSettings, owner_id,
+    Cache, Demand, Departure, Layout, LiveViewSettings, Mirror, MirrorStats, Registrar, RegistrarSettings,
+    SavedView, Source, StateDir, StateDirError, SubscriberReport, Subscription, TtlReports, ViewKeeper,
+    ViewSettings, owner_id,
 };
 use crate::telemetry::{Metrics, MetricsError};
 use crate::znode::SubscriberName;
@@ -304,9 +304,7 @@ fn control_of(registrar: Registrar) -> Control {
         let registrar = registrar.clone();
         Box::pin(async move {
             match command {
-                Command::FailBack(service) => {
-                    registrar.fail_back(service).await.map(Done::Released).map_err(|_| ChangeError::Stopped)
-                }
+                Command::FailBack(service) => registrar.fail_back(service).await.map(Done::Released),
                 Command::Drain { service, wait } => {
                     registrar.start_draining(service, wait).await.map(Done::Drained)
                 }

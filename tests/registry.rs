@@ -36,9 +36,9 @@ use rollcall::registry::mirror::MirrorStats;
 use rollcall::registry::registrar::{OwnInstance, RegistrationState};
 use rollcall::registry::select::select;
 use rollcall::registry::{
-    BrakePlan, Cache, FailbackMode, HELD_PRIORITY, Instance, Label, Layout, Mirror, OwnService, Registrar,
-    RegistrarSettings, Registration, SavedView, ServiceDefaults, ServiceKey, Source, Status, ViewKeeper,
-    resolve_services,
+    BrakePlan, Cache, ChangeError, FailbackMode, HELD_PRIORITY, Instance, Label, Layout, Mirror, OwnService,
+    Registrar, RegistrarSettings, Registration, SavedView, ServiceDefaults, ServiceKey, Source, Status,
+    ViewKeeper, resolve_services,
 };
 use rollcall::znode::{CreateMode, OpError};
 
@@ -387,6 +387,8 @@ async fn a_primary_that_was_away_waits_below_the_standby_that_took_over() {
     assert_eq!(a.registrar.fail_back(Some(web_key())).await, Ok(1));
     s.offers("the primary", "a").await;
     assert_eq!(a.registrar.fail_back(None).await, Ok(0));
+    let other = ServiceKey { name: Label::parse("other").unwrap(), ..web_key() };
+    assert_eq!(a.registrar.fail_back(Some(other.clone())).await, Err(ChangeError::NotOwn(other)));
     let mut own = a.registrar.instances();
     soon("it says so", own.wait_for(|own| !own[0].is_held)).await.expect("the registrar runs");
 }

@@ -134,7 +134,7 @@ pub(super) fn refused(client: &SidecarClient, answer: &Answer) -> Failure {
     match answer.refusal() {
         Some(refusal) => {
             let refusal = printable(&refusal);
-            Failure::failed(format!("the sidecar at {} has no answer: {refusal}", client.addr()))
+            Failure::failed(format!("the sidecar at {} says: {refusal}", client.addr()))
         }
         None => no_sidecar(client, &format!("status {}", answer.status)),
     }

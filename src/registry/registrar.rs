@@ -174,15 +174,6 @@ impl Registrar {
         self.ask(|done| Order::Replace { registrations, done }).await
     }
 
-    /// Lets the instances of `service`, or all, take their tier again; returns how many of them were held off.
-    ///
-    /// # Errors
-    ///
-    /// When the registrar has stopped.
-    pub async fn fail_back(&self, service: Option<ServiceKey>) -> Result<usize, DrainError> {
-        self.ask(|done| Order::FailBack { service, done }).await
-    }
-
     async fn ask<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T, DrainError> {
         let (done, answer) = oneshot::channel();
         self.orders.send(order(done)).await.map_err(|_| DrainError::Stopped)?;

@@ -192,9 +192,9 @@ impl Reloader {
     }
 
     fn reject(&self, mistakes: String) {
-        let file = self.file.watch.file().display();
+        let file = self.file.watch.file().display().to_string();
         for mistake in mistakes.lines() {
-            error!("{file}:{mistake}");
+            error!("{}", located(&file, mistake));
         }
         warn!("the settings file cannot be used; nothing changes until it can");
         self.tell(|status| SettingsStatus { rejected: Some(mistakes.clone()), ..status });
@@ -221,6 +221,17 @@ impl Reloader {
     }
 }
 
+/// A mistake with the file's name in front: with its place, if it has one, and once.
+fn located(file: &str, mistake: &str) -> String {
+    if mistake.contains(file) {
+        mistake.to_owned()
+    } else if mistake.starts_with(|first: char| first.is_ascii_digit()) {
+        format!("{file}:{mistake}")
+    } else {
+        format!("{file}: {mistake}")
+    }
+}
+
 /// Has the file looked at whenever SIGHUP comes; for ever without one.
 async fn pass_on_hangups(nudge: Option<Nudge>) {
     let Some(nudge) = nudge else { return std::future::pending().await };
@@ -234,4 +245,20 @@ async fn pass_on_hangups(nudge: Option<Nudge>) {
         Err(error) => warn!(%error, "SIGHUP cannot be heard; the settings file is watched all the same"),
     }
     std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_names_its_file_once() {
+        for (mistake, told) in [
+            ("3:7: unknown key", "/etc/a.yaml:3:7: unknown key"),
+            ("the file is empty", "/etc/a.yaml: the file is empty"),
+            ("/etc/a.yaml: not UTF-8 text", "/etc/a.yaml: not UTF-8 text"),
+        ] {
+            assert_eq!(located("/etc/a.yaml", mistake), told);
+        }
+    }
 }

@@ -108,6 +108,16 @@ impl Registrar {
         Ok((change, keeping.unwrap_or_else(is_slow)))
     }
 
+    /// Lets the instances of `service`, or all, take their tier again; returns how many of them were held off.
+    ///
+    /// # Errors
+    ///
+    /// When none of them is of this sidecar, or the registrar has stopped.
+    pub async fn fail_back(&self, service: Option<ServiceKey>) -> Result<usize, ChangeError> {
+        let Meant { service, .. } = Meant::new(self, service)?;
+        self.ask(|done| Order::FailBack { service, done }).await.map_err(|_| ChangeError::Stopped)
+    }
+
     /// Returns once the registrar has heard it, before it does anything in the tree.
     async fn tell(&self, meant: &Meant, wish: Wish) -> Result<Keeping, ChangeError> {
         let service = meant.service.clone();
