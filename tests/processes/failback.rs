@@ -19,21 +19,21 @@ fn a_primary_that_was_killed_is_held_off_and_one_that_was_stopped_during_an_outa
     let [web_p, web_s] = [WebServer::start_on("127.0.0.1"), WebServer::start_on("127.0.0.1")];
     let mut server = Server::start(Kind::Rollcall, folder.path());
     tell(&["service", "set", "web", "--failback", "manual", "--create", "--server", &server.address()]);
-    let mut primary = start(&server, &web_p, "primary", 0);
-    let standby = start(&server, &web_s, "standby", 10);
-    wait_until("the primary is offered", LIMIT, || offered(&standby) == [("primary".to_owned(), 0)]);
+    let mut primary = start(&server, &web_p, "one", 0);
+    let standby = start(&server, &web_s, "two", 10);
+    wait_until("the primary is offered", LIMIT, || offered(&standby) == [("one".to_owned(), 0)]);
     let saved = primary.state_dir().join("view");
-    let is_saved = || std::fs::read_to_string(&saved).is_ok_and(|text| text.contains("\"id\":\"standby\""));
+    let is_saved = || std::fs::read_to_string(&saved).is_ok_and(|text| text.contains("\"id\":\"two\""));
     wait_until("the primary's view is saved", LIMIT, is_saved);
 
     primary.kill();
-    wait_until("the standby takes over", LIMIT, || offered(&standby) == [("standby".to_owned(), 10)]);
+    wait_until("the standby takes over", LIMIT, || offered(&standby) == [("two".to_owned(), 10)]);
     primary.restart();
-    let is_back = || instances(&standby).contains(&("primary".to_owned(), HELD, false));
+    let is_back = || instances(&standby).contains(&("one".to_owned(), HELD, false));
     wait_until("the primary is back, below it", LIMIT, is_back);
-    assert_eq!(offered(&standby), [("standby".to_owned(), 10)]);
+    assert_eq!(offered(&standby), [("two".to_owned(), 10)]);
     tell(&["failback", "web", "--http-addr", &primary.http.address()]);
-    wait_until("the primary is offered", LIMIT, || offered(&standby) == [("primary".to_owned(), 0)]);
+    wait_until("the primary is offered", LIMIT, || offered(&standby) == [("one".to_owned(), 0)]);
 
     server.kill();
     wait_until("it is cut off", LIMIT, || {
@@ -43,9 +43,9 @@ fn a_primary_that_was_killed_is_held_off_and_one_that_was_stopped_during_an_outa
     primary.signal(Signal::TERM);
     primary.expect_success(LIMIT);
     server.restart();
-    wait_until("the standby takes over", LIMIT, || offered(&standby) == [("standby".to_owned(), 10)]);
+    wait_until("the standby takes over", LIMIT, || offered(&standby) == [("two".to_owned(), 10)]);
     primary.restart();
-    wait_until("the primary is offered", LIMIT, || offered(&standby) == [("primary".to_owned(), 0)]);
+    wait_until("the primary is offered", LIMIT, || offered(&standby) == [("one".to_owned(), 0)]);
 }
 
 fn start(server: &Server, web: &WebServer, id: &str, priority: u16) -> Sidecar {
