@@ -4,6 +4,7 @@
 
 use hickory_proto::op::{Message, MessageType};
 use hickory_proto::rr::{Name, RData, RecordType};
+use hickory_proto::serialize::binary::DecodeError;
 use libfuzzer_sys::fuzz_target;
 use rollcall::dns::Transport;
 use rollcall::dns::forward::Question;
@@ -23,7 +24,11 @@ fuzz_target!(|data: &[u8]| {
     let mut rehearsal = Rehearsal::new(question.clone());
     let packet = if first & 0x80 == 0 { rest.to_vec() } else { as_answer(rehearsal.sent(), rest) };
     for octets in rehearsal.tell(&packet, transport, edns_octets) {
-        let reply = Message::from_vec(&octets).expect("what we write can be read");
+        let reply = match Message::from_vec(&octets) {
+            // Records of unknown types may be without data (RFC 3597 section 5), and are passed on so; this decoder refuses them.
+            Err(DecodeError::InvalidEmptyRecord) => continue,
+            read => read.expect("what we write can be read"),
+        };
         assert_eq!((reply.metadata.id, reply.metadata.message_type), (ID, MessageType::Response));
         assert_eq!(reply.queries.len(), 1);
         assert!(
