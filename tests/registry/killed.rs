@@ -13,15 +13,9 @@ async fn a_primary_that_was_killed_waits_below_the_standby_that_took_over() {
     let world = World::start();
     let (app_a, app_s) = (listen().await, listen().await);
     let state_dir = tempfile::tempdir().unwrap();
-    let primary = || {
-        let registrations = vec![web("a", address_of(&app_a))];
-        world.sidecar_with(world.server.address(), SHORT_SESSION, "a", registrations, Some(state_dir.path()))
-    };
+    let primary = || primary_at(&world, world.server.address(), &app_a, state_dir.path());
     let a = primary();
-    let s = world.sidecar("s", vec![Registration { priority: 10, ..web("s", address_of(&app_s)) }]);
-    s.offers("the primary", "a").await;
-    s.client.set(WEB, MANUAL, None).await.unwrap();
-    is_saved(state_dir.path(), &["a", "s"]).await;
+    let s = standby_of(&world, &app_s, state_dir.path()).await;
 
     let offered = record_offers(&s);
     drop(a);
@@ -44,15 +38,9 @@ async fn a_primary_that_was_drained_when_it_was_killed_is_held_off_by_nobody() {
     let world = World::start();
     let (app_a, app_s) = (listen().await, listen().await);
     let state_dir = tempfile::tempdir().unwrap();
-    let primary = || {
-        let registrations = vec![web("a", address_of(&app_a))];
-        world.sidecar_with(world.server.address(), SHORT_SESSION, "a", registrations, Some(state_dir.path()))
-    };
+    let primary = || primary_at(&world, world.server.address(), &app_a, state_dir.path());
     let a = primary();
-    let s = world.sidecar("s", vec![Registration { priority: 10, ..web("s", address_of(&app_s)) }]);
-    s.offers("the primary", "a").await;
-    s.client.set(WEB, MANUAL, None).await.unwrap();
-    is_saved(state_dir.path(), &["a", "s"]).await;
+    let s = standby_of(&world, &app_s, state_dir.path()).await;
     a.registrar.start_draining(None, None).await.unwrap();
     s.offers("the standby", "s").await;
     drop(a);
@@ -73,10 +61,7 @@ async fn a_primary_that_is_back_before_its_record_went_keeps_its_tier() {
         world.sidecar_with(address, LONG_SESSION, "a", registrations, Some(state_dir.path()))
     };
     let a = primary();
-    let s = world.sidecar("s", vec![Registration { priority: 10, ..web("s", address_of(&app_s)) }]);
-    s.offers("the primary", "a").await;
-    s.client.set(WEB, MANUAL, None).await.unwrap();
-    is_saved(state_dir.path(), &["a", "s"]).await;
+    let s = standby_of(&world, &app_s, state_dir.path()).await;
 
     let (offered, before) = (record_offers(&s), s.instances()[0].session);
     drop(a);
@@ -94,15 +79,9 @@ async fn whoever_was_told_to_leave_while_he_was_cut_off_has_left_in_order() {
     let (app_a, app_s) = (listen().await, listen().await);
     let wire = Wire::start(world.server.address()).await;
     let state_dir = tempfile::tempdir().unwrap();
-    let primary = || {
-        let registrations = vec![web("a", address_of(&app_a))];
-        world.sidecar_with(wire.address, SHORT_SESSION, "a", registrations, Some(state_dir.path()))
-    };
+    let primary = || primary_at(&world, wire.address, &app_a, state_dir.path());
     let a = primary();
-    let s = world.sidecar("s", vec![Registration { priority: 10, ..web("s", address_of(&app_s)) }]);
-    s.offers("the primary", "a").await;
-    s.client.set(WEB, MANUAL, None).await.unwrap();
-    is_saved(state_dir.path(), &["a", "s"]).await;
+    let s = standby_of(&world, &app_s, state_dir.path()).await;
 
     wire.is_cut.send_replace(true);
     a.own_where("it is cut off", |own| matches!(own, RegistrationState::Pending { .. })).await;
@@ -114,6 +93,21 @@ async fn whoever_was_told_to_leave_while_he_was_cut_off_has_left_in_order() {
     let a = primary();
     s.offers("the primary", "a").await;
     assert!(!is_held(&s.instances()[0]) && !a.own().is_held);
+}
+
+/// The primary, whose sidecar reaches the ensemble at `address`.
+fn primary_at(world: &World, address: SocketAddr, app: &TcpListener, state_dir: &Path) -> Sidecar {
+    world.sidecar_with(address, SHORT_SESSION, "a", vec![web("a", address_of(app))], Some(state_dir))
+}
+
+/// Its standby, once it has seen the primary, and the primary's view is saved that says so, and that nobody takes his tier again by
+/// himself.
+async fn standby_of(world: &World, app: &TcpListener, state_dir: &Path) -> Sidecar {
+    let s = world.sidecar("s", vec![Registration { priority: 10, ..web("s", address_of(app)) }]);
+    s.offers("the primary", "a").await;
+    s.client.set(WEB, MANUAL, None).await.expect("it is written");
+    is_saved(state_dir, &["a", "s"]).await;
+    s
 }
 
 /// Waits until the saved view shows these instances, and that nobody takes his tier again by himself.
