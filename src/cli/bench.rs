@@ -18,6 +18,7 @@ mod figure;
 mod latencies;
 mod link;
 mod measurement;
+mod own_thread;
 mod processes;
 mod progress;
 mod registration;

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::super::super::failure::Failure;
+use super::super::own_thread::OwnThread;
 use super::super::registration::registration;
 use crate::client::{Client, ClientError, ClientSettings};
 use crate::clock;
@@ -31,8 +31,7 @@ pub(super) struct ChangesPlan {
 /// A writer at work, until it is ended.
 #[derive(Debug)]
 pub(super) struct Changes {
-    /// Ends the writer's thread.
-    runtime: Option<Runtime>,
+    thread: OwnThread,
     client: Client,
     committed: Arc<AtomicU64>,
 }
@@ -53,16 +52,11 @@ impl Changes {
     ///
     /// When the ensemble cannot be reached or refuses, or there is no thread for the writer.
     pub(super) async fn start(plan: &ChangesPlan) -> Result<Self, Failure> {
-        let runtime =
-            Builder::new_multi_thread().worker_threads(1).thread_name("changes").enable_all().build();
-        let runtime =
-            runtime.map_err(|error| Failure::failed(format!("cannot start the writer's thread: {error}")))?;
-        let client = {
-            let _tasks_go_there = runtime.enter();
-            Client::start(ClientSettings::for_servers(plan.ensemble.iter().cloned()))
-        };
+        let thread = OwnThread::start("changes")
+            .map_err(|error| Failure::failed(format!("cannot start the writer's thread: {error}")))?;
+        let client = thread.client(ClientSettings::for_servers(plan.ensemble.iter().cloned()));
         let committed = Arc::<AtomicU64>::default();
-        let changes = Self { runtime: Some(runtime), client: client.clone(), committed: committed.clone() };
+        let changes = Self { thread, client: client.clone(), committed: committed.clone() };
         let id = format!("bench-{:016x}", fastrand::u64(..));
         let (registration, layout) = (registration(plan.service.clone(), &id, 0), Layout::default());
         let path = layout.instance(&plan.service, &registration.id);
@@ -76,7 +70,7 @@ impl Changes {
             ))
         })?;
         let pause = Duration::from_secs(1) / plan.rate;
-        changes.runtime.as_ref().expect("it was just made").spawn(Arc::new(writer).run(pause));
+        changes.thread.spawn(Arc::new(writer).run(pause));
         Ok(changes)
     }
 
@@ -86,23 +80,9 @@ impl Changes {
     }
 
     /// Ends the session, and with it the instance.
-    pub(super) async fn end(mut self) {
+    pub(super) async fn end(self) {
         // A session that cannot be closed expires.
-        let _expires = timeout(CLOSE_TIMEOUT, self.client.clone().close()).await;
-        self.shut_down();
-    }
-
-    fn shut_down(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-impl Drop for Changes {
-    /// A runtime must not be waited for by another's task.
-    fn drop(&mut self) {
-        self.shut_down();
+        let _expires = self.client.close().await;
     }
 }
 
@@ -136,8 +116,6 @@ impl Writer {
     }
 }
 
-/// How long closing the session may take before it is left to expire.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Changes that are written at a time: while there are as many, none is begun.
 const UNDER_WAY_MAX: usize = 256;
 /// Weights that the instance goes through before it begins again.

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::{Builder, Runtime};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::super::super::failure::Failure;
 use super::super::latencies::Latencies;
+use super::super::own_thread::OwnThread;
 use super::board::{Board, Change};
 use super::light_sidecar::Site;
 use crate::client::{Client, ClientError, ClientStats};
@@ -49,7 +49,7 @@ pub(super) struct Visibility {
 /// The writer and its thread.
 #[derive(Debug)]
 pub(super) struct Churn {
-    runtime: Option<Runtime>,
+    thread: OwnThread,
     writer: Arc<Writer>,
 }
 
@@ -88,18 +88,14 @@ impl Churn {
     ///
     /// When there is no thread for it.
     pub(super) fn start(site: &Site, board: Arc<Board>, first_number: u32) -> io::Result<Self> {
-        let runtime =
-            Builder::new_multi_thread().worker_threads(1).thread_name("writer").enable_all().build()?;
-        let client = {
-            let _tasks_go_there = runtime.enter();
-            Client::start(site.client.clone())
-        };
+        let thread = OwnThread::start("writer")?;
+        let client = thread.client(site.client.clone());
         let instances = (first_number..).take(services_of(site));
         let instances =
             instances.map(|number| site.registration(number, &format!("churn-{number}"))).collect();
         let (site, owner, done) = (site.clone(), random_id(), AtomicU64::new(0));
         let writer = Arc::new(Writer { client, site, owner, board, instances, done });
-        Ok(Self { runtime: Some(runtime), writer })
+        Ok(Self { thread, writer })
     }
 
     /// Changes that are over.
@@ -118,7 +114,7 @@ impl Churn {
     /// When a change fails, or is not visible everywhere in time.
     pub(super) async fn change_each_once(&self) -> Result<(), Failure> {
         let writer = self.writer.clone();
-        let visibility = self.on_its_thread(async move {
+        let visibility = self.thread.spawn(async move {
             let mut visibility = Visibility::new();
             for index in 0..writer.instances.len() {
                 let outcome = writer.change(index, 1).await;
@@ -143,36 +139,14 @@ impl Churn {
     /// Changes so many a second until `deadline`, and waits until all are visible, or their time is over.
     pub(super) async fn run(&self, rate: f64, deadline: Instant) -> Result<Visibility, Failure> {
         let writer = self.writer.clone();
-        let changes = self.on_its_thread(async move { writer.run(rate, deadline).await });
+        let changes = self.thread.spawn(async move { writer.run(rate, deadline).await });
         changes.await.map_err(|error| Failure::failed(error.to_string()))
     }
 
     /// Ends the session, and with it the instances.
-    pub(super) async fn end(mut self) {
-        let client = self.writer.client.clone();
+    pub(super) async fn end(self) {
         // A session that cannot be closed expires.
-        let _expires = client.close().await;
-        self.shut_down();
-    }
-
-    fn on_its_thread<T: Send + 'static>(
-        &self,
-        task: impl Future<Output = T> + Send + 'static,
-    ) -> JoinHandle<T> {
-        self.runtime.as_ref().expect("it is there until the end").spawn(task)
-    }
-
-    fn shut_down(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-impl Drop for Churn {
-    /// A runtime must not be waited for by another's task.
-    fn drop(&mut self) {
-        self.shut_down();
+        let _expires = self.writer.client.clone().close().await;
     }
 }
 
