@@ -29,13 +29,15 @@ use super::answer::{Answer, Freshness};
 use super::authority::Knowledge;
 use super::cookie::{ClientCookie, CookieJar};
 use super::fast::{Draw, FastTable, Source};
-use super::forward::{Asked, Forwarder, Forwarding, Pending, Question, Rules};
+use super::forward::{Forwarder, Forwarding, Rules};
 use super::head::{Head, Remains};
+use super::later::{Awaited, Forwarded, Later, Ready, Told};
+use super::original::Original;
 use super::plain::PlainQuery;
 use super::reply::{Cut, Limit, Reply, answer_edns, bare_edns};
 use super::reverse::{self, ReverseIndex};
 use crate::clock;
-use crate::registry::{Cache, Demand, Held};
+use crate::registry::{Cache, Demand};
 use crate::telemetry::{DnsKind, DnsLatencies, DnsRcode, DnsSource, DnsTransport, Metrics};
 
 /// Answers packets from the cache. Shared by all sockets; never waits, never panics on any packet.
@@ -98,62 +100,6 @@ pub enum Outcome {
     Silence,
     /// It has to be waited for: to be given to [`Handler::answer_ready`] once this is ready.
     Later(Later),
-}
-
-/// An answer that has to be waited for.
-#[derive(Debug)]
-pub struct Later {
-    awaited: Awaited,
-    begun: Instant,
-}
-
-/// What an answer waits for.
-#[derive(Debug)]
-enum Awaited {
-    /// A service's instances, which are being read; with what upstreams have said, if that leads to it.
-    Held(Held, Option<Box<Told>>),
-    /// Upstreams, which are being asked.
-    Forwarded(Box<Forwarded>),
-}
-
-/// A query that upstreams are asked, and the answer to it but for what they say.
-#[derive(Debug)]
-struct Forwarded {
-    pending: Pending,
-    asked: Original,
-}
-
-/// What upstreams have said to a query.
-#[derive(Debug)]
-struct Told {
-    asked: Original,
-    answer: Answer,
-}
-
-/// What was waited for.
-#[derive(Debug)]
-pub struct Ready {
-    told: Option<Box<Told>>,
-    was_held: bool,
-    begun: Instant,
-}
-
-impl Later {
-    /// Waits, a bounded time.
-    pub async fn ready(self) -> Ready {
-        let Self { awaited, begun } = self;
-        match awaited {
-            Awaited::Held(held, told) => {
-                held.ready().await;
-                Ready { told, was_held: true, begun }
-            }
-            Awaited::Forwarded(forwarded) => {
-                let Forwarded { pending, asked } = *forwarded;
-                let answer = pending.answer().await;
-                Ready { told: Some(Box::new(Told { asked, answer })), was_held: false, begun }
-            }
-        }
-    }
 }
 
 impl Handler {
@@ -488,36 +434,6 @@ fn refusal(head: Head, packet: &[u8], rcode: ResponseCode) -> Reply {
     let Remains { question, options } = head.remains(packet);
     // Who has sent an OPT record is told so in one (RFC 6891 sections 6.1.1 and 7).
     Reply::bare(head.metadata(), rcode, question, options.map(|_| bare_edns()))
-}
-
-/// What an answer repeats of its query, and keeps to.
-#[derive(Debug)]
-struct Original {
-    metadata: Metadata,
-    query: Query,
-    edns: Option<Edns>,
-    cookie: Option<Vec<u8>>,
-    limit: Limit,
-}
-
-impl Original {
-    fn reply(self, answer: Answer) -> Reply {
-        let Self { metadata, query, edns, cookie, limit } = self;
-        let edns = edns.as_ref().map(|asked| answer_edns(asked, &answer, cookie));
-        Reply::new(metadata, query, answer, edns, limit)
-    }
-
-    fn to_forward(&self, request: &Request) -> Asked {
-        let dnssec_ok = self.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
-        let Metadata { checking_disabled, recursion_desired, authentic_data, .. } = request.metadata;
-        let (name, kind) = (self.query.name().clone(), self.query.query_type());
-        Asked {
-            question: Question { name, kind, dnssec_ok, checking_disabled },
-            is_recursion_desired: recursion_desired,
-            wants_authentic: authentic_data || dnssec_ok, // RFC 6840 section 5.8
-            client: request.src().ip(),
-        }
-    }
 }
 
 fn unix_s() -> u32 {

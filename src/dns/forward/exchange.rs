@@ -24,6 +24,7 @@ use super::explanation::Explanations;
 use super::question::{Letters, Outgoing, Question, RANDOM_OCTETS, Randomness, WithEdns};
 use super::reply::{self, Found, Mismatch, Reply};
 use super::upstream::{Habit, Upstream};
+use crate::clock;
 use crate::telemetry::{Metrics, UpstreamFailure};
 use crate::tls::{TlsDialError, fill_random};
 
@@ -153,9 +154,9 @@ impl Exchange<'_> {
     async fn over_tcp(&self) -> Result<Reply, Failure> {
         let mut sent = self.question.outgoing(&randomness(), self.letters(), WithEdns::Yes)?;
         let stream = TcpStream::connect(self.upstream.address.addr).await;
-        if stream.is_err() && sent.is_case_checked && self.upstream.health().habit() == Habit::Unknown {
+        if stream.is_err() && sent.is_case_checked && self.habit() == Habit::Unknown {
             // Without TCP its way cannot be learnt; answers in other letters must not be lost for ever.
-            self.upstream.health().learn(Habit::Changes);
+            self.learn(Habit::Changes);
         }
         let mut stream = stream?;
         let length = u16::try_from(sent.packet.len()).expect("a question is short");
@@ -166,7 +167,7 @@ impl Exchange<'_> {
         stream.read_exact(&mut packet).await?;
         let mut read = reply::read(&packet, self.question, &sent);
         if let Err(Mismatch::Letters) = read {
-            self.upstream.health().learn(Habit::Changes);
+            self.learn(Habit::Changes);
             sent.is_case_checked = false;
             read = reply::read(&packet, self.question, &sent);
         } else if read.is_ok() {
@@ -179,7 +180,7 @@ impl Exchange<'_> {
     }
 
     fn letters(&self) -> Letters {
-        match self.upstream.health().habit() {
+        match self.habit() {
             Habit::Unknown | Habit::Repeats if self.manner.is_case_random => Letters::Random,
             Habit::Unknown | Habit::Repeats | Habit::Changes => Letters::Lower,
         }
@@ -187,8 +188,16 @@ impl Exchange<'_> {
 
     fn learn_repeats(&self, sent: &Outgoing) {
         if sent.is_case_checked {
-            self.upstream.health().learn(Habit::Repeats);
+            self.learn(Habit::Repeats);
         }
+    }
+
+    fn habit(&self) -> Habit {
+        self.upstream.health().habit(clock::now())
+    }
+
+    fn learn(&self, habit: Habit) {
+        self.upstream.health().learn(habit, clock::now());
     }
 
     fn note(&self, mismatch: Mismatch) {

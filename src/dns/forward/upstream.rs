@@ -76,6 +76,8 @@ pub(super) struct Health {
     failures: u32,
     set_back: Option<SetBack>,
     habit: Habit,
+    /// When that was learnt.
+    learnt: Option<Instant>,
 }
 
 /// That it is asked last for now.
@@ -152,12 +154,19 @@ impl Health {
         }
     }
 
-    pub(super) const fn habit(&self) -> Habit {
-        self.habit
+    /// What it does with letters, as far as that is known. That it changes them is believed for [`CHANGES_MAX`]: it may have been a forger,
+    /// or another behind the same address, and whoever is not asked in random letters never shows it.
+    pub(super) fn habit(&self, now: Instant) -> Habit {
+        match (self.habit, self.learnt) {
+            (Habit::Changes, Some(learnt)) if now.saturating_duration_since(learnt) >= CHANGES_MAX => {
+                Habit::Unknown
+            }
+            (habit, _) => habit,
+        }
     }
 
-    pub(super) fn learn(&mut self, habit: Habit) {
-        self.habit = habit;
+    pub(super) fn learn(&mut self, habit: Habit, now: Instant) {
+        (self.habit, self.learnt) = (habit, Some(now));
     }
 }
 
@@ -180,6 +189,8 @@ const FAILURES_MAX: u32 = 3;
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 /// That time doubles with each probe that fails, up to this.
 const BACKOFF_MAX: Duration = Duration::from_secs(32);
+/// How long a resolver that does not repeat letters is asked in lower case alone. To find out again takes one question over TCP.
+const CHANGES_MAX: Duration = Duration::from_secs(3600);
 
 #[cfg(test)]
 mod tests {
@@ -243,6 +254,17 @@ mod tests {
             health.claim_probe(now + BACKOFF_MIN),
             "it is not left alone for longer because many asked it"
         );
+    }
+
+    #[test]
+    fn that_letters_are_changed_is_looked_at_again() {
+        let (mut health, now) = (Health::default(), clock::now());
+        assert_eq!(health.habit(now), Habit::Unknown);
+        health.learn(Habit::Changes, now);
+        assert_eq!(health.habit(now + CHANGES_MAX - Duration::from_secs(1)), Habit::Changes);
+        assert_eq!(health.habit(now + CHANGES_MAX), Habit::Unknown);
+        health.learn(Habit::Repeats, now);
+        assert_eq!(health.habit(now + 2 * CHANGES_MAX), Habit::Repeats);
     }
 
     #[test]

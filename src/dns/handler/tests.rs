@@ -10,6 +10,7 @@ use crate::dns::reply::{OPTION_EXTENDED_ERROR, UDP_OCTETS_MAX};
 use crate::dns::sample::{self, Sample};
 
 mod encoded;
+mod logged;
 
 #[test]
 fn an_answer_repeats_id_question_and_flags() {

@@ -2,8 +2,9 @@
 //!
 //! - It ends when its client closes it, stays silent for `idle_timeout`, takes longer than `message_timeout` over a query or over taking
 //!   answers, sends what is no query, has to make room, or at shutdown.
-//! - It holds one query that is not whole, [`OUTPUT_OCTETS_MAX`] of answers and one more answer, and [`LATER_MAX`] queries that wait. While
-//!   answers are not taken, none of these goes on, and no query is read. While it is silent it holds nothing.
+//! - It holds one query that is not whole, [`OUTPUT_OCTETS_MAX`] of answers and one more answer, and [`LATER_MAX`] queries that wait, beside
+//!   which others are answered; while as many wait no query is read. While answers are not taken, none of these goes on, and no query is
+//!   read. While it is silent it holds nothing.
 //! - After [`TURN`] of making answers others have their turn, however many queries are there.
 
 use std::convert::Infallible;
@@ -27,7 +28,8 @@ use super::frame::{self, Frame, Frames};
 use super::places::Standing;
 use super::{Open, TcpSettings};
 use crate::clock;
-use crate::dns::handler::{Handler, Later, Outcome, Transport};
+use crate::dns::handler::{Handler, Outcome, Transport};
+use crate::dns::later::Later;
 use crate::telemetry::TcpEnd;
 
 pub(super) struct Connection {
@@ -250,5 +252,6 @@ async fn answer_later(
 const TURN: Duration = Duration::from_millis(1);
 /// Octets of answers that are gathered before they are sent; one more answer may follow.
 const OUTPUT_OCTETS_MAX: usize = 16 * 1024;
-/// Queries of a connection that wait at a time; while there are as many, no more is read.
-const LATER_MAX: usize = 64;
+/// Queries of a connection that wait at a time; while there are as many, no more is read. Fewer than the forwarder lets a client have by
+/// default, so that whoever sends many in one go gets all answers and not "too many".
+const LATER_MAX: usize = 256;

@@ -1,8 +1,8 @@
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -79,6 +79,25 @@ async fn a_query_that_is_held_holds_up_no_other() {
     let held = within(receive(&mut client)).await.unwrap();
     assert_eq!((held.metadata.id, held.answers.len()), (2, 2));
     assert!(within(receive(&mut client)).await.is_none(), "closed");
+}
+
+#[tokio::test]
+async fn many_queries_that_wait_hold_up_none_that_does_not() {
+    let (handler, cache) = sample::web().unfollowed("web").into_handler_and_cache();
+    let handler = Arc::new(handler.with_demand(Some(Arc::default())));
+    let server = start_with(handler, TcpSettings::default());
+    let mut client = server.connect().await;
+    let waiting = 200; // fewer than may wait
+    let queries: Vec<u8> = (0..waiting).flat_map(|id| query_for(id, "web.default")).collect();
+    client.write_all(&queries).await.unwrap();
+    client.write_all(&query_for(waiting, "empty.shop")).await.unwrap();
+    assert_eq!(within(receive(&mut client)).await.unwrap().metadata.id, waiting);
+    cache.publish(sample::web().view);
+    let mut answered = BTreeSet::new();
+    for _ in 0..waiting {
+        answered.insert(within(receive(&mut client)).await.unwrap().metadata.id);
+    }
+    assert!(answered.into_iter().eq(0..waiting));
 }
 
 #[tokio::test]
