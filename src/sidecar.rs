@@ -16,6 +16,7 @@
 
 mod difference;
 mod dns_settings;
+mod http_settings;
 mod listeners;
 mod metrics;
 mod open_files;
@@ -35,18 +36,19 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use dns_settings::{ConsulSettings, DnsSettings};
+pub use http_settings::HttpSettings;
 pub(crate) use listeners::reason;
 pub use listeners::{BindError, Listener, Listeners};
 pub use open_files::{FilesShortage, OpenFiles};
 pub use reload::{Reading, SettingsFile};
-pub use settings::{EnsembleSettings, HttpSettings, SidecarPlan, SidecarSettings};
+pub use settings::{EnsembleSettings, SidecarPlan, SidecarSettings};
 pub use subscription::{AdoptSettings, SubscribeMode, SubscribeSettings};
 
 use self::reload::{LiveParts, Reloader};
 use crate::client::{Client, ClientSettings, HostNames};
 use crate::clock::{self, Moment};
 use crate::dns::{self, Forwarder, Handler, Hosts};
-use crate::http::{self, Command, Control, Done, ListenerSettings, Router};
+use crate::http::{self, Command, Control, Done, Router};
 use crate::registry::{
     Cache, Demand, Departure, Layout, LiveViewSettings, Mirror, MirrorStats, Registrar, RegistrarSettings,
     SavedView, Source, StateDir, StateDirError, SubscriberReport, Subscription, TtlReports, ViewKeeper,
@@ -181,9 +183,9 @@ impl Sidecar {
         let router = Router::new(cache.clone(), metrics.clone(), serving.clone());
         let router = router.with_control(control_of(registrar.clone())).with_reports(ttl_reports);
         let router = router.with_view_settings(view_settings.clone()).with_demand(demand.clone());
-        let answer = router.with_status(status).into_answer();
-        let settings = ListenerSettings::default();
-        let http = http::serve(listeners.http, answer, settings, metrics.clone(), serving.clone());
+        let router = router.with_status(status).with_room_of(&plan.http);
+        let answer = router.into_answer();
+        let http = http::serve(listeners.http, answer, plan.http, metrics.clone(), serving.clone());
         spawn(&mut parts, "HTTP listener", http);
 
         // 3. Knowledge.

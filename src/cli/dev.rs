@@ -47,7 +47,7 @@ pub(super) async fn run(arguments: DevArguments) -> Result<(), Failure> {
     arguments.go_before(&mut plan);
     add_services(&mut plan, &added).map_err(Failure::usage)?;
     let log = init_logging(&plan.sidecar.log).map_err(|error| Failure::usage(error.to_string()))?;
-    file_limit::raise();
+    file_limit::raise_for(&plan.sidecar);
     let stop = shutdown::on_signals().map_err(|error| Failure::failed(error.to_string()))?;
 
     // 2. Ports.

@@ -3,6 +3,8 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{debug, warn};
 
+use crate::sidecar::{OpenFiles, SidecarPlan};
+
 /// Raises the soft limit of open files to the hard one. The soft one is 1024 by custom, for programs that use select();
 /// the bounds of our listeners alone come to more, and with no file left the ensemble cannot be reached any more.
 pub(super) fn raise() {
@@ -13,6 +15,14 @@ pub(super) fn raise() {
     match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
         Ok(()) => debug!(from = ?limit.current, to = ?limit.maximum, "raised the limit of open files"),
         Err(error) => warn!(%error, limit = ?limit.current, "the limit of open files stays as it is"),
+    }
+}
+
+/// The same for a sidecar, and says so where even the hard limit is below what its settings allow.
+pub(super) fn raise_for(plan: &SidecarPlan) {
+    raise();
+    if let Some(shortage) = OpenFiles::of(plan).shortage(current()) {
+        warn!(%shortage, "open files may run out under load");
     }
 }
 

@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use tracing::warn;
-
 use super::arguments::SidecarArguments;
 use super::failure::{Failure, chain};
 use super::file_limit;
 use crate::config::{Environment, FileWatch, load_text, parse, read};
 use crate::shutdown;
-use crate::sidecar::{Listeners, OpenFiles, Reading, SettingsFile, Sidecar, SidecarSettings};
+use crate::sidecar::{Listeners, Reading, SettingsFile, Sidecar, SidecarSettings};
 use crate::telemetry::{Metrics, init_logging};
 
 /// Runs until a signal comes or a part fails.
@@ -18,10 +16,7 @@ pub(super) async fn run(arguments: SidecarArguments) -> Result<(), Failure> {
     let text = read(file)?;
     let plan = load_text(file, &text, &environment, SidecarSettings::plan)?;
     let log = init_logging(&plan.log).map_err(|error| Failure::usage(error.to_string()))?;
-    file_limit::raise();
-    if let Some(shortage) = OpenFiles::of(&plan).shortage(file_limit::current()) {
-        warn!(%shortage, "open files may run out under load");
-    }
+    file_limit::raise_for(&plan);
     let stop = shutdown::on_signals().map_err(|error| Failure::failed(error.to_string()))?;
     let listeners = Listeners::bind(&plan).map_err(|error| {
         let key = error.listener.key();

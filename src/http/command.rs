@@ -28,19 +28,21 @@
 //! is `none` at once. Of maintenance `survives_restart` is told in their place, with `reason` if it does not.
 //!
 //! 200 when it was heard; what is `pending` then is carried out later. 503 when somebody wanted to wait and the change was not
-//! written in that time, because the ensemble is away, say: with the same body and `error` and `hint` in it. 404 when no
+//! written in that time, because the ensemble is away, say: with the same body and `error` and `hint` in it; or, with `Retry-After`, when
+//! as many commands as [`ListenerSettings::waiting_commands_max`](super::ListenerSettings::waiting_commands_max) wait already. 404 when no
 //! instance of the service is this sidecar's, 403 for web pages, which browsers let ask loopback: they send `Origin`.
 
 use hyper::header::{HeaderMap, ORIGIN};
 use hyper::{Method, StatusCode};
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
 use super::control::{Command, Control, Done};
 use super::listener::HttpResponse;
 use super::lookup::to_json;
 use super::own_instance::InstanceLine;
 use super::query::{Parameters, parse_key};
-use super::respond::{error, json, method_not_allowed, never_heard_of};
+use super::respond::{error, json, method_not_allowed, never_heard_of, too_many_wait};
 use crate::registry::{Change, ChangeError, Drain, Keeping, MaintenanceChange, ServiceKey, SubscriberReport};
 use crate::telemetry::HttpRoute;
 
@@ -100,10 +102,11 @@ impl<'a> CommandPath<'a> {
         }
     }
 
-    /// Has the command carried out, if it may be.
+    /// Has the command carried out, if it may be; one that wants to wait takes a place in `waiting` for that long.
     pub(super) async fn answer(
         &self,
         control: &Control,
+        waiting: &Semaphore,
         method: &Method,
         headers: &HeaderMap,
         query: Option<&str>,
@@ -125,7 +128,15 @@ impl<'a> CommandPath<'a> {
                 Some((_, _, Some(key))) => Some(key),
                 Some((namespace, name, None)) => return never_heard_of(namespace, name),
             };
-        match control.carry_out(order.command(service, parameters)).await {
+        let command = order.command(service, parameters);
+        let place = command.waits().then(|| waiting.try_acquire());
+        if let Some(Err(_)) = place {
+            return too_many_wait(
+                "too many commands wait already",
+                "ask again in a second, or without wait, which takes effect all the same; one command is enough for all instances",
+            );
+        }
+        match control.carry_out(command).await {
             Ok(done) => tell(&done),
             Err(refusal) => refuse(&refusal),
         }

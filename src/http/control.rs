@@ -33,6 +33,13 @@ pub enum Command {
     EndMaintenance(Option<ServiceKey>),
 }
 
+impl Command {
+    /// Whether the answer may wait for more than the ensemble's.
+    pub(super) const fn waits(&self) -> bool {
+        matches!(self, Self::Drain { wait: Some(_), .. })
+    }
+}
+
 /// What a command came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done {

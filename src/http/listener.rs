@@ -33,8 +33,8 @@ use crate::telemetry::Metrics;
 /// Bounds of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerSettings {
-    /// Connections at a time. Default 1024; each takes about 10 KiB. A long poll holds one all the while, which is why a [`Router`](super::Router)
-    /// has a bound for them.
+    /// Connections at a time. Default 1024; each takes about 10 KiB. A long poll holds one all the while, which is why there is a bound
+    /// for them.
     pub connections_max: usize,
     /// How long a request's head may take, and a connection stay silent. Default 30 s.
     pub header_timeout: Duration,
@@ -43,14 +43,21 @@ pub struct ListenerSettings {
 }
 
 impl ListenerSettings {
-    /// Connections at a time by default.
-    pub const CONNECTIONS_MAX: usize = 1024;
+    /// Long polls that may wait at a time, so that a quarter of the connections is left for requests that are answered at once.
+    pub const fn long_polls_max(&self) -> usize {
+        self.connections_max / 4 * 3
+    }
+
+    /// Commands that may wait at a time, a sixteenth of the connections: one is enough for a pod.
+    pub const fn waiting_commands_max(&self) -> usize {
+        self.connections_max / 16
+    }
 }
 
 impl Default for ListenerSettings {
     fn default() -> Self {
         Self {
-            connections_max: Self::CONNECTIONS_MAX,
+            connections_max: 1024,
             header_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(5),
         }
@@ -218,7 +225,7 @@ mod tests {
 
     use super::*;
     use crate::clock;
-    use crate::http::router::{LONG_POLLS_MAX, Router, observe_view};
+    use crate::http::router::{Router, observe_view};
     use crate::http::{bind, sample};
     use crate::registry::{Cache, View};
 
@@ -280,10 +287,10 @@ mod tests {
 
     #[tokio::test]
     async fn long_polls_beyond_their_bound_are_refused_and_leave_room_for_other_requests() {
-        let settings = ListenerSettings { connections_max: 3, ..ListenerSettings::default() };
-        let server = start_with_long_polls(settings, 2);
+        let settings = ListenerSettings { connections_max: 4, ..ListenerSettings::default() };
+        let server = start(settings);
         let mut polls = Vec::new();
-        for _ in 0..3 {
+        for _ in 0..4 {
             let mut poll = server.connect().await;
             poll.write_all(
                 b"GET /api/v1/services/default/web?wait=10m HTTP/1.1\r\nHost: x\r\nIf-None-Match: *\r\n\r\n",
@@ -292,11 +299,11 @@ mod tests {
             .unwrap();
             polls.push(Box::pin(async move { read_to_end(&mut poll).await }));
         }
-        // Which of them is the third is chance; its connection is closed, though the client did not ask for that.
+        // Which of them is the fourth is chance; its connection is closed, though the client did not ask for that.
         let (refused, _, waiting) = select_all(polls).await;
         assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
         assert!(refused.contains("\r\nretry-after: 1\r\n"), "{refused}");
-        assert_eq!(waiting.len(), 2);
+        assert_eq!(waiting.len(), 3);
         let mut other = server.connect().await;
         other.write_all(CLOSING).await.unwrap();
         assert!(read_to_end(&mut other).await.starts_with("HTTP/1.1 200"));
@@ -395,17 +402,13 @@ mod tests {
     }
 
     fn start(settings: ListenerSettings) -> Started {
-        start_with_long_polls(settings, LONG_POLLS_MAX)
-    }
-
-    fn start_with_long_polls(settings: ListenerSettings, long_polls_max: usize) -> Started {
         let cache = Arc::new(Cache::new(clock::now()));
         cache.publish(sample::view());
         let metrics = Arc::new(Metrics::new());
         observe_view(&metrics, &cache).unwrap();
         let shutdown = CancellationToken::new();
         let router = Router::new(Arc::clone(&cache), Arc::clone(&metrics), shutdown.clone());
-        let router = router.with_long_polls_max(long_polls_max);
+        let router = router.with_room_of(&settings);
         launch(router.into_answer(), settings, cache, metrics, shutdown)
     }
 

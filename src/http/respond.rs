@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Response, StatusCode};
 
 use super::listener::HttpResponse;
@@ -43,6 +43,15 @@ pub(super) fn method_not_allowed(method: &Method, allowed: &'static str) -> Http
     let hint = format!("use {}", allowed.replace(", ", " or "));
     let mut response = error(StatusCode::METHOD_NOT_ALLOWED, &message, &hint);
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+/// The connection is closed: those who ask again and again must not take all that those who wait leave.
+pub(super) fn too_many_wait(message: &str, hint: &str) -> HttpResponse {
+    let mut response = error(StatusCode::SERVICE_UNAVAILABLE, message, hint);
+    let headers = response.headers_mut();
+    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 

@@ -14,7 +14,7 @@
 //! | `/metrics` | Prometheus text |
 //!
 //! A long poll is `?wait=30s` (at most 10 minutes) with `If-None-Match`. It is answered at once when the
-//! tag differs, else when the service changes, and with 304 at the end of the wait or at shutdown. At most [`LONG_POLLS_MAX`] wait at a time;
+//! tag differs, else when the service changes, and with 304 at the end of the wait or at shutdown. At most [`ListenerSettings::long_polls_max`] wait at a time;
 //! who comes beyond is told so by 503 with `Retry-After`, and its connection closed, so that there is always one for other requests.
 //!
 //! Errors are JSON with `error` and `hint`: 400 for a parameter, 404 for a path, a service never heard of or a loss of nothing, 405
@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use http_body_util::{Empty, Full};
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, RETRY_AFTER};
+use hyper::header::{ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -39,7 +39,7 @@ use super::lookup::{self, Freshness};
 use super::query::{Parameters, parse_key};
 use super::rehearsal;
 use super::report::ReportPath;
-use super::respond::{self, error, is_read, json, never_heard_of, text};
+use super::respond::{self, error, is_read, json, never_heard_of, text, too_many_wait};
 use super::sidecar_status::{self, StatusSource};
 use crate::clock;
 use crate::config::timestamp;
@@ -50,9 +50,6 @@ use crate::registry::{
 use crate::telemetry::{
     HttpRoute, Metrics, MetricsError, VIEW_AGE, VIEW_FOLLOWED, VIEW_INSTANCES, VIEW_SERVICES, VIEW_STALE,
 };
-
-/// Long polls that wait at a time, so that a quarter of a listener's connections is left for requests that are answered at once.
-pub const LONG_POLLS_MAX: usize = ListenerSettings::CONNECTIONS_MAX / 4 * 3;
 
 /// Answers the requests of one listener.
 #[derive(Debug)]
@@ -68,6 +65,8 @@ pub struct Router {
     view_settings: LiveViewSettings,
     /// Places for long polls that wait.
     long_polls: Semaphore,
+    /// Places for commands that wait.
+    commands: Semaphore,
 }
 
 impl Router {
@@ -76,8 +75,21 @@ impl Router {
         let (control, reports) = (Control::default(), TtlReports::default());
         let (demand, status) = (None, None);
         let view_settings = LiveViewSettings::from(BrakePlan::default());
-        let long_polls = Semaphore::new(LONG_POLLS_MAX);
-        Self { cache, demand, metrics, control, shutdown, reports, status, view_settings, long_polls }
+        let listener = ListenerSettings::default();
+        let long_polls = Semaphore::new(listener.long_polls_max());
+        let commands = Semaphore::new(listener.waiting_commands_max());
+        Self {
+            cache,
+            demand,
+            metrics,
+            control,
+            shutdown,
+            reports,
+            status,
+            view_settings,
+            long_polls,
+            commands,
+        }
     }
 
     /// The same router, which asks for services that are not followed.
@@ -105,9 +117,10 @@ impl Router {
         Self { view_settings, ..self }
     }
 
-    /// The same router, where this many long polls may wait. Default: [`LONG_POLLS_MAX`]. The listener must take more connections.
-    pub fn with_long_polls_max(self, long_polls_max: usize) -> Self {
-        Self { long_polls: Semaphore::new(long_polls_max), ..self }
+    /// The same router, where this many requests may wait. Default: those for which a listener with its default bounds has room.
+    pub fn with_room_of(self, listener: &ListenerSettings) -> Self {
+        let long_polls = Semaphore::new(listener.long_polls_max());
+        Self { long_polls, commands: Semaphore::new(listener.waiting_commands_max()), ..self }
     }
 
     /// The router as [`super::serve`] takes it.
@@ -135,7 +148,7 @@ impl Router {
         let route = Route::parse(request.uri().path());
         let response = if let Route::Command(command) = route {
             let query = request.uri().query();
-            command.answer(&self.control, request.method(), request.headers(), query).await
+            command.answer(&self.control, &self.commands, request.method(), request.headers(), query).await
         } else if is_read(request.method()) {
             self.answer_route(&route, request.uri().query(), request.headers()).await
         } else {
@@ -191,7 +204,9 @@ impl Router {
             },
             // Not by GET.
             Route::Report(report) => report.answer(&self.reports, &Method::GET, Empty::new()).await,
-            Route::Command(command) => command.answer(&self.control, &Method::GET, headers, query).await,
+            Route::Command(command) => {
+                command.answer(&self.control, &self.commands, &Method::GET, headers, query).await
+            }
             Route::Other => nothing_here(),
         }
     }
@@ -457,17 +472,11 @@ fn not_read(key: &ServiceKey) -> HttpResponse {
     )
 }
 
-/// The connection is closed: those who ask again and again must not take all that long polls leave.
 fn too_many_long_polls() -> HttpResponse {
-    let mut response = error(
-        StatusCode::SERVICE_UNAVAILABLE,
+    too_many_wait(
         "too many long polls wait already",
         "ask again in a second, or without wait; one long poll is enough for what one program wants to know of a service",
-    );
-    let headers = response.headers_mut();
-    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    response
+    )
 }
 
 fn not_modified(etag: &str) -> HttpResponse {

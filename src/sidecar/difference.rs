@@ -27,6 +27,7 @@ impl Difference {
             idle,
             brake,
             http_addr,
+            http,
             registrations,
             home,
             state_dir,
@@ -52,6 +53,7 @@ impl Difference {
             ("dns.tcp", *dns_tcp != other.dns_tcp),
             ("subscribe, adopt", *sources != other.sources || *idle != other.idle),
             ("http.address", *http_addr != other.http_addr),
+            ("http.connections_max", *http != other.http),
             ("state_dir", *state_dir != other.state_dir),
             ("log.format", log.format != other.log.format),
         ];
@@ -70,7 +72,7 @@ mod tests {
 
     #[test]
     fn each_key_is_on_one_side() {
-        let cases: [(&str, &[&str], &[&str]); 20] = [
+        let cases: [(&str, &[&str], &[&str]); 21] = [
             ("", &[], &[]),
             ("services: [{name: web, port: 80}]", &["services", "zone, prefer_zone"], &[]),
             ("brake: {share: 50%}", &["brake"], &[]),
@@ -88,6 +90,7 @@ mod tests {
             ("dns: {workers: 2}", &[], &["dns.workers"]),
             ("dns: {tcp: {connections_max: 100}}", &[], &["dns.tcp"]),
             ("http: {address: 127.0.0.1:80}", &[], &["http.address"]),
+            ("http: {connections_max: 100}", &[], &["http.connections_max"]),
             ("adopt: [{format: curator}]", &[], &["subscribe, adopt"]),
             ("subscribe: {mode: on-demand}", &[], &["subscribe, adopt"]),
             ("state_dir: /tmp/x", &[], &["state_dir"]),

@@ -6,7 +6,6 @@
 use std::fmt;
 
 use super::settings::SidecarPlan;
-use crate::http::ListenerSettings;
 use crate::registry::check::CheckSource;
 
 /// The files of each part when it is at its bound.
@@ -16,7 +15,7 @@ pub struct OpenFiles {
     pub forward: usize,
     /// DNS connections over TCP, by `dns.tcp.connections_max`.
     pub dns_tcp: usize,
-    /// HTTP connections.
+    /// HTTP connections, by `http.connections_max`.
     pub http: usize,
     /// All others.
     pub others: usize,
@@ -30,7 +29,7 @@ impl OpenFiles {
         Self {
             forward: plan.forward.sockets_max(),
             dns_tcp: plan.dns_tcp.sockets_max(),
-            http: ListenerSettings::CONNECTIONS_MAX,
+            http: plan.http.connections_max,
             others: FILES_ALWAYS + plan.dns_workers * FILES_OF_A_WORKER + connecting,
         }
     }
@@ -64,9 +63,12 @@ impl fmt::Display for FilesShortage {
              {others} others; raise the hard limit of open files (ulimit -Hn, LimitNOFILE=, --ulimit nofile=) to that",
             files.total()
         )?;
-        // What no setting bounds stays, and so does one place of each of the others.
-        if http + others < *limit {
-            write!(f, ", or lower dns.forward.waiting_max and dns.tcp.connections_max")?;
+        // What no setting bounds stays.
+        if others < limit {
+            write!(
+                f,
+                ", or lower dns.forward.waiting_max, dns.tcp.connections_max and http.connections_max"
+            )?;
         }
         Ok(())
     }
@@ -106,6 +108,7 @@ mod tests {
         assert_eq!(forward("upstreams: ['tls://10.0.0.53#a.example']"), 0, "they share a connection");
         assert_eq!(forward("enabled: false"), 0);
         assert_eq!(files("dns: {tcp: {connections_max: 10, client_connections_max: 10}}").dns_tcp, 10 + 64);
+        assert_eq!(files("http: {connections_max: 64}").http, 64);
         let more = "{dns: {workers: 3}, address: 10.0.0.1, services: [{name: web, port: 80, checks: [{kind: tcp}, {kind: ttl, ttl: 9s}]}]}";
         assert_eq!(files(more).others, 128 + 3 * 8 + 1);
     }
@@ -119,9 +122,9 @@ mod tests {
         assert_eq!(
             text(6087),
             "6087 files may be open and the settings allow 6088: 4096 to resolvers, 832 of DNS over TCP, 1024 of HTTP, 136 others; raise the \
-             hard limit of open files (ulimit -Hn, LimitNOFILE=, --ulimit nofile=) to that, or lower dns.forward.waiting_max and \
-             dns.tcp.connections_max"
+             hard limit of open files (ulimit -Hn, LimitNOFILE=, --ulimit nofile=) to that, or lower dns.forward.waiting_max, \
+             dns.tcp.connections_max and http.connections_max"
         );
-        assert!(text(1024).ends_with("nofile=) to that"), "HTTP alone takes as many: {}", text(1024));
+        assert!(text(136).ends_with("nofile=) to that"), "the others alone take as many: {}", text(136));
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::dns_settings::DnsSettings;
+use super::http_settings::HttpSettings;
 use super::subscription::{AdoptSettings, SubscribeSettings, plan_label, plan_sources};
 use crate::client::{ClientSettings, is_host_and_port};
 #[cfg(test)]
@@ -17,6 +18,7 @@ use crate::config::schema;
 use crate::config::{Mistake, Scalar, socket_addr};
 use crate::dns::tcp::TcpSettings;
 use crate::dns::{DnsPlan, ForwardPlan};
+use crate::http::ListenerSettings;
 use crate::registry::{
     BrakePlan, BrakeSettings, Home, Label, Layout, OwnService, Registration, ServiceDefaults, ServiceKey,
     Source, resolve_services,
@@ -80,16 +82,6 @@ pub struct EnsembleSettings {
     pub session_timeout: Option<Scalar>,
 }
 
-/// The HTTP listener.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, default)]
-pub struct HttpSettings {
-    /// Where to listen. Default `127.0.0.1:8500`. Danger: there is no authentication; keep it on loopback.
-    #[cfg_attr(test, schemars(with = "Option<schema::SocketAddress>"))]
-    pub address: Option<String>,
-}
-
 /// Everything decided.
 #[derive(Clone, Debug)]
 pub struct SidecarPlan {
@@ -115,6 +107,8 @@ pub struct SidecarPlan {
     pub brake: BrakePlan,
     /// Where HTTP listens.
     pub http_addr: SocketAddr,
+    /// Bounds of its connections.
+    pub http: ListenerSettings,
     /// What is registered.
     pub registrations: Vec<Registration>,
     /// Where lookups come from.
@@ -142,6 +136,7 @@ impl SidecarSettings {
         let dns = self.dns.plan(&namespace, &mut mistakes);
         let dns_workers = self.dns.plan_workers(&mut mistakes);
         let dns_tcp = self.dns.plan_tcp(&mut mistakes);
+        let http = self.http.plan(&mut mistakes);
         let forward = self.dns.forward.plan("dns.forward", dns_addr, &mut mistakes);
         if let Some(dns) = &dns {
             self.dns.forward.refuse_own("dns.forward", dns, &mut mistakes);
@@ -153,11 +148,11 @@ impl SidecarSettings {
             plan_sources(&self.subscribe, &self.adopt, layout, own.collect(), &mut mistakes)
         });
         let idle = self.subscribe.plan_idle(&mut mistakes);
-        if let (Some(of_dns), Some(http)) = (dns_addr, http_addr)
-            && of_dns == http
-            && http.port() != 0
+        if let (Some(of_dns), Some(of_http)) = (dns_addr, http_addr)
+            && of_dns == of_http
+            && of_http.port() != 0
         {
-            let message = format!("{http} is dns.address, too");
+            let message = format!("{of_http} is dns.address, too");
             mistakes.push(Mistake::new("http.address", message, "give each a port of its own"));
         }
         if self.state_dir.as_ref().is_some_and(|folder| folder.as_os_str().is_empty()) {
@@ -188,6 +183,7 @@ impl SidecarSettings {
                 idle,
                 brake,
                 http_addr,
+                http,
                 registrations,
                 home,
                 state_dir,
@@ -340,7 +336,7 @@ namespace: Shop
 address: here
 ensemble: {servers: [zk], session_timeout: 1s}
 dns: {address: 127.0.0.1, zone: a..b, ttl: 1500ms, workers: 0, tcp: {connections_max: 0, idle_timeout: 1ms}}
-http: {address: localhost:80}
+http: {address: localhost:80, connections_max: 8}
 services: [{name: web, port: 0}]
 ";
         let mistakes = parse(text, &Environment::empty(), SidecarSettings::plan).unwrap_err();
@@ -360,6 +356,7 @@ services: [{name: web, port: 0}]
                 "dns.workers",
                 "dns.tcp.connections_max",
                 "dns.tcp.idle_timeout",
+                "http.connections_max",
                 "http.address",
                 "services[0].port",
             ]

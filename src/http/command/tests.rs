@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use hyper::header::{ALLOW, HeaderValue};
+use hyper::header::{ALLOW, CONNECTION, HeaderValue, RETRY_AFTER};
 use serde_json::{Value, json};
 
 use super::*;
@@ -53,6 +53,22 @@ async fn every_command_is_carried_out_for_one_service_or_all() {
 }
 
 #[tokio::test]
+async fn as_many_commands_wait_as_there_is_room_for() {
+    let control = Control::new(|_| Box::pin(std::future::ready(Ok(Done::Released(1)))));
+    let drain = CommandPath::parse("/api/v1/drain").unwrap();
+    let (room, headers) = (room(), HeaderMap::new());
+    let place = room.try_acquire().unwrap();
+    let refused = drain.answer(&control, &room, &Method::POST, &headers, Some("wait=1s")).await;
+    let retry = [RETRY_AFTER, CONNECTION].map(|name| refused.headers()[name].to_str().unwrap().to_owned());
+    assert_eq!((refused.status().as_u16(), retry), (503, ["1".to_owned(), "close".to_owned()]));
+    let status = drain.answer(&control, &room, &Method::POST, &headers, None).await.status();
+    assert_eq!(status, 200, "it does not wait");
+    drop(place);
+    let status = drain.answer(&control, &room, &Method::POST, &headers, Some("wait=1s")).await.status();
+    assert_eq!((status.as_u16(), room.available_permits()), (200, 1), "its place is given back");
+}
+
+#[tokio::test]
 async fn what_may_not_be_told_is_not_carried_out() {
     let control = Control::new(|command| panic!("{command:?} is carried out"));
     for (method, path, status) in [
@@ -91,11 +107,11 @@ async fn what_may_not_be_told_is_not_carried_out() {
         let path = format!("/api/v1/{verb}");
         let (command, method) =
             (CommandPath::parse(&path).unwrap(), Method::from_bytes(method.as_bytes()).unwrap());
-        let response = command.answer(&control, &method, &from_page, None).await;
+        let response = command.answer(&control, &room(), &method, &from_page, None).await;
         assert_eq!(response.status(), StatusCode::FORBIDDEN, "{method} {verb}");
     }
     let allowed = CommandPath::parse("/api/v1/maintenance").unwrap();
-    let response = allowed.answer(&control, &Method::GET, &HeaderMap::new(), None).await;
+    let response = allowed.answer(&control, &room(), &Method::GET, &HeaderMap::new(), None).await;
     assert_eq!(response.headers()[ALLOW], "PUT, DELETE");
 }
 
@@ -204,10 +220,15 @@ fn of_all(command: Command) -> Command {
     }
 }
 
+/// Room for one command that waits.
+fn room() -> Semaphore {
+    Semaphore::new(1)
+}
+
 async fn ask(control: &Control, method: &Method, path: &str) -> (u16, Value) {
     let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
     let command = CommandPath::parse(path).unwrap();
-    let response = command.answer(control, method, &HeaderMap::new(), query).await;
+    let response = command.answer(control, &room(), method, &HeaderMap::new(), query).await;
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     (status, serde_json::from_slice(&body).unwrap())
