@@ -1,17 +1,20 @@
 //! A client who asks as applications do, beside others who ask as nobody should: he is answered, each time, about as soon as ever; and
 //! when they are gone, nothing of them is left.
 //!
-//! Latencies depend on the machine, so that they are printed, and only held against a limit that is far above them. For the figures of a
-//! program as it is shipped: `cargo test --release --test processes abuse -- --include-ignored --nocapture`.
+//! Latencies depend on the machine, so that they are printed, and only held against a limit that is far above them: calm, then beside the
+//! same abuse of a program that does nothing with it, where a client waits for whoever abuses has the processors, then beside it.
+//! For the figures of a program as it is shipped: `cargo test --release --test processes abuse -- --include-ignored --nocapture`.
 
 mod attacks;
 mod client;
+mod sink;
 
 use std::net::UdpSocket;
 use std::time::Duration;
 
 use self::attacks::{Attack, Kind};
 use self::client::{Client, Latencies};
+use self::sink::Sink;
 use crate::support::dns::{A, Header, ask_tcp, question};
 use crate::support::{Dev, Sidecar, wait_until};
 
@@ -21,7 +24,7 @@ fn a_client_is_answered_beside_every_abuse_and_nothing_of_it_is_left() {
 }
 
 #[test]
-#[ignore = "takes three minutes"]
+#[ignore = "takes five minutes"]
 fn a_client_is_answered_beside_every_abuse_for_long() {
     beside_each(Duration::from_secs(10));
 }
@@ -42,25 +45,38 @@ fn beside_each(time: Duration) {
     let mut client = Client::of(port);
     client.ask_for(time);
     let before = Usage::of(&sidecar);
-    eprintln!("times of answers, calm and beside; resident memory and open files, {before:?} before");
+    eprintln!(
+        "times of answers: calm, beside the same abuse of a sink, beside it; resident memory and open files, {before:?} before"
+    );
     for kind in Kind::ALL {
         let calm = client.ask_for(time);
+        let sink = Sink::start();
+        let of_sink = Attack::start(kind, sink.port());
+        let aside = ask_beside(&mut client, &of_sink, time);
+        of_sink.stop();
+        drop(sink);
         let attack = Attack::start(kind, port);
-        let mut beside = client.ask_for(time);
-        while !attack.is_whole() {
-            beside.extend(client.ask_for(time / 4));
-        }
+        let beside = ask_beside(&mut client, &attack, time);
         let during = Usage::of(&sidecar);
         let told = attack.stop();
         let took = wait_until(&format!("nothing of {kind:?} is left"), Duration::from_secs(20), || {
             Usage::of(&sidecar).is_as(before)
         });
-        tell(kind, &calm, &beside, &format!("{told}; {during:?}, and as before after {took:?}"));
+        tell(kind, [&calm, &aside, &beside], &format!("{told}; {during:?}, and as before after {took:?}"));
         for (what, p99) in [("UDP", beside.udp.percentile(99)), ("TCP", beside.tcp.percentile(99))] {
             assert!(p99 < P99_MAX, "{p99:?} over {what} beside {kind:?}");
         }
     }
     assert!(!sidecar.log().contains("panicked"), "{}", sidecar.log());
+}
+
+/// Asks for at least that long, and until the abuse is all that it is.
+fn ask_beside(client: &mut Client, attack: &Attack, time: Duration) -> Latencies {
+    let mut latencies = client.ask_for(time);
+    while !attack.is_whole() {
+        latencies.extend(client.ask_for(time / 4));
+    }
+    latencies
 }
 
 fn wait_until_known(port: u16, name: &str, addresses: u16) {
@@ -86,13 +102,15 @@ fn register_wide(dev: &Dev) {
     }
 }
 
-fn tell(kind: Kind, calm: &Latencies, beside: &Latencies, rest: &str) {
-    let pairs = [("UDP", &calm.udp, &beside.udp), ("TCP", &calm.tcp, &beside.tcp)];
-    for (transport, calm, beside) in pairs {
+fn tell(kind: Kind, latencies: [&Latencies; 3], rest: &str) {
+    let of_each = [("UDP", latencies.map(|of| &of.udp)), ("TCP", latencies.map(|of| &of.tcp))];
+    for (transport, samples) in of_each {
         for percent in [50, 99] {
-            let (calm, beside) = (calm.percentile(percent), beside.percentile(percent));
-            let ratio = beside.as_secs_f64() / calm.as_secs_f64();
-            eprintln!("{kind:?}, {transport}, p{percent}: {calm:?}, {beside:?}: {ratio:.1} times");
+            let [calm, aside, beside] = samples.map(|of| of.percentile(percent));
+            let [aside_ratio, ratio] = [aside, beside].map(|time| time.as_secs_f64() / calm.as_secs_f64());
+            eprintln!(
+                "{kind:?}, {transport}, p{percent}: {calm:?}, {aside:?}, {beside:?}: {aside_ratio:.1} and {ratio:.1} times"
+            );
         }
     }
     eprintln!("    {rest}");
