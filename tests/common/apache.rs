@@ -58,6 +58,11 @@ impl ApacheServer {
         self.address
     }
 
+    /// The folder that it was started on.
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
     /// Ends the process as `kill -9` does.
     pub(crate) fn kill(&mut self) {
         let _already_gone = self.process.kill();

@@ -1,5 +1,7 @@
-//! The member is gone for 30 s: the sidecar answers from its view throughout, and repairs its registration after.
+//! The member is gone for 30 s, or comes back without its data: the sidecar answers from its view throughout, and repairs its registration
+//! after.
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +15,8 @@ use crate::support::process::Signal;
 use crate::support::{Kind, RawClient, Server, Sidecar, WebServer, http, wait_for, wait_until};
 
 const OUTAGE: Duration = Duration::from_secs(30);
+/// The sidecar's, as `Sidecar::start` sets it.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(4);
 /// A thousand lookups a second, by as many threads, each of which waits for its answers.
 const SAMPLE_EVERY: Duration = Duration::from_millis(1);
 const SAMPLERS: u32 = 4;
@@ -104,6 +108,65 @@ fn run(kind: Kind, outage: impl FnOnce(&mut Server, &Path)) -> (i64, i64) {
     (before, after)
 }
 
+#[test]
+fn answers_go_on_while_a_rollcall_ensemble_comes_back_empty() {
+    come_back_empty(Kind::Rollcall);
+}
+
+#[test]
+fn answers_go_on_while_an_apache_ensemble_comes_back_empty() {
+    come_back_empty(Kind::Apache);
+}
+
+/// The member's data are gone when it is back, at its old address: it refuses the sidecar, which has seen newer data than there are, until
+/// that begins a new session.
+fn come_back_empty(kind: Kind) {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let web = WebServer::start_on("127.0.0.1");
+    // They are found alive when their records are gone.
+    let others = (2..=INSTANCES).map(|number| {
+        TcpListener::bind((format!("127.0.0.{number}"), web.port())).expect("the address is free")
+    });
+    let _others: Vec<_> = others.collect();
+    let mut server = Server::start(kind, folder.path());
+    write_much(&server);
+    let sidecar = start_sidecar(&server.address(), &web);
+    wait_until("the sidecar answers", Duration::from_secs(30), || answers(&sidecar) == INSTANCES);
+    wait_for("the instance is registered", Duration::from_secs(30), || owner(&server));
+    let sampler = Sampler::start(sidecar.dns.number());
+    let ages = Ages::start(sidecar.http.number());
+
+    server.kill();
+    server.wipe();
+    server.restart();
+
+    // It is refused for two session timeouts first.
+    let is_anew = || sidecar.log().contains("a new session is begun on what they have");
+    let began = wait_until("a session is begun anew", SESSION_TIMEOUT * 2 * 10, is_anew);
+    let registered = wait_until("the instance is registered again", Duration::from_secs(30), || {
+        owner(&server).is_some() && is_fresh(&sidecar)
+    });
+    let (samples, oldest) = (sampler.stop(), ages.stop());
+    eprintln!(
+        "{} answers without a gap, the oldest from a view of {oldest:?} ago; a session begun {began:?} after the outage, and the instance \
+         registered {registered:?} later",
+        samples.count
+    );
+    assert!(samples.gaps.is_empty(), "{} of {}: {:?}", samples.gaps.len(), samples.count, samples.gaps);
+    assert!(oldest > SESSION_TIMEOUT * 2 * 9 / 10, "it was told to be {oldest:?} old");
+    assert!(!sidecar.log().contains("panicked"), "{}", sidecar.log());
+}
+
+/// So much that a server without it is still behind when the sidecar has given up on its session.
+fn write_much(server: &Server) {
+    let mut client = server.connect();
+    for number in 0..1_000 {
+        let created = client.create(&format!("/filler-{number}"), None, 0).expect("it answers");
+        assert_eq!(created.error, 0);
+    }
+    client.close().expect("it answers");
+}
+
 /// The other way around: the member lives, and the sidecar is killed and starts again with the identity that it kept.
 #[test]
 fn a_sidecar_that_was_killed_takes_its_record_over_without_a_gap() {
@@ -190,7 +253,10 @@ fn owner(server: &Server) -> Option<i64> {
 fn start_sidecar(member: &str, web: &WebServer) -> Sidecar {
     let checked = format!("{{name: web, id: one, address: 127.0.0.1, port: {}}}", web.port());
     let others = (2..=INSTANCES).map(|number| {
-        format!("{{name: web, id: number-{number}, address: 127.0.0.{number}, port: 80, checks: []}}")
+        format!(
+            "{{name: web, id: number-{number}, address: 127.0.0.{number}, port: {}, checks: []}}",
+            web.port()
+        )
     });
     let services: Vec<_> = [checked].into_iter().chain(others).collect();
     Sidecar::start(member, &format!("services: [{}]\n", services.join(", ")))

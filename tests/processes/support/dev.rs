@@ -58,6 +58,11 @@ impl Dev {
         self.process.wait(Duration::from_secs(20))
     }
 
+    /// The data folder that it was given.
+    pub(crate) fn data_dir(&self) -> Option<&Path> {
+        self.data_dir.as_deref()
+    }
+
     pub(crate) fn process(&mut self) -> &mut Process {
         &mut self.process
     }

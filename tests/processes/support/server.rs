@@ -12,6 +12,9 @@ pub(crate) enum Kind {
     Apache,
 }
 
+/// What a server of ours is started with, in its data folder.
+const SETTINGS: &str = "dev.yaml";
+
 /// One server on a data folder.
 #[derive(Debug)]
 pub(crate) enum Server {
@@ -25,7 +28,7 @@ impl Server {
         match kind {
             Kind::Rollcall => {
                 // Snapshots are taken often, so that what is read back is more than one log.
-                let settings = data_dir.join("dev.yaml");
+                let settings = data_dir.join(SETTINGS);
                 std::fs::write(&settings, "ensemble: {snapshot_txns: 200}\n").expect("a file can be written");
                 let arguments = ["-c", &settings.to_string_lossy()];
                 Self::Rollcall(Box::new(Dev::start(Some(data_dir), &arguments)))
@@ -55,6 +58,23 @@ impl Server {
         match self {
             Self::Rollcall(dev) => dev.restart(),
             Self::Apache(server) => server.restart(),
+        }
+    }
+
+    /// Removes what a server that was killed has kept, but for its settings.
+    pub(crate) fn wipe(&self) {
+        let data_dir = match self {
+            Self::Rollcall(dev) => dev.data_dir().expect("it was started on one"),
+            Self::Apache(server) => server.data_dir(),
+        };
+        for entry in std::fs::read_dir(data_dir).expect("the folder can be read") {
+            let entry = entry.expect("the folder can be read");
+            let path = entry.path();
+            if entry.file_type().expect("a file has a type").is_dir() {
+                std::fs::remove_dir_all(path).expect("it can be removed");
+            } else if entry.file_name() != SETTINGS {
+                std::fs::remove_file(path).expect("it can be removed");
+            }
         }
     }
 
