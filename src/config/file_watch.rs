@@ -1,11 +1,14 @@
 //! Tells when a settings file says something else.
 //!
 //! ```text
-//! the folder's events (inotify) ─► pause until it is quiet ─┐
-//! a slow poll ──────────────────────────────────────────────┼─► read ─► another text than before? ─► told
-//! somebody who asks (SIGHUP) ───────────────────────────────┘
+//! the folder's events (inotify) ─► pause until it is quiet ─┐                                                     yes
+//! a slow poll ──────────────────────────────────────────────┼─► read ─► another text than before? ─► again a pause, read ─► still the same? ─► told
+//! somebody who asks (SIGHUP) ───────────────────────────────┘                                        └───────────────────────────┘ no
 //! ```
 //!
+//! - A file that is being written looks for a moment as if its end were missing, which may well be read without a mistake, and then takes
+//!   services out. So a text counts once it was read twice, a pause apart that nothing happened in: a writer may stop for as long as that in
+//!   the middle, also where no events come, or where the folder is never quiet. Who stops for longer writes beside the file, and renames.
 //! - The folder is watched and not the file: Kubernetes replaces mounted files by renaming the link `..data` beside them,
 //!   and editors by renaming a new file over the old one. A watch on the file itself sees the first of these at most.
 //! - Any event is a reason to look, but for those that reading makes itself; what counts is whether the text differs.
@@ -23,10 +26,11 @@ use tracing::{debug, warn};
 
 use super::{ConfigError, read};
 
-/// How long nothing may happen before the file is read: a writer who truncates it first is done by then.
-const QUIET: Duration = Duration::from_millis(250);
+/// How long nothing may happen before the file is read, and before what was read is believed: a writer who truncates it first, or writes it in
+/// pieces, is done by then. A change takes effect after twice that.
+const QUIET: Duration = Duration::from_millis(500);
 /// The longest wait for quiet, in a folder in which something always happens.
-const QUIET_WAIT_MAX: Duration = Duration::from_secs(2);
+const QUIET_WAIT_MAX: Duration = Duration::from_secs(1);
 /// From one look to the next without any event.
 const POLL_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -107,17 +111,31 @@ impl FileWatch {
                 () = self.stirred.notified() => self.await_quiet().await,
                 () = tokio::time::sleep(self.poll_interval) => {}
             }
-            // Before it is read, and anew each time: the folder itself may be another one than before.
-            self.watch_folder();
-            let file = self.file.clone();
-            let text = tokio::task::spawn_blocking(move || read(&file)).await;
-            let text = text.unwrap_or_else(|panicked| Err(std::io::Error::other(panicked).into()));
-            let hash = hash_of(text.as_deref());
-            if self.told != hash {
-                self.told = hash;
-                return text;
+            let mut before = None;
+            loop {
+                let (text, hash) = self.read().await;
+                match judge(self.told, before, hash) {
+                    Verdict::Known => break,
+                    Verdict::Unsettled => self.await_quiet().await,
+                    Verdict::Settled => {
+                        self.told = hash;
+                        return text;
+                    }
+                }
+                before = Some(hash);
             }
         }
+    }
+
+    /// What the file says now, and the hash of that.
+    async fn read(&mut self) -> (Result<String, ConfigError>, u64) {
+        // Before it is read, and anew each time: the folder itself may be another one than before.
+        self.watch_folder();
+        let file = self.file.clone();
+        let text = tokio::task::spawn_blocking(move || read(&file)).await;
+        let text = text.unwrap_or_else(|panicked| Err(std::io::Error::other(panicked).into()));
+        let hash = hash_of(text.as_deref());
+        (text, hash)
     }
 
     async fn await_quiet(&self) {
@@ -132,6 +150,28 @@ impl FileWatch {
         if let Err(error) = watcher.watch(&self.folder, RecursiveMode::NonRecursive) {
             debug!(%error, folder = %self.folder.display(), "the folder cannot be watched now; the poll goes on");
         }
+    }
+}
+
+/// What is made of a reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It is what was told last.
+    Known,
+    /// It may be what somebody is writing.
+    Unsettled,
+    /// It is to be told.
+    Settled,
+}
+
+/// What is made of a file that says `now` when `told` was told last, and it said `before` a pause ago, if it was read then.
+fn judge(told: u64, before: Option<u64>, now: u64) -> Verdict {
+    if now == told {
+        Verdict::Known
+    } else if before == Some(now) {
+        Verdict::Settled
+    } else {
+        Verdict::Unsettled
     }
 }
 
@@ -224,6 +264,68 @@ mod tests {
         watch.watcher = None;
         fs::write(folder.path().join("x.yaml"), "b").unwrap();
         assert_eq!(next(&mut watch).await, "b");
+    }
+
+    #[test]
+    fn what_is_read_once_is_not_told() {
+        use Verdict::{Known, Settled, Unsettled};
+        for (readings, verdicts) in [
+            ([1, 2, 2].as_slice(), [Unsettled, Unsettled, Settled].as_slice()),
+            (&[1, 1], &[Unsettled, Settled]),
+            // Truncated, and written again as it was.
+            (&[1, 0], &[Unsettled, Known]),
+            (&[1, 2, 1, 2, 3, 3], &[Unsettled, Unsettled, Unsettled, Unsettled, Unsettled, Settled]),
+        ] {
+            let mut before = None;
+            for (now, verdict) in readings.iter().zip(verdicts) {
+                assert_eq!(judge(0, before.replace(*now), *now), *verdict, "{now} of {readings:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_written_in_pieces_is_told_once_and_whole() {
+        let (folder, mut watch) = sample("a");
+        let file = folder.path().join("x.yaml");
+        let write = async {
+            for text in ["", "b", "bc", "bcd"] {
+                fs::write(&file, text).unwrap();
+                tokio::time::sleep(QUIET * 3 / 5).await;
+            }
+        };
+        assert_eq!(tokio::join!(next(&mut watch), write).0, "bcd");
+    }
+
+    #[tokio::test]
+    async fn what_the_poll_finds_half_written_is_told_whole() {
+        let (folder, watch) = sample("a");
+        let mut watch = watch.with_poll_interval(Duration::from_millis(20));
+        watch.watcher = None;
+        // Of the beginning, so that the poll is the first to look.
+        watch.stirred.notified().await;
+        let file = folder.path().join("x.yaml");
+        let write = async {
+            fs::write(&file, "b").unwrap();
+            tokio::time::sleep(QUIET / 5).await;
+            fs::write(&file, "bc").unwrap();
+        };
+        assert_eq!(tokio::join!(next(&mut watch), write).0, "bc");
+    }
+
+    #[tokio::test]
+    async fn what_changes_in_a_folder_without_quiet_is_told() {
+        let (folder, mut watch) = sample("a");
+        fs::write(folder.path().join("x.yaml"), "b").unwrap();
+        let noise = async {
+            loop {
+                fs::write(folder.path().join("noise"), "").unwrap();
+                tokio::time::sleep(QUIET / 5).await;
+            }
+        };
+        tokio::select! {
+            text = next(&mut watch) => assert_eq!(text, "b"),
+            () = noise => {}
+        }
     }
 
     #[tokio::test]

@@ -89,6 +89,41 @@ fn change_settings(kind: Kind) {
     wait_until("nothing waits", LIMIT, || settings(&sidecar)["restart_needed"] == json!([]));
 }
 
+/// As an editor, or a slow copy, writes the file where it is: truncated first, and then in two halves, of which the first can be read without
+/// a mistake and lacks a service.
+#[test]
+fn a_file_that_is_written_in_two_halves_takes_no_service_out() {
+    const PAUSE: Duration = Duration::from_millis(300);
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let server = Server::start(Kind::Rollcall, folder.path());
+    let service = |name: &str, weight: u32| {
+        format!("  - {{name: {name}, id: one, address: 127.0.0.1, port: 80, weight: {weight}, checks: []}}\n")
+    };
+    let sidecar =
+        Sidecar::start(&server.address(), &format!("services:\n{}{}", service("api", 1), service("web", 1)));
+    wait_until("both are offered", LIMIT, || {
+        weight(&sidecar, "api") == Some(1) && weight(&sidecar, "web") == Some(1)
+    });
+    for new in 2..=4 {
+        let text = sidecar.settings().replace(&service("api", new - 1), &service("api", new));
+        let text = text.replace(&service("web", new - 1), &service("web", new));
+        let (first, second) = text.split_at(text.find(&service("web", new)).expect("it is there"));
+        sidecar.overwrite_settings(&[first, second], PAUSE);
+        wait_until("both have changed", LIMIT, || {
+            let web = weight(&sidecar, "web");
+            assert!(web.is_some(), "it was taken out: {}", sidecar.log());
+            weight(&sidecar, "api") == Some(new.into()) && web == Some(new.into())
+        });
+    }
+    assert_eq!(metric(&sidecar, "rollcall_settings_reloads_total"), 3, "{}", sidecar.log());
+
+    // What is meant to be taken out is, soon.
+    let text = sidecar.settings().replace(&service("web", 4), "");
+    sidecar.overwrite_settings(&[&text], PAUSE);
+    let took = wait_until("web has left", LIMIT, || weight(&sidecar, "web").is_none());
+    assert!(took < Duration::from_secs(20), "ten times what it may take: {took:?}");
+}
+
 /// The weight of the one instance of a service, if it is up.
 fn weight(sidecar: &Sidecar, service: &str) -> Option<u64> {
     let answer = http::get(sidecar.http.number(), &format!("/api/v1/services/default/{service}")).ok()?;

@@ -1,6 +1,9 @@
 //! `rollcall sidecar` as a process of its own, apart from the ensemble.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use super::dev::rollcall;
@@ -49,6 +52,20 @@ impl Sidecar {
         let new = self.folder.path().join("sidecar.yaml.new");
         std::fs::write(&new, text).expect("a file can be written");
         std::fs::rename(new, self.folder.path().join(SETTINGS)).expect("it can be renamed");
+    }
+
+    /// What its file says.
+    pub(crate) fn settings(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join(SETTINGS)).expect("it was written")
+    }
+
+    /// Has its file say these parts and nothing else, written where it is, with pauses of that length between them.
+    pub(crate) fn overwrite_settings(&self, parts: &[&str], pause: Duration) {
+        let mut file = File::create(self.folder.path().join(SETTINGS)).expect("it can be truncated");
+        for part in parts {
+            thread::sleep(pause);
+            file.write_all(part.as_bytes()).expect("it can be written");
+        }
     }
 
     /// Ends it as `kill -9` does.
