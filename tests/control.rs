@@ -98,6 +98,8 @@ async fn maintenance_outlives_a_restart_and_holds_nobody_off() {
     s.shows("web", json!({"a": "maintenance", "s": "up"})).await;
     let before = a.own("web").await["maintenance"].clone();
     assert_eq!(before["reason"], "new disk");
+    a.ask("PUT", "/api/v1/maintenance").await;
+    assert_eq!(a.own("web").await["maintenance"], before, "who gives no reason keeps it");
     let (_, unkept) = s.ask("PUT", "/api/v1/maintenance").await;
     assert_eq!(
         (&unkept["survives_restart"], &unkept["reason"]),

@@ -5,7 +5,7 @@
 //! | `POST /api/v1/failback` | those that are held off take their tier again: `{"released":1}` |
 //! | `POST /api/v1/drain` | they leave; with `?wait=30s` (at most 10 minutes) the answer comes when nobody should be sent to them any more, or then |
 //! | `DELETE /api/v1/drain` | they need not leave any more |
-//! | `PUT /api/v1/maintenance` | they are in maintenance; `?reason=` says why |
+//! | `PUT /api/v1/maintenance` | they are in maintenance; `?reason=` says why, and keeps what was said before where it is empty or left out |
 //! | `DELETE /api/v1/maintenance` | they are not any more |
 //!
 //! Each with `/{namespace}/{service}` behind it for the instances of one service alone.

@@ -55,7 +55,7 @@ pub(super) enum MaintenanceAction {
     On {
         #[command(flatten)]
         whose: OwnArguments,
-        /// Why, for whoever asks `show` or `rollcall status`
+        /// Why, for whoever asks `show` or `rollcall status`; without it a reason that was given before stays
         #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = Reason::parse)]
         reason: Reason,
     },

@@ -66,8 +66,12 @@ impl Told {
             Wish::Drain => self.is_draining = true,
             Wish::EndDrain => self.is_draining = false,
             Wish::Maintain(reason) => {
-                let since_ms = self.maintenance.as_ref().map_or(now_ms, |maintenance| maintenance.since_ms);
-                self.maintenance = Some(Maintenance { reason, since_ms });
+                let begun = Maintenance { reason: Reason::default(), since_ms: now_ms };
+                let maintenance = self.maintenance.get_or_insert(begun);
+                // Whoever gives none does not take back what was given.
+                if !reason.as_str().is_empty() {
+                    maintenance.reason = reason;
+                }
             }
             Wish::EndMaintenance => self.maintenance = None,
         }
@@ -152,17 +156,20 @@ mod tests {
     }
 
     #[test]
-    fn maintenance_outlasts_a_drain_and_keeps_its_beginning() {
+    fn maintenance_outlasts_a_drain_and_keeps_its_beginning_and_its_reason() {
         let mut told = Told::default();
         told.take(Wish::Maintain(Reason::parse("disk").unwrap()), 5);
         told.take(Wish::Drain, 6);
         told.take(Wish::Maintain(Reason::parse("disk and fan").unwrap()), 7);
         told.take(Wish::EndDrain, 8);
+        told.take(Wish::Maintain(Reason::default()), 9);
         let maintenance = told.maintenance.as_ref().unwrap();
         assert_eq!((maintenance.reason.as_str(), maintenance.since_ms), ("disk and fan", 5));
         assert!(told.is_out() && !told.is_draining);
-        told.take(Wish::EndMaintenance, 9);
+        told.take(Wish::EndMaintenance, 10);
         assert_eq!(told, Told::default());
+        told.take(Wish::Maintain(Reason::default()), 1);
+        assert_eq!(told, sample((false, true)), "a new one has nothing of the one before");
     }
 
     fn sample((is_draining, is_in_maintenance): (bool, bool)) -> Told {
