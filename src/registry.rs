@@ -46,7 +46,7 @@ pub use failback::{Failback, HELD_PRIORITY, Lead};
 pub use history::{NoHistory, Past};
 pub use hold_file::HoldFile;
 pub use layout::{Layout, Place};
-pub use maintenance::{Maintenance, MaintenanceFile, MaintenanceFileError, Reason, ReasonError};
+pub use maintenance::{Maintenance, MaintenanceFile, Reason, ReasonError};
 pub use meta::Meta;
 pub use mirror::{Adopted, Mirror, MirrorStats, Source, Subscription};
 pub use name::{Label, LabelError, ServiceKey};

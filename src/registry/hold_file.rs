@@ -7,10 +7,12 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::state_file;
+use super::state_file::{self, Loaded};
 
 /// The file's name in the state directory.
 const FILE: &str = "failback";
+/// Far more than is written: tens of thousands of instances.
+const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// The file: one line of JSON, such as `{"is_running":true,"held":["web.default/web-1"]}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,20 +34,19 @@ impl HoldFile {
     ///
     /// When it cannot be read.
     pub fn load(folder: &Path) -> io::Result<Self> {
-        let bytes = match fs_err::read(folder.join(FILE)) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(error),
-        };
-        Ok(serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-            let aside = state_file::set_aside(folder, FILE);
-            warn!(
-                file = %aside.display(),
-                %error,
-                "damaged, and not used: own instances wait below standbys that serve, as after a crash; `rollcall failback` ends that"
-            );
-            Self { is_running: true, ..Self::default() }
-        }))
+        let parse = |bytes: &[u8]| serde_json::from_slice(bytes);
+        Ok(match state_file::load(folder, FILE, FILE_BYTES_MAX, parse)? {
+            Loaded::Absent => Self::default(),
+            Loaded::Whole(file) => file,
+            Loaded::Damaged { aside, reason } => {
+                warn!(
+                    file = %aside.display(),
+                    reason,
+                    "damaged, and not used: own instances wait below standbys that serve, as after a crash; `rollcall failback` ends that"
+                );
+                Self { is_running: true, ..Self::default() }
+            }
+        })
     }
 
     /// Writes the file in `folder`, which is made if need be; a crash leaves the earlier one or this one.

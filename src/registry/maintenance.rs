@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use tracing::error;
 
-use super::state_file;
+use super::state_file::{self, Loaded};
 
 /// That an instance is in maintenance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,43 +93,32 @@ pub struct MaintenanceFile {
     pub instances: BTreeMap<String, Maintenance>,
 }
 
-/// Why a file is not used.
-#[derive(Debug, thiserror::Error)]
-pub enum MaintenanceFileError {
-    /// It cannot be read.
-    #[error(transparent)]
-    Read(#[from] io::Error),
-    /// It is longer than any that was written.
-    #[error("the file is longer than {} bytes", MaintenanceFile::BYTES_MAX)]
-    TooLong,
-    /// It is not what was written.
-    #[error("the file is damaged: {0}")]
-    Damaged(#[from] serde_json::Error),
-}
-
 impl MaintenanceFile {
     /// The file's name in the state directory.
     pub const NAME: &'static str = "maintenance";
     /// Bytes of the longest file: two thousand instances with the longest reasons and names.
     pub const BYTES_MAX: usize = 1 << 20;
 
-    /// Reads the file in `folder`; nobody is in maintenance when there is none.
+    /// Reads the file in `folder`; nobody is in maintenance when there is none. Nor is anybody by one that is damaged, which is set aside: to
+    /// take out instances that nobody wants out would be no better than to offer one too many.
     ///
     /// # Errors
     ///
-    /// When it can be neither read nor understood.
-    pub fn load(folder: &Path) -> Result<Self, MaintenanceFileError> {
-        let file = match fs_err::File::open(folder.join(Self::NAME)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(error.into()),
-        };
-        let mut bytes = Vec::new();
-        file.take(Self::BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
-        if bytes.len() > Self::BYTES_MAX {
-            return Err(MaintenanceFileError::TooLong);
-        }
-        Ok(serde_json::from_slice(&bytes)?)
+    /// When it cannot be read.
+    pub fn load(folder: &Path) -> io::Result<Self> {
+        let parse = |bytes: &[u8]| serde_json::from_slice(bytes);
+        Ok(match state_file::load(folder, Self::NAME, Self::BYTES_MAX as u64, parse)? {
+            Loaded::Absent => Self::default(),
+            Loaded::Whole(file) => file,
+            Loaded::Damaged { aside, reason } => {
+                error!(
+                    file = %aside.display(),
+                    reason,
+                    "damaged, and not used: no instance is in maintenance now; put those that should be there again"
+                );
+                Self::default()
+            }
+        })
     }
 
     /// Writes the file in `folder`, which is made if need be; a crash leaves the earlier one or this one.
@@ -163,24 +153,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_or_too_long_is_refused() {
+    fn what_is_damaged_or_too_long_is_set_aside() {
         let folder = tempfile::tempdir().unwrap();
-        let load = |bytes: &[u8]| {
-            std::fs::write(folder.path().join(MaintenanceFile::NAME), bytes).unwrap();
-            MaintenanceFile::load(folder.path()).unwrap_err().to_string()
-        };
+        let (file, aside) = (folder.path().join("maintenance"), folder.path().join("maintenance.damaged"));
+        let mut longer = sample("disk");
+        let reason = Reason("x".repeat(Reason::BYTES_MAX + 1));
+        longer.instances.insert("web.default/web-2".to_owned(), Maintenance { reason, since_ms: 1 });
         let whole = serde_json::to_vec(&sample("disk")).unwrap();
-        for cut in 0..whole.len() {
-            assert!(load(&whole[..cut]).contains("damaged"), "cut at {cut}");
+        let cut = (0..whole.len()).map(|at| whole[..at].to_vec());
+        let long = [serde_json::to_vec(&longer).unwrap(), vec![b' '; MaintenanceFile::BYTES_MAX + 1]];
+        for damaged in cut.chain(long) {
+            std::fs::write(&file, &damaged).unwrap();
+            assert_eq!(MaintenanceFile::load(folder.path()).unwrap(), MaintenanceFile::default());
+            assert_eq!((std::fs::read(&aside).unwrap(), file.exists()), (damaged, false));
         }
-        let long = serde_json::to_vec(&MaintenanceFile {
-            instances: BTreeMap::from([(
-                "web.default/web-1".to_owned(),
-                Maintenance { reason: Reason("x".repeat(Reason::BYTES_MAX + 1)), since_ms: 1 },
-            )]),
-        });
-        assert!(load(&long.unwrap()).contains("damaged: a reason of 257 bytes"));
-        assert!(load(&vec![b' '; MaintenanceFile::BYTES_MAX + 1]).contains("longer than"));
     }
 
     #[test]

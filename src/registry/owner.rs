@@ -6,10 +6,12 @@ use std::path::Path;
 use tracing::warn;
 
 use super::registration::OWNER_BYTES_MAX;
-use super::state_file;
+use super::state_file::{self, Loaded};
 
 /// The file in the state directory that holds the id.
 const FILE: &str = "owner";
+/// An id, and blanks around it that somebody may have put there.
+const FILE_BYTES_MAX: u64 = 1 << 10;
 
 /// The owner id kept in `state_dir`, made at the first call; without a directory a random one, for this process. A file that holds no id
 /// is set aside, and another id made.
@@ -19,18 +21,15 @@ const FILE: &str = "owner";
 /// When the file can be neither read nor written.
 pub fn owner_id(state_dir: Option<&Path>) -> io::Result<String> {
     let Some(state_dir) = state_dir else { return Ok(random_id()) };
-    let bytes = match fs_err::read(state_dir.join(FILE)) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return create(state_dir),
-        Err(error) => return Err(error),
+    let (aside, reason) = match state_file::load(state_dir, FILE, FILE_BYTES_MAX, parse)? {
+        Loaded::Whole(id) => return Ok(id),
+        Loaded::Absent => return create(state_dir),
+        Loaded::Damaged { aside, reason } => (aside, reason),
     };
-    if let Some(id) = parse(&bytes) {
-        return Ok(id);
-    }
-    let aside = state_file::set_aside(state_dir, FILE);
     let owner = create(state_dir)?;
     warn!(
         file = %aside.display(),
+        reason,
         owner,
         "damaged, and not used: the sidecar has another identity now, and takes what it had registered before for somebody else's until \
          that session ends; wait for that"
@@ -49,11 +48,11 @@ fn create(state_dir: &Path) -> io::Result<String> {
     Ok(id)
 }
 
-fn parse(bytes: &[u8]) -> Option<String> {
-    let id = std::str::from_utf8(bytes).ok()?.trim();
+fn parse(bytes: &[u8]) -> Result<String, &'static str> {
+    let id = std::str::from_utf8(bytes).unwrap_or_default().trim();
     let is_id = (1..=OWNER_BYTES_MAX).contains(&id.len())
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    is_id.then(|| id.to_owned())
+    if is_id { Ok(id.to_owned()) } else { Err("it holds no id") }
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, BufWriter, Read, Seek, Write};
-use std::path::Path;
+use std::io::{self, BufWriter, Seek, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::layout::Layout;
 use super::name::{Label, ServiceKey};
 use super::record::Record;
-use super::state_file;
+use super::state_file::{self, Loaded};
 use super::view::{Instance, Service, ServiceSettings, Standing, View};
 use crate::clock::Moment;
 use crate::id::{SessionId, Zxid};
@@ -47,9 +47,6 @@ pub enum SavedViewError {
     /// It cannot be read.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It is longer than any that is written.
-    #[error("it has more than {BYTES_MAX} bytes")]
-    TooLong,
     /// It does not begin as one does.
     #[error("it is no saved view of version {VERSION}")]
     NoView,
@@ -67,26 +64,33 @@ pub enum SavedViewError {
         /// Which was asked for.
         wanted: String,
     },
+    /// It is not what was written.
+    #[error("{reason}; it was set aside as {}", aside.display())]
+    SetAside {
+        /// Where it is now.
+        aside: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
 impl SavedView {
-    /// Reads the file in `folder` at `moment`; `None` when there is none.
+    /// Reads the file in `folder` at `moment`; `None` when there is none. One that is not exactly what was written is set aside.
     ///
     /// # Errors
     ///
     /// When it is not exactly what was written, or shows another registry than that of `layout`.
     pub fn load(folder: &Path, layout: &Layout, moment: Moment) -> Result<Option<Self>, SavedViewError> {
-        let file = match fs_err::File::open(folder.join(FILE)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error.into()),
+        let parse = |bytes: &[u8]| match Self::decode(bytes, layout, moment) {
+            // It is whole.
+            Err(other @ SavedViewError::OtherRoot { .. }) => Ok(Err(other)),
+            decoded => decoded.map(Ok),
         };
-        let mut bytes = Vec::new();
-        file.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > BYTES_MAX {
-            return Err(SavedViewError::TooLong);
+        match state_file::load(folder, FILE, BYTES_MAX, parse)? {
+            Loaded::Absent => Ok(None),
+            Loaded::Whole(saved) => saved.map(Some),
+            Loaded::Damaged { aside, reason } => Err(SavedViewError::SetAside { aside, reason }),
         }
-        Self::decode(&bytes, layout, moment).map(Some)
     }
 
     /// Writes the file in `folder` at `moment`; a crash leaves the earlier one or this one. Returns how many bytes it has.
@@ -419,10 +423,13 @@ mod tests {
     }
 
     #[test]
-    fn the_view_of_another_registry_is_refused() {
-        let bytes = sample(80).encode(&Layout::default(), moment()).unwrap();
-        let error = SavedView::decode(&bytes, &Layout::new("/elsewhere").unwrap(), moment()).unwrap_err();
+    fn the_view_of_another_registry_is_refused_and_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        sample(80).save(folder.path(), &Layout::default(), moment()).unwrap();
+        let error =
+            SavedView::load(folder.path(), &Layout::new("/elsewhere").unwrap(), moment()).unwrap_err();
         assert_eq!(error.to_string(), "it shows the registry below /rollcall/services, not below /elsewhere");
+        assert!(folder.path().join(FILE).exists());
     }
 
     #[test]

@@ -1,10 +1,57 @@
 //! Files in the sidecar's state directory.
 
+use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use tracing::warn;
+
+/// What became of reading a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Loaded<T> {
+    /// There is none.
+    Absent,
+    /// It is what was written.
+    Whole(T),
+    /// It is not.
+    Damaged {
+        /// Where it was put, out of the way.
+        aside: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Reads the file `name` in `folder`. One that has more than `bytes_max` bytes, or that `parse` does not understand, is set aside as
+/// `NAME.damaged`, for somebody to look at, over one that was put there before.
+///
+/// # Errors
+///
+/// When it cannot be read.
+pub(super) fn load<T, E: Display>(
+    folder: &Path,
+    name: &str,
+    bytes_max: u64,
+    parse: impl FnOnce(&[u8]) -> Result<T, E>,
+) -> io::Result<Loaded<T>> {
+    let file = match fs_err::File::open(folder.join(name)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Loaded::Absent),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    file.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    let parsed = if bytes.len() as u64 > bytes_max {
+        Err(format!("it has more than {bytes_max} bytes"))
+    } else {
+        parse(&bytes).map_err(|error| error.to_string())
+    };
+    Ok(match parsed {
+        Ok(value) => Loaded::Whole(value),
+        Err(reason) => Loaded::Damaged { aside: set_aside(folder, name), reason },
+    })
+}
 
 /// Puts the file `name` into `folder`, which is made if need be: written beside it and renamed, so that a crash leaves the earlier
 /// one or this one.
@@ -35,19 +82,6 @@ pub(super) fn replace_by<T>(
     Ok(written)
 }
 
-/// Puts the file `name` of `folder`, which is damaged, out of the way for somebody to look at, over one that was put there before; returns
-/// where it is then.
-pub(super) fn set_aside(folder: &Path, name: &str) -> PathBuf {
-    let (path, aside) = (folder.join(name), folder.join(format!("{name}.damaged")));
-    match fs_err::rename(&path, &aside) {
-        Ok(()) => aside,
-        Err(error) => {
-            warn!(%error, "a damaged file cannot be set aside, and stays until it is written anew");
-            path
-        }
-    }
-}
-
 /// Removes what processes that were killed have left half written, and nothing else; nobody may be writing there. Returns how many files.
 ///
 /// # Errors
@@ -65,6 +99,18 @@ pub(super) fn sweep(folder: &Path) -> io::Result<usize> {
     Ok(swept)
 }
 
+/// Returns where it is then.
+fn set_aside(folder: &Path, name: &str) -> PathBuf {
+    let (path, aside) = (folder.join(name), folder.join(format!("{name}.damaged")));
+    match fs_err::rename(&path, &aside) {
+        Ok(()) => aside,
+        Err(error) => {
+            warn!(%error, "a damaged file cannot be set aside, and stays until it is written anew");
+            path
+        }
+    }
+}
+
 fn is_half_written(name: &str) -> bool {
     let random = name.strip_prefix(PREFIX).unwrap_or_default();
     random.len() == RANDOM && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
@@ -77,6 +123,24 @@ const RANDOM: usize = 6;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_damaged_or_too_long_is_set_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, aside) = (folder.path().join("file"), folder.path().join("file.damaged"));
+        let load = || load(folder.path(), "file", 4, |bytes| std::str::from_utf8(bytes).map(str::to_owned));
+        assert_eq!(load().unwrap(), Loaded::Absent);
+        std::fs::write(&file, "four").unwrap();
+        assert_eq!(load().unwrap(), Loaded::Whole("four".to_owned()));
+        let cases = [(b"fives".as_slice(), "it has more than 4 bytes"), (b"\xff", "invalid utf-8")];
+        for (damaged, told) in cases {
+            std::fs::write(&file, damaged).unwrap();
+            let Loaded::Damaged { aside: found, reason } = load().unwrap() else { panic!("{told}") };
+            assert!(reason.contains(told), "{reason}");
+            assert_eq!((&found, std::fs::read(&found).unwrap()), (&aside, damaged.to_vec()));
+            assert_eq!(load().unwrap(), Loaded::Absent);
+        }
+    }
 
     #[test]
     fn what_was_being_written_is_swept_and_nothing_else() {

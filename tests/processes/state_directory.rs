@@ -28,21 +28,22 @@ fn damaged_files_are_set_aside_and_the_sidecar_starts() {
     let nobody = Port::free();
     let mut sidecar = Sidecar::start(&nobody.address(), "");
     answers(&sidecar);
-    let file = |name: &str| sidecar.state_dir().join(name);
-    let (owner, failback) = (file("owner"), file("failback"));
-    let (owner_aside, failback_aside) = (file("owner.damaged"), file("failback.damaged"));
-    wait_until("it keeps that it runs", LIMIT, || failback.exists());
+    let state_dir = sidecar.state_dir();
+    let file = |name: &str| state_dir.join(name);
+    wait_until("it keeps that it runs", LIMIT, || file("failback").exists());
     sidecar.kill();
-    for damaged in [&owner, &failback] {
-        std::fs::write(damaged, "{\n").expect("it can be written");
+    let names = ["owner", "failback", "maintenance", "view"];
+    for damaged in names {
+        std::fs::write(file(damaged), "{\n").expect("it can be written");
     }
     sidecar.restart();
     answers(&sidecar);
-    for aside in [&owner_aside, &failback_aside] {
-        assert_eq!(std::fs::read_to_string(aside).expect("it was set aside"), "{\n");
+    for name in names {
+        let aside = file(&format!("{name}.damaged"));
+        assert_eq!(std::fs::read_to_string(&aside).expect("it was set aside"), "{\n");
         assert!(sidecar.log().contains(aside.to_str().expect("a path of ours")), "{}", sidecar.log());
     }
-    assert_eq!(std::fs::read_to_string(owner).expect("there is another").len(), 32);
+    assert_eq!(std::fs::read_to_string(file("owner")).expect("there is another").len(), 32);
 }
 
 fn answers(sidecar: &Sidecar) {

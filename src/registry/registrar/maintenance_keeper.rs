@@ -12,19 +12,17 @@ use crate::registry::maintenance::MaintenanceFile;
 #[derive(Debug)]
 pub(super) struct MaintenanceKeeper {
     folder: Option<PathBuf>,
-    /// What the file says, or should if it were not damaged.
+    /// What the file says, or should if it could be read.
     saved: MaintenanceFile,
 }
 
 impl MaintenanceKeeper {
-    /// A keeper that goes on from what `folder` has. A file that cannot be used is left as it is until the next change, for
-    /// somebody to look at: to take out instances that nobody wants out would be no better than to offer one too many.
+    /// A keeper that goes on from what `folder` has. A file that cannot be read is left as it is until the next change, and puts nobody into
+    /// maintenance, as one that is damaged.
     pub(super) fn load(folder: Option<PathBuf>) -> Self {
         let loaded = folder.as_deref().map_or_else(|| Ok(MaintenanceFile::default()), MaintenanceFile::load);
         let saved = loaded.unwrap_or_else(|error| {
-            let file = folder.as_deref().map(|folder| folder.join(MaintenanceFile::NAME));
-            let file = file.unwrap_or_default();
-            error!(file = %file.display(), %error, "no instance is in maintenance now; put those that should be there again");
+            error!(%error, "no instance is in maintenance now; put those that should be there again");
             MaintenanceFile::default()
         });
         Self { folder, saved }
@@ -62,14 +60,13 @@ mod tests {
     use crate::registry::maintenance::{Maintenance, Reason};
 
     #[tokio::test]
-    async fn a_damaged_file_puts_nobody_into_maintenance_and_stays_until_the_next_change() {
+    async fn a_file_that_cannot_be_read_puts_nobody_into_maintenance() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(MaintenanceFile::NAME);
-        std::fs::write(&path, "{\"instances\":").unwrap();
+        std::fs::create_dir(folder.path().join(MaintenanceFile::NAME)).unwrap();
         let mut keeper = MaintenanceKeeper::load(Some(folder.path().to_owned()));
         assert_eq!(keeper.saved(), &MaintenanceFile::default());
         assert_eq!(keeper.keep(MaintenanceFile::default()).await, Keeping::Kept);
-        assert_eq!(std::fs::read(&path).unwrap(), b"{\"instances\":");
+        std::fs::remove_dir(folder.path().join(MaintenanceFile::NAME)).unwrap();
         let file = sample();
         assert_eq!(keeper.keep(file.clone()).await, Keeping::Kept);
         assert_eq!(MaintenanceFile::load(folder.path()).unwrap(), file);
