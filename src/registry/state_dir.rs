@@ -75,8 +75,10 @@ impl StateDir {
 /// `None` when another process has it.
 fn lock(folder: &Path) -> io::Result<Option<fs_err::File>> {
     fs_err::create_dir_all(folder)?;
+    let path = folder.join(LOCK);
+    state_file::exists(&path)?;
     // Opened for writing, which network file systems demand of who locks.
-    let file = fs_err::OpenOptions::new().write(true).create(true).truncate(false).open(folder.join(LOCK))?;
+    let file = fs_err::OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(file)),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
@@ -89,6 +91,8 @@ fn lock(folder: &Path) -> io::Result<Option<fs_err::File>> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{CWD, Mode, mkfifoat};
+
     use super::*;
 
     #[test]
@@ -120,5 +124,14 @@ mod tests {
         let error = StateDir::open(&file).unwrap_err();
         assert!(matches!(error, StateDirError::Io { .. }), "{error:?}");
         assert!(error.to_string().contains(file.to_str().unwrap()), "{error}");
+    }
+
+    #[test]
+    fn a_lock_that_is_no_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = folder.path().join(LOCK);
+        mkfifoat(CWD, &lock, Mode::RUSR | Mode::WUSR).unwrap();
+        let StateDirError::Io { error, .. } = StateDir::open(folder.path()).unwrap_err() else { panic!() };
+        assert_eq!(error.to_string(), format!("{} is no regular file; remove it", lock.display()));
     }
 }

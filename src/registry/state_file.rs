@@ -28,20 +28,19 @@ pub(super) enum Loaded<T> {
 ///
 /// # Errors
 ///
-/// When it cannot be read.
+/// When it cannot be read, or is no file.
 pub(super) fn load<T, E: Display>(
     folder: &Path,
     name: &str,
     bytes_max: u64,
     parse: impl FnOnce(&[u8]) -> Result<T, E>,
 ) -> io::Result<Loaded<T>> {
-    let file = match fs_err::File::open(folder.join(name)) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Loaded::Absent),
-        Err(error) => return Err(error),
-    };
+    let path = folder.join(name);
+    if !exists(&path)? {
+        return Ok(Loaded::Absent);
+    }
     let mut bytes = Vec::new();
-    file.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    fs_err::File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
     let parsed = if bytes.len() as u64 > bytes_max {
         Err(format!("it has more than {bytes_max} bytes"))
     } else {
@@ -51,6 +50,24 @@ pub(super) fn load<T, E: Display>(
         Ok(value) => Loaded::Whole(value),
         Err(reason) => Loaded::Damaged { aside: set_aside(folder, name), reason },
     })
+}
+
+/// Whether there is a file at `path`. Asked before it is opened, since a FIFO keeps whoever does that until somebody opens its other end,
+/// and a device may do anything.
+///
+/// # Errors
+///
+/// When there is something else, or that cannot be told.
+pub(super) fn exists(path: &Path) -> io::Result<bool> {
+    match fs_err::metadata(path) {
+        Ok(metadata) if metadata.is_file() => Ok(true),
+        Ok(_) => {
+            let message = format!("{} is no regular file; remove it", path.display());
+            Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Puts the file `name` into `folder`, which is made if need be: written beside it and renamed, so that a crash leaves the earlier
@@ -122,6 +139,8 @@ const RANDOM: usize = 6;
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{CWD, Mode, mkfifoat};
+
     use super::*;
 
     #[test]
@@ -139,6 +158,19 @@ mod tests {
             assert!(reason.contains(told), "{reason}");
             assert_eq!((&found, std::fs::read(&found).unwrap()), (&aside, damaged.to_vec()));
             assert_eq!(load().unwrap(), Loaded::Absent);
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        mkfifoat(CWD, &fifo, Mode::RUSR | Mode::WUSR).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", folder.path().join("device")).unwrap();
+        std::fs::create_dir(folder.path().join("folder")).unwrap();
+        for name in ["fifo", "device", "folder"] {
+            let error = load(folder.path(), name, 4, |_| Ok::<_, String>(())).unwrap_err().to_string();
+            assert!(error.ends_with(&format!("{name} is no regular file; remove it")), "{error}");
         }
     }
 

@@ -1,6 +1,9 @@
 //! What a sidecar's process makes of its state directory: whose it is, and what is damaged in it.
 
+use std::path::Path;
 use std::time::Duration;
+
+use rustix::fs::{CWD, Mode, mkfifoat};
 
 use crate::support::{Port, Sidecar, http, wait_until};
 
@@ -44,6 +47,38 @@ fn damaged_files_are_set_aside_and_the_sidecar_starts() {
         assert!(sidecar.log().contains(aside.to_str().expect("a path of ours")), "{}", sidecar.log());
     }
     assert_eq!(std::fs::read_to_string(file("owner")).expect("there is another").len(), 32);
+}
+
+#[test]
+fn what_is_no_file_does_not_hang_the_start_and_is_named() {
+    let nobody = Port::free();
+    let mut sidecar = Sidecar::start(&nobody.address(), "");
+    answers(&sidecar);
+    sidecar.kill();
+    for name in ["lock", "owner", "failback"] {
+        let path = sidecar.state_dir().join(name);
+        let _there_is_none = std::fs::remove_file(&path);
+        make_fifo(&path);
+        let mut refused = sidecar.start_twin();
+        assert_eq!(refused.wait(LIMIT).code(), Some(1));
+        let told = format!("{} is no regular file; remove it", path.display());
+        assert!(refused.log().contains(&told), "{}", refused.log());
+        std::fs::remove_file(&path).expect("it is there");
+    }
+    // It can do without these.
+    for name in ["maintenance", "view"] {
+        let path = sidecar.state_dir().join(name);
+        make_fifo(&path);
+        sidecar.restart();
+        answers(&sidecar);
+        let told = format!("{} is no regular file; remove it", path.display());
+        assert!(sidecar.log().contains(&told), "{}", sidecar.log());
+        std::fs::remove_file(&path).expect("it is there");
+    }
+}
+
+fn make_fifo(path: &Path) {
+    mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR).expect("a FIFO can be made");
 }
 
 fn answers(sidecar: &Sidecar) {
