@@ -123,17 +123,10 @@ impl Registrar {
         registrations: Vec<Registration>,
     ) -> io::Result<(Self, RegistrarTask)> {
         let (orders, orders_end) = mpsc::channel(ORDERS_MAX);
-        let left = settings.state_dir.as_deref().map(HoldFile::load).transpose()?.unwrap_or_default();
-        let maintenance = MaintenanceKeeper::load(settings.state_dir.clone());
-        let board = HealthBoard::default();
-        let entries = entries_of(registrations, &board, &left, maintenance.saved());
-        let is_own = |name: &String| entries.iter().any(|entry| entry.registration.name() == *name);
-        let away = left.held.iter().filter(|name| !is_own(name)).cloned().collect();
-        let checks = CheckTasks::new(board.clone(), settings.ttl_reports.clone());
         let asker = BarrierAsker::new(client.clone(), settings.layout.clone());
-        let mut task = RegistrarTask::new(client, cache, settings, entries, checks, orders_end, maintenance);
-        task.away = away;
+        let task = RegistrarTask::new(client, cache, settings, registrations, orders_end)?;
         let (instances, checks) = (task.published.subscribe(), task.check_names.subscribe());
+        let board = task.checks.board().clone();
         let stats = task.stats.clone();
         Ok((Self { orders, instances, checks, board, stats, asker }, task))
     }
@@ -252,14 +245,19 @@ impl RegistrarTask {
         client: Client,
         cache: Arc<Cache>,
         settings: RegistrarSettings,
-        entries: Vec<Entry>,
-        checks: CheckTasks,
+        registrations: Vec<Registration>,
         orders: mpsc::Receiver<Order>,
-        maintenance: MaintenanceKeeper,
-    ) -> Self {
+    ) -> io::Result<Self> {
+        let left = settings.state_dir.as_deref().map(HoldFile::load).transpose()?.unwrap_or_default();
+        let maintenance = MaintenanceKeeper::load(settings.state_dir.clone());
+        let board = HealthBoard::default();
+        let entries = entries_of(registrations, &board, &left, maintenance.saved());
+        let is_own = |name: &String| entries.iter().any(|entry| entry.registration.name() == *name);
+        let away = left.held.iter().filter(|name| !is_own(name)).cloned().collect();
+        let checks = CheckTasks::new(board, settings.ttl_reports.clone());
         let published = watch::Sender::new(entries.iter().map(Entry::publication).collect());
         let check_names = watch::Sender::new(entries.iter().map(Entry::check_names).collect());
-        Self {
+        Ok(Self {
             client,
             cache,
             settings,
@@ -273,10 +271,10 @@ impl RegistrarTask {
             published,
             check_names,
             stats: Arc::default(),
-            away: BTreeSet::new(),
+            away,
             saved: None,
             maintenance,
-        }
+        })
     }
 
     /// Runs the checks and the loop until all handles are dropped or the client is closed.

@@ -63,11 +63,11 @@ impl RegistrarTask {
         let (unknown, mut decided) = (ServiceSettings::default(), Vec::new());
         let decide = |entry: &mut Entry| {
             let Registration { service, priority, .. } = &entry.registration;
-            let (service, priority) = (service.clone(), *priority);
-            let by = grounds(&self.cache, &service, priority);
+            let by = grounds(&self.cache, service, *priority);
             let remaining = entry.hold_off(by.lead, by.settings.as_ref().unwrap_or(&unknown), patience, now);
             if entry.hold != Hold::Off {
-                decided.push(Decided { service, priority, by });
+                let Registration { service, priority, .. } = &entry.registration;
+                decided.push(Decided { service: service.clone(), priority: *priority, by });
             }
             remaining
         };
