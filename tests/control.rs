@@ -1,5 +1,7 @@
 //! What an operator tells a sidecar, and what becomes of it at another: a real member and sidecars, over their HTTP and DNS.
 
+#[path = "common/app.rs"]
+mod app;
 #[path = "processes/support/dns.rs"]
 #[expect(dead_code, reason = "this test asks one question over UDP")]
 mod dns;
@@ -33,7 +35,7 @@ use rollcall::znode::{BarrierPath, ZnodePath};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_that_was_waited_for_shows_in_all_answers_and_is_undone() {
     let world = World::start().await;
-    let (web_a, web_b, api) = (listen().await, listen().await, listen().await);
+    let (web_a, web_b, api) = (app::start().await, app::start().await, app::start().await);
     let a = world.sidecar(&format!("[{}, {}]", service("web", "a", &web_a), service("api", "a", &api)), None);
     let b = world.sidecar(&format!("[{}]", service("web", "b", &web_b)), None);
     b.shows("web", json!({"a": "up", "b": "up"})).await;
@@ -85,7 +87,7 @@ async fn a_drain_that_was_waited_for_shows_in_all_answers_and_is_undone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn maintenance_outlives_a_restart_and_holds_nobody_off() {
     let world = World::start().await;
-    let (web_a, web_s) = (listen().await, listen().await);
+    let (web_a, web_s) = (app::start().await, app::start().await);
     let (services, state_dir) = (format!("[{}]", service("web", "a", &web_a)), tempfile::tempdir().unwrap());
     let a = world.sidecar(&services, Some(state_dir.path()));
     let standby = service("web", "s", &web_s).replace("{name", "{priority: 10, name");
@@ -139,7 +141,7 @@ async fn maintenance_outlives_a_restart_and_holds_nobody_off() {
     assert!(check["last_failure"]["text"].as_str().unwrap().starts_with("cannot connect to "), "{check}");
     let (_, ended) = a.ask("DELETE", "/api/v1/maintenance").await;
     assert_eq!(ended["instances"][0]["status"], "failing", "as its checks say");
-    let _web_a = TcpListener::bind(address).await.unwrap();
+    let _web_a = app::start_at(address).await;
     s.shows("web", json!({"a": "up", "s": "up"})).await;
     let own = a.own_where("web", "it is up", |own| own["status"] == "up").await;
     assert_eq!((&own["held"], &own["maintenance"]), (&json!(false), &Value::Null));
@@ -156,7 +158,7 @@ async fn maintenance_outlives_a_restart_and_holds_nobody_off() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn status_says_what_is_in_the_way() {
     let world = World::start().await;
-    let app = listen().await;
+    let app = app::start().await;
     let services = format!("[{}]", service("web", "a", &app));
     let first = world.sidecar(&services, None);
     first.own_where("web", "it is up", |own| own["status"] == "up").await;
@@ -216,7 +218,7 @@ async fn status_says_what_is_in_the_way() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_ensemble_that_hangs_holds_up_no_answer() {
     let world = World::start().await;
-    let app = listen().await;
+    let app = app::start().await;
     let gate = Gate::start(world.address).await;
     let a = world.sidecar_at(gate.address, &format!("[{}]", service("web", "a", &app)), None);
     let b = world.sidecar("[]", None);
@@ -242,7 +244,7 @@ async fn a_drain_asks_the_subscribers_of_all_members_and_names_who_is_behind() {
     // The first sidecar may be anywhere.
     let leader = world.leader();
     let gate = Gate::start(servers[(leader + 1) % 3]).await;
-    let app = listen().await;
+    let app = app::start().await;
     let a = sidecar_of(&servers, &format!("[{}]", service("web", "a", &app)), None);
     let b = sidecar_of(&[gate.address], "[]", None);
     let c = sidecar_of(&servers[leader..=leader], "[]", None);
@@ -353,7 +355,7 @@ async fn whatever_else_changes_a_confirmed_drain_shows_everywhere_at_once() {
     const ROUNDS: usize = 25;
     let world = Three::start().await;
     let servers: Vec<_> = world.client_addrs.to_vec();
-    let app = listen().await;
+    let app = app::start().await;
     let a = sidecar_of(&servers, &format!("[{}]", service("web", "a", &app)), None);
     let busy: Vec<_> = (0..20).map(|number| service("busy", &format!("b-{number}"), &app)).collect();
     let noise = sidecar_of(&servers, &format!("[{}]", busy.join(", ")), None);
@@ -397,7 +399,7 @@ async fn whatever_else_changes_a_confirmed_drain_shows_everywhere_at_once() {
 async fn a_sidecar_that_was_asked_while_a_read_is_under_way_answers_after_it() {
     const HOLD: Duration = Duration::from_millis(300);
     let world = World::start().await;
-    let app = listen().await;
+    let app = app::start().await;
     let a = world.sidecar(&format!("[{}]", service("web", "a", &app)), None);
     a.own_where("web", "it is up", |own| own["status"] == "up").await;
     let b = world.sidecar_at(question_before_read(world.address, HOLD).await, "[]", None);
@@ -412,7 +414,7 @@ async fn a_sidecar_that_was_asked_while_a_read_is_under_way_answers_after_it() {
 async fn a_sidecar_that_follows_several_parts_answers_once_all_of_them_have_been_read() {
     const HOLD: Duration = Duration::from_millis(300);
     let world = World::start().await;
-    let app = listen().await;
+    let app = app::start().await;
     let a = world.sidecar(&format!("[{}]", service("web", "a", &app)), None);
     a.own_where("web", "it is up", |own| own["status"] == "up").await;
     // Two namespaces, of which one is empty and read at once, and what others write.

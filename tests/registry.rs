@@ -4,6 +4,8 @@
 mod adopted;
 #[path = "common/apache.rs"]
 mod apache;
+#[path = "common/app.rs"]
+mod app;
 #[path = "registry/formats.rs"]
 mod formats;
 #[path = "registry/killed.rs"]
@@ -47,7 +49,7 @@ const WEB: &str = "/rollcall/services/default/web";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sidecars_see_each_others_instances_fail_recover_and_leave() {
     let world = World::start();
-    let (app_a, app_b) = (listen().await, listen().await);
+    let (app_a, app_b) = (app::start().await, app::start().await);
     let a = world.sidecar("a", vec![web("a", address_of(&app_a))]);
     let b = world.sidecar("b", vec![web("b", address_of(&app_b))]);
     for sidecar in [&a, &b] {
@@ -59,7 +61,7 @@ async fn sidecars_see_each_others_instances_fail_recover_and_leave() {
     let address = address_of(&app_a);
     drop(app_a);
     b.shows("a fails", |web| statuses(web) == [("a", Status::Failing), ("b", Status::Up)]).await;
-    let app_a = TcpListener::bind(address).await.unwrap();
+    let app_a = app::start_at(address).await;
     b.shows("a is back", |web| statuses(web) == [("a", Status::Up), ("b", Status::Up)]).await;
     drop(app_a);
 
@@ -81,7 +83,7 @@ async fn sidecars_see_each_others_instances_fail_recover_and_leave() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failing_check_that_is_not_critical_lowers_the_weight_and_nothing_else() {
     let world = World::start();
-    let (app, extra) = (listen().await, listen().await);
+    let (app, extra) = (app::start().await, app::start().await);
     let (app_port, extra_port) = (address_of(&app).port(), address_of(&extra).port());
     let text = format!(
         "{{name: web, id: a, address: 127.0.0.1, port: {app_port}, weight: 100, degraded_weight: 7, checks: [
@@ -99,7 +101,7 @@ async fn a_failing_check_that_is_not_critical_lowers_the_weight_and_nothing_else
     drop(extra);
     a.shows("it is up with less", stands(Status::Up, 7)).await;
     assert!(a.own().is_degraded);
-    let _extra = TcpListener::bind(extra_address).await.unwrap();
+    let _extra = app::start_at(extra_address).await;
     a.shows("it is up as before", stands(Status::Up, 100)).await;
     drop(app);
     a.shows("it fails", stands(Status::Failing, 100)).await;
@@ -139,7 +141,7 @@ async fn a_load_that_checks_report_lowers_the_weight_in_others_views() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_of_the_server_leaves_no_gap_in_the_view() {
     let mut world = World::start();
-    let app = listen().await;
+    let app = app::start().await;
     let a = world.sidecar("a", vec![web("a", address_of(&app))]);
     let b = world.sidecar("b", vec![web("b", address_of(&app))]);
     a.shows("both are up", |web| ups(web) == ["a", "b"]).await;
@@ -170,7 +172,7 @@ async fn a_restart_of_the_server_leaves_no_gap_in_the_view() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_expired_session_is_followed_by_a_registration_of_the_new_one() {
     let world = World::start();
-    let app = listen().await;
+    let app = app::start().await;
     let wire = Wire::start(world.server.address()).await;
     let a = world.sidecar_at(wire.address, SHORT_SESSION, "a", vec![web("a", address_of(&app))]);
     let b = world.sidecar("b", vec![]);
@@ -193,7 +195,7 @@ async fn an_expired_session_is_followed_by_a_registration_of_the_new_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_earlier_process_left_is_replaced_without_a_gap() {
     let world = World::start();
-    let app = listen().await;
+    let app = app::start().await;
     let reader = world.sidecar("reader", vec![]);
     let killed =
         world.sidecar_at(world.server.address(), SHORT_SESSION, "a", vec![web("a", address_of(&app))]);
@@ -227,7 +229,7 @@ async fn what_an_earlier_process_left_is_replaced_without_a_gap() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_id_that_somebody_else_has_is_reported_and_taken_when_he_has_gone() {
     let world = World::start();
-    let app = listen().await;
+    let app = app::start().await;
     let first = world.sidecar("first", vec![web("a", address_of(&app))]);
     first.is_registered_as(Status::Up).await;
     let second = world.sidecar("second", vec![web("a", address_of(&app))]);
@@ -245,7 +247,7 @@ async fn an_id_that_somebody_else_has_is_reported_and_taken_when_he_has_gone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_others_do_to_a_registration_is_repaired_and_what_is_no_record_is_skipped() {
     let world = World::start();
-    let app = listen().await;
+    let app = app::start().await;
     let other = world.client(world.server.address(), LONG_SESSION);
     let reader = world.sidecar("reader", vec![]);
     soon("a root that is missing is an empty registry", async {
@@ -351,7 +353,7 @@ async fn a_reconnect_reads_the_services_and_the_instances_of_those_that_changed(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_that_was_away_waits_below_the_standby_that_took_over() {
     let world = World::start();
-    let (app_a, app_s) = (listen().await, listen().await);
+    let (app_a, app_s) = (app::start().await, app::start().await);
     let (address, state_dir) = (address_of(&app_a), tempfile::tempdir().unwrap());
     let primary = || {
         let state_dir = Some(state_dir.path());
@@ -365,7 +367,7 @@ async fn a_primary_that_was_away_waits_below_the_standby_that_took_over() {
     let offered = record_offers(&s);
     drop(app_a);
     s.offers("the standby", "s").await;
-    let app_a = TcpListener::bind(address).await.unwrap();
+    let app_a = app::start_at(address).await;
     s.shows("the primary is back, below it", |web| ups(web) == ["a", "s"] && is_held(&web[0])).await;
     let held_since = clock::now();
     s.offers("the primary", "a").await;
@@ -376,7 +378,7 @@ async fn a_primary_that_was_away_waits_below_the_standby_that_took_over() {
     s.client.set(WEB, r#"{"failback":"manual"}"#, None).await.unwrap();
     drop(app_a);
     s.offers("the standby", "s").await;
-    let _app_a = TcpListener::bind(address).await.unwrap();
+    let _app_a = app::start_at(address).await;
     s.shows("the primary is back, below it", |web| ups(web) == ["a", "s"] && is_held(&web[0])).await;
     // Killed, and started again: what it kept says that it was held off.
     let before = s.instances()[0].session;
@@ -396,7 +398,7 @@ async fn a_primary_that_was_away_waits_below_the_standby_that_took_over() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_left_in_order_or_whose_session_expired_takes_his_tier_again_at_once() {
     let world = World::start();
-    let (app_a, app_s) = (listen().await, listen().await);
+    let (app_a, app_s) = (app::start().await, app::start().await);
     let wire = Wire::start(world.server.address()).await;
     let state_dir = tempfile::tempdir().unwrap();
     let primary = || {

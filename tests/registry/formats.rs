@@ -16,7 +16,7 @@ const NERVE: &str = "/nerve/web";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_instance_is_written_in_comes_and_goes_with_its_record() {
     let world = World::start();
-    let app = listen().await;
+    let app = app::start().await;
     let other = world.client(world.server.address(), LONG_SESSION);
     let a = world.sidecar("a", vec![web_in_formats("a", address_of(&app))]);
     a.is_registered_as(Status::Up).await;
@@ -39,7 +39,7 @@ async fn what_an_instance_is_written_in_comes_and_goes_with_its_record() {
     let record = stat(&other, &format!("{WEB}/a")).await;
     assert_eq!(stat(&other, NERVE).await.pzxid, record.czxid, "in one multi");
 
-    let _app = TcpListener::bind(address).await.unwrap();
+    let _app = app::start_at(address).await;
     a.is_registered_as(Status::Up).await;
     assert_eq!(all(&other).await.len(), 3);
     a.registrar.drain(DEADLINE).await.unwrap();
@@ -50,7 +50,7 @@ async fn what_an_instance_is_written_in_comes_and_goes_with_its_record() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_earlier_process_left_in_other_formats_is_replaced_without_a_gap() {
     let world = World::start();
-    let app = listen().await;
+    let app = app::start().await;
     let other = world.client(world.server.address(), LONG_SESSION);
     // A member at the same place whose endpoint is another's, and one at ours that lives by a session that is not ours.
     let neighbour = r#"{"host":"10.0.0.9","port":1}"#.to_owned();
@@ -112,7 +112,7 @@ async fn what_an_earlier_process_left_in_other_formats_is_replaced_without_a_gap
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_others_do_to_other_formats_is_repaired_and_what_is_theirs_is_left() {
     let world = World::start();
-    let app = listen().await;
+    let app = app::start().await;
     let other = world.client(world.server.address(), LONG_SESSION);
     other.create_all("/services/web").await.unwrap();
     other.create(CURATOR, "theirs", CreateMode::Persistent).await.unwrap();
@@ -156,7 +156,7 @@ async fn what_others_do_to_other_formats_is_repaired_and_what_is_theirs_is_left(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_whose_id_somebody_else_has_is_in_no_format() {
     let world = World::start();
-    let app = listen().await;
+    let app = app::start().await;
     let other = world.client(world.server.address(), LONG_SESSION);
     let a = world.sidecar("a", vec![web_in_formats("a", address_of(&app))]);
     a.is_registered_as(Status::Up).await;
@@ -180,7 +180,7 @@ async fn an_instance_whose_id_somebody_else_has_is_in_no_format() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_written_is_found_again_when_the_answer_is_lost() {
     let world = World::start();
-    let app = listen().await;
+    let app = app::start().await;
     let other = world.client(world.server.address(), LONG_SESSION);
     // So that the first multi is not the one that finds them missing.
     for parent in [WEB, "/services/web", SERVERSET, NERVE] {
@@ -203,7 +203,7 @@ async fn what_was_written_is_found_again_when_the_answer_is_lost() {
     drop(app);
     a.is_registered_as(Status::Failing).await;
     assert_eq!(all(&other).await, []);
-    let _app = TcpListener::bind(address).await.unwrap();
+    let _app = app::start_at(address).await;
     a.is_registered_as(Status::Up).await;
     assert_eq!(all(&other).await.len(), 3);
 }

@@ -11,7 +11,7 @@ const MANUAL: &str = r#"{"failback":"manual"}"#;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_that_was_killed_waits_below_the_standby_that_took_over() {
     let world = World::start();
-    let (app_a, app_s) = (listen().await, listen().await);
+    let (app_a, app_s) = (app::start().await, app::start().await);
     let state_dir = tempfile::tempdir().unwrap();
     let primary = || primary_at(&world, world.server.address(), &app_a, state_dir.path());
     let a = primary();
@@ -36,7 +36,7 @@ async fn a_primary_that_was_killed_waits_below_the_standby_that_took_over() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_that_was_drained_when_it_was_killed_is_held_off_by_nobody() {
     let world = World::start();
-    let (app_a, app_s) = (listen().await, listen().await);
+    let (app_a, app_s) = (app::start().await, app::start().await);
     let state_dir = tempfile::tempdir().unwrap();
     let primary = || primary_at(&world, world.server.address(), &app_a, state_dir.path());
     let a = primary();
@@ -51,7 +51,7 @@ async fn a_primary_that_was_drained_when_it_was_killed_is_held_off_by_nobody() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_that_is_back_before_its_record_went_keeps_its_tier() {
     let world = World::start();
-    let (app_a, app_s) = (listen().await, listen().await);
+    let (app_a, app_s) = (app::start().await, app::start().await);
     let state_dir = tempfile::tempdir().unwrap();
     let primary = || {
         // Without checks, so that it passes before anything is known of the others.
@@ -76,7 +76,7 @@ async fn a_primary_that_is_back_before_its_record_went_keeps_its_tier() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_was_told_to_leave_while_he_was_cut_off_has_left_in_order() {
     let world = World::start();
-    let (app_a, app_s) = (listen().await, listen().await);
+    let (app_a, app_s) = (app::start().await, app::start().await);
     let wire = Wire::start(world.server.address()).await;
     let state_dir = tempfile::tempdir().unwrap();
     let primary = || primary_at(&world, wire.address, &app_a, state_dir.path());

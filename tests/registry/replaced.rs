@@ -8,7 +8,7 @@ use super::*;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_changed_about_an_instance_is_written_without_a_gap() {
     let world = World::start();
-    let app = listen().await;
+    let app = app::start().await;
     let a = world.sidecar("a", vec![web("a", address_of(&app))]);
     let reader = world.sidecar("reader", vec![]);
     reader.shows("it is up", |web| statuses(web) == [("a", Status::Up)]).await;
@@ -45,7 +45,7 @@ async fn what_is_changed_about_an_instance_is_written_without_a_gap() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_new_is_registered_and_who_is_not_wanted_leaves_in_order() {
     let world = World::start();
-    let (app_a, app_b) = (listen().await, listen().await);
+    let (app_a, app_b) = (app::start().await, app::start().await);
     let [web_a, web_b] = [("a", &app_a), ("b", &app_b)].map(|(id, app)| web(id, address_of(app)));
     let sidecar = world.sidecar("a", vec![]);
     let reader = world.sidecar("reader", vec![]);
@@ -83,7 +83,7 @@ async fn who_is_new_is_registered_and_who_is_not_wanted_leaves_in_order() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_it_is_not_written_in_any_more_goes_from_there() {
     let world = World::start();
-    let app = listen().await;
+    let app = app::start().await;
     let other = world.client(world.server.address(), LONG_SESSION);
     let before = web_in_formats("a", address_of(&app));
     let a = world.sidecar("a", vec![before.clone()]);

@@ -12,7 +12,7 @@ const SERVICES: [&str; 3] = ["api", "db", "web"];
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn services_of_one_sidecar_come_change_and_go_in_one_txn() {
     let world = World::start();
-    let app = listen().await;
+    let app = app::start().await;
     let other = world.client(world.server.address(), LONG_SESSION);
     let wire = Wire::start(world.server.address()).await;
     wire.is_cut.send_replace(true);
@@ -69,7 +69,7 @@ async fn services_of_one_sidecar_come_change_and_go_in_one_txn() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_whose_id_somebody_else_has_holds_up_nobody_and_is_registered_when_he_has_gone() {
     let world = World::start();
-    let app = listen().await;
+    let app = app::start().await;
     let other = world.client(world.server.address(), LONG_SESSION);
     let holder = world.sidecar("holder", vec![named("db", "a", address_of(&app))]);
     holder.is_registered_as(Status::Up).await;
@@ -93,7 +93,7 @@ async fn one_whose_id_somebody_else_has_holds_up_nobody_and_is_registered_when_h
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_may_not_be_written_fails_alone() {
     let world = World::start();
-    let app = listen().await;
+    let app = app::start().await;
     let other = world.client(world.server.address(), LONG_SESSION);
     for name in ["api", "web"] {
         other.create_all(&service_of(name)).await.unwrap();
