@@ -8,12 +8,12 @@ mod apache;
 mod app;
 #[path = "registry/formats.rs"]
 mod formats;
-#[path = "registry/killed.rs"]
-mod killed;
 #[path = "registry/on_demand.rs"]
 mod on_demand;
 #[path = "registry/replaced.rs"]
 mod replaced;
+#[path = "registry/returned.rs"]
+mod returned;
 #[path = "registry/together.rs"]
 mod together;
 
@@ -393,36 +393,6 @@ async fn a_primary_that_was_away_waits_below_the_standby_that_took_over() {
     assert_eq!(a.registrar.fail_back(Some(other.clone())).await, Err(ChangeError::NotOwn(other)));
     let mut own = a.registrar.instances();
     soon("it says so", own.wait_for(|own| !own[0].is_held)).await.expect("the registrar runs");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_left_in_order_or_whose_session_expired_takes_his_tier_again_at_once() {
-    let world = World::start();
-    let (app_a, app_s) = (app::start().await, app::start().await);
-    let wire = Wire::start(world.server.address()).await;
-    let state_dir = tempfile::tempdir().unwrap();
-    let primary = || {
-        let registrations = vec![web("a", address_of(&app_a))];
-        world.sidecar_with(wire.address, SHORT_SESSION, "a", registrations, Some(state_dir.path()))
-    };
-    let a = primary();
-    let s = world.sidecar("s", vec![Registration { priority: 10, ..web("s", address_of(&app_s)) }]);
-    s.offers("the primary", "a").await;
-    let offered = record_offers(&s);
-
-    a.registrar.drain(DEADLINE).await.unwrap();
-    a.client.clone().close().await.unwrap();
-    drop(a);
-    s.offers("the standby", "s").await;
-    let _a = primary();
-    s.offers("the primary", "a").await;
-
-    wire.is_cut.send_replace(true);
-    s.offers("the standby", "s").await;
-    wire.is_cut.send_replace(false);
-    s.offers("the primary", "a").await;
-    assert!(!is_held(&s.instances()[0]));
-    assert_eq!(offered.stop().await, ["a", "s", "a", "s", "a"]);
 }
 
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -1,5 +1,5 @@
-//! A primary whose sidecar was killed and starts again with what its state directory holds, the saved view above all, against
-//! Apache ZooKeeper 3.8.0.
+//! A primary whose sidecar was killed, or left, and starts again with what its state directory holds, the saved view above all,
+//! against Apache ZooKeeper 3.8.0.
 
 use rollcall::registry::registrar::DrainError;
 
@@ -93,6 +93,32 @@ async fn whoever_was_told_to_leave_while_he_was_cut_off_has_left_in_order() {
     let a = primary();
     s.offers("the primary", "a").await;
     assert!(!is_held(&s.instances()[0]) && !a.own().is_held);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_left_in_order_or_whose_session_expired_takes_his_tier_again_at_once() {
+    let world = World::start();
+    let (app_a, app_s) = (app::start().await, app::start().await);
+    let wire = Wire::start(world.server.address()).await;
+    let state_dir = tempfile::tempdir().unwrap();
+    let primary = || primary_at(&world, wire.address, &app_a, state_dir.path());
+    let a = primary();
+    let s = standby_of(&world, &app_s, state_dir.path()).await;
+    let offered = record_offers(&s);
+
+    a.registrar.drain(DEADLINE).await.unwrap();
+    a.client.clone().close().await.unwrap();
+    drop(a);
+    s.offers("the standby", "s").await;
+    let _a = primary();
+    s.offers("the primary", "a").await;
+
+    wire.is_cut.send_replace(true);
+    s.offers("the standby", "s").await;
+    wire.is_cut.send_replace(false);
+    s.offers("the primary", "a").await;
+    assert!(!is_held(&s.instances()[0]));
+    assert_eq!(offered.stop().await, ["a", "s", "a", "s", "a"]);
 }
 
 /// The primary, whose sidecar reaches the ensemble at `address`.
