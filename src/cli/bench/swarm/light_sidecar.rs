@@ -1,4 +1,4 @@
-//! A sidecar without DNS, HTTP and checks: its session, its view, its registration.
+//! A sidecar without DNS, HTTP and checks: its session, its view, its registration, and its word to members when another leaves.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,8 +18,9 @@ use crate::registry::mirror::MirrorStats;
 use crate::registry::registrar::RegistrationState;
 use crate::registry::{
     BrakePlan, Cache, Label, Layout, Mirror, Registrar, RegistrarSettings, Registration, ServiceKey, Source,
-    Status, View, random_id,
+    Status, Subscription, View, random_id,
 };
+use crate::znode::SubscriberName;
 
 /// What all sidecars of a swarm have in common.
 #[derive(Clone, Debug)]
@@ -40,7 +41,7 @@ pub(super) struct LightSidecar {
     cache: Arc<Cache>,
     mirror: Arc<MirrorStats>,
     registrar: Registrar,
-    /// Ends the mirror.
+    /// Ends the mirror, and the subscription.
     shutdown: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -72,14 +73,19 @@ impl LightSidecar {
         let name = (registration.service.clone(), registration.id.clone());
         let client = Client::start(site.client.clone());
         let cache = Arc::new(Cache::new(clock::now()));
-        let mirror =
-            Mirror::new(client.clone(), &cache, Source::all(site.layout.clone()), BrakePlan::default());
+        let owner = random_id();
+        let subscriber = SubscriberName::parse(&owner).expect("an id is letters and digits");
+        let subscription = Subscription::new(client.clone(), subscriber);
+        let source = Source::all(site.layout.clone());
+        let mirror = Mirror::new(client.clone(), &cache, source, BrakePlan::default());
+        let mirror = mirror.with_subscription(&subscription);
         let mirror_stats = mirror.stats();
-        let settings = RegistrarSettings::new(site.layout.clone(), random_id());
+        let settings = RegistrarSettings::new(site.layout.clone(), owner);
         let (registrar, task) = Registrar::new(client.clone(), cache.clone(), settings, vec![registration])
             .expect("without a state directory there is nothing to read");
         let (shutdown, mut tasks) = (CancellationToken::new(), JoinSet::new());
         tasks.spawn(mirror.run(shutdown.clone()));
+        tasks.spawn(subscription.run(shutdown.clone()));
         tasks.spawn(task.run());
         Self { registration: name, client, cache, mirror: mirror_stats, registrar, shutdown, tasks }
     }
