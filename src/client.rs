@@ -35,6 +35,7 @@ mod error;
 mod operation;
 mod session;
 mod settings;
+mod socket;
 mod state;
 mod watch_table;
 mod watcher;
@@ -45,12 +46,13 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::connection::{Command, Connection, Proof, WatchSink};
-pub use self::dial::{HostNames, look_up};
+pub use self::dial::{Dialer, HostNames, look_up};
 pub use self::error::{ClientError, Operation};
 pub use self::session::Reply;
 use self::session::Session;
 pub use self::settings::ClientSettings;
 pub(crate) use self::settings::is_host_and_port;
+pub use self::socket::ByteStream;
 pub use self::state::{ClientState, ClientStats};
 pub use self::watcher::{OneShotWatch, ResyncReason, WatchNotice, Watcher};
 use crate::clock;
@@ -98,7 +100,8 @@ impl Client {
             proof.clone(),
             stats.clone(),
         );
-        tokio::spawn(connection.with_host_names(settings.host_names.clone()).run());
+        let connection = connection.with_ways(settings.host_names.clone(), settings.dialer.clone());
+        tokio::spawn(connection.run());
         Self { shared: Arc::new(Shared { settings, commands, closings, state, proof, stats }) }
     }
 

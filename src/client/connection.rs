@@ -1,33 +1,27 @@
 //! The task that owns a session and its socket: it carries bytes and time in, and the session's outputs out.
 
 use std::future::{Future, pending};
-use std::io::{ErrorKind, Result as IoResult};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
 use rustc_hash::FxHashMap;
-use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 use tracing::{Span, debug, field, info, info_span, warn};
 
-use super::dial::{Dialed, HostNames, dial};
+use super::dial::{Dialed, Dialer, HostNames, dial};
 use super::error::ClientError;
 use super::session::{Input, Output, Reply, Session, Ticket};
+use super::socket::{ByteStream, Socket};
 use super::state::{ClientState, ClientStats};
 use super::watch_table::WatcherId;
 use super::watcher::{Delivery, WatchNotice, WatchSender};
 use crate::clock;
 use crate::wire::{Request, split_frame};
 use crate::znode::WatchedEvent;
-
-/// Bytes asked of the socket at once.
-const READ_BYTES: usize = 64 << 10;
 
 /// A request on its way to the session.
 #[derive(Debug)]
@@ -81,6 +75,8 @@ pub(super) struct Connection {
     known_addresses: FxHashMap<Arc<str>, Vec<SocketAddr>>,
     /// Who looks up servers before the system does.
     host_names: Option<HostNames>,
+    /// How servers are reached, if not by TCP.
+    dialer: Option<Dialer>,
     frame_bytes_max: usize,
     commands: mpsc::Receiver<Command>,
     closings: mpsc::Receiver<CloseWaiter>,
@@ -97,20 +93,16 @@ pub(super) struct Connection {
 
 enum Link {
     Down,
-    Dialing(Arc<str>, Pin<Box<dyn Future<Output = Result<Dialed, String>> + Send>>),
+    Dialing(Arc<str>, Pin<Box<dyn Future<Output = Result<Reached, String>> + Send>>),
     Up(Socket),
 }
 
-struct Socket {
-    stream: TcpStream,
-    incoming: BytesMut,
-    outgoing: BytesMut,
-}
+/// A server that was reached in whatever way, and its addresses if that was TCP.
+type Reached = (Box<dyn ByteStream>, Vec<SocketAddr>);
 
 enum LinkEvent {
-    Dialed(Arc<str>, Dialed),
-    Ready,
-    Failed(String),
+    Dialed(Arc<str>, Result<Reached, String>),
+    Read(Result<(), String>),
 }
 
 impl Connection {
@@ -128,6 +120,7 @@ impl Connection {
             link: Link::Down,
             known_addresses: FxHashMap::default(),
             host_names: None,
+            dialer: None,
             frame_bytes_max,
             commands,
             closings,
@@ -143,9 +136,10 @@ impl Connection {
         }
     }
 
-    /// The same, which has servers looked up by somebody else first.
-    pub(super) fn with_host_names(mut self, host_names: Option<HostNames>) -> Self {
+    /// The same, which has servers looked up by somebody else first, or reached in another way.
+    pub(super) fn with_ways(mut self, host_names: Option<HostNames>, dialer: Option<Dialer>) -> Self {
         self.host_names = host_names;
+        self.dialer = dialer;
         self
     }
 
@@ -204,21 +198,22 @@ impl Connection {
 
     fn on_timer(&mut self) {
         // A process that was stopped finds its timer due and the answers unread: read them first.
-        if matches!(self.link, Link::Up(_)) {
-            self.read();
+        if let Link::Up(socket) = &mut self.link {
+            let outcome = socket.read_now();
+            self.take_in(outcome);
         }
         self.session.handle(Input::Tick, clock::now());
     }
 
     fn on_link(&mut self, event: LinkEvent) {
         match event {
-            LinkEvent::Dialed(server, dialed) => {
-                self.known_addresses.insert(server, dialed.addresses);
-                self.link = Link::Up(Socket::new(dialed.stream));
+            LinkEvent::Dialed(server, Ok((stream, addresses))) => {
+                self.known_addresses.insert(server, addresses);
+                self.link = Link::Up(Socket::new(stream));
                 self.session.handle(Input::Opened, clock::now());
             }
-            LinkEvent::Failed(cause) => self.fail(cause),
-            LinkEvent::Ready => self.read(),
+            LinkEvent::Dialed(_, Err(cause)) => self.fail(cause),
+            LinkEvent::Read(outcome) => self.take_in(outcome),
         }
     }
 
@@ -227,10 +222,8 @@ impl Connection {
         self.session.handle(Input::Failed(cause.into()), clock::now());
     }
 
-    /// Takes what the socket has, and hands the session every frame that is whole.
-    fn read(&mut self) {
-        let Link::Up(socket) = &mut self.link else { return };
-        let outcome = socket.read();
+    /// Hands the session every frame that is whole by now; the last read came to `outcome`.
+    fn take_in(&mut self, outcome: Result<(), String>) {
         while let Link::Up(socket) = &mut self.link {
             match split_frame(&mut socket.incoming, self.frame_bytes_max) {
                 Ok(None) => break,
@@ -280,8 +273,7 @@ impl Connection {
             }
         }
         if let Link::Up(socket) = &mut self.link {
-            // A socket that cannot be written to is found out by reading, which may still have something to say.
-            let _unwritable = socket.write();
+            socket.write_now();
         }
     }
 
@@ -289,14 +281,19 @@ impl Connection {
         self.stats.dials.add_one();
         self.span.in_scope(|| debug!(%server, "dialing"));
         let known = self.known_addresses.get(&server).cloned().unwrap_or_default();
-        let (dialing, host_names) = (server.clone(), self.host_names.clone());
-        let dialed = async move { dial(&dialing, known, host_names.as_ref()).await };
-        self.link = Link::Dialing(server, Box::pin(dialed));
+        let dialing = server.clone();
+        self.link = Link::Dialing(
+            server,
+            match self.dialer.clone() {
+                Some(dialer) => Box::pin(async move { Ok((dialer.dial(&dialing).await?, Vec::new())) }),
+                None => Box::pin(dial_by_tcp(dialing, known, self.host_names.clone())),
+            },
+        );
     }
 
     fn send(&mut self, bytes: &[u8]) {
         if let Link::Up(socket) = &mut self.link {
-            socket.outgoing.extend_from_slice(bytes);
+            socket.send(bytes);
         }
     }
 
@@ -405,57 +402,19 @@ impl Link {
     async fn next(&mut self) -> LinkEvent {
         match self {
             Self::Down => pending().await,
-            Self::Dialing(server, dial) => match dial.await {
-                Ok(dialed) => LinkEvent::Dialed(server.clone(), dialed),
-                Err(cause) => LinkEvent::Failed(cause),
-            },
-            Self::Up(socket) => match socket.ready().await {
-                Ok(()) => LinkEvent::Ready,
-                Err(error) => LinkEvent::Failed(error.to_string()),
-            },
+            Self::Dialing(server, dial) => LinkEvent::Dialed(server.clone(), dial.await),
+            Self::Up(socket) => LinkEvent::Read(socket.read().await),
         }
     }
 }
 
-impl Socket {
-    fn new(stream: TcpStream) -> Self {
-        Self { stream, incoming: BytesMut::new(), outgoing: BytesMut::new() }
-    }
-
-    async fn ready(&mut self) -> IoResult<()> {
-        let wanted = if self.outgoing.is_empty() {
-            Interest::READABLE
-        } else {
-            Interest::READABLE | Interest::WRITABLE
-        };
-        self.stream.ready(wanted).await.map(drop)
-    }
-
-    /// Reads once; an error says what became of the connection.
-    fn read(&mut self) -> Result<(), String> {
-        self.incoming.reserve(READ_BYTES);
-        match self.stream.try_read_buf(&mut self.incoming) {
-            Ok(0) => Err("the server closed the connection".to_owned()),
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    /// Writes as much as the socket takes.
-    fn write(&mut self) -> IoResult<()> {
-        while !self.outgoing.is_empty() {
-            match self.stream.try_write(&self.outgoing) {
-                Ok(written) => self.outgoing.advance(written),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => {
-                    self.outgoing.clear();
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
-    }
+async fn dial_by_tcp(
+    server: Arc<str>,
+    known: Vec<SocketAddr>,
+    host_names: Option<HostNames>,
+) -> Result<Reached, String> {
+    let Dialed { stream, addresses } = dial(&server, known, host_names.as_ref()).await?;
+    Ok((Box::new(stream), addresses))
 }
 
 async fn sleep_to(wake_at: Option<Instant>) {

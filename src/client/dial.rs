@@ -11,6 +11,8 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::socket::ByteStream;
+
 /// How long one address is tried alone before the next joins in (RFC 8305, section 5).
 const HEAD_START: Duration = Duration::from_millis(250);
 
@@ -45,6 +47,39 @@ impl PartialEq for HostNames {
 }
 
 impl Eq for HostNames {}
+
+/// Another way to servers than TCP, such as pipes in memory.
+#[derive(Clone)]
+pub struct Dialer(Arc<Dial>);
+
+type Dial = dyn Fn(String) -> BoxFuture<'static, io::Result<Box<dyn ByteStream>>> + Send + Sync;
+
+impl Dialer {
+    /// Reaches the server that is called so in the settings by this. Bounded by the caller, who drops it.
+    pub fn new(
+        dial: impl Fn(String) -> BoxFuture<'static, io::Result<Box<dyn ByteStream>>> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(dial))
+    }
+
+    pub(super) async fn dial(&self, server: &str) -> Result<Box<dyn ByteStream>, String> {
+        (self.0)(server.to_owned()).await.map_err(|error| format!("{server}: {error}"))
+    }
+}
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Dialer")
+    }
+}
+
+impl PartialEq for Dialer {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Dialer {}
 
 /// A server that was reached.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::backoff::Backoff;
-use super::dial::HostNames;
+use super::dial::{Dialer, HostNames};
 
 /// Where the ensemble is, and how long to wait for what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct ClientSettings {
     pub watch_queue_max: usize,
     /// Who looks up the names of servers before the system is asked. Default: nobody.
     pub host_names: Option<HostNames>,
+    /// How servers are reached, if not by TCP; names are the dialer's to look up then. Default: by TCP.
+    pub dialer: Option<Dialer>,
 }
 
 impl Default for ClientSettings {
@@ -47,6 +49,7 @@ impl Default for ClientSettings {
             frame_bytes_max: 4 << 20,
             watch_queue_max: 4096,
             host_names: None,
+            dialer: None,
         }
     }
 }
