@@ -1,0 +1,103 @@
+//! A line between a sidecar and the member: frames take their time, each way, and it can be cut.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use rollcall::client::{ByteStream, Dialer};
+use rollcall::clock;
+use rollcall::wire::{FRAME_BYTES_MAX, split_frame};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, sleep_until};
+
+use crate::member::{ClientEvent, Frames, Member};
+
+/// How long bytes take, each way.
+pub(crate) const LATENCY: Duration = Duration::from_millis(1);
+/// Bytes that are under way at most.
+const PIPE_BYTES: usize = 1 << 20;
+
+/// One sidecar's way to the member.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    member: Member,
+    is_cut: watch::Sender<bool>,
+}
+
+impl Line {
+    pub(crate) fn to(member: &Member) -> Self {
+        Self { member: member.clone(), is_cut: watch::Sender::new(false) }
+    }
+
+    /// Ends its connections, and refuses others.
+    pub(crate) fn cut(&self) {
+        self.is_cut.send_replace(true);
+    }
+
+    pub(crate) fn mend(&self) {
+        self.is_cut.send_replace(false);
+    }
+
+    /// What a client dials by.
+    pub(crate) fn dialer(&self) -> Dialer {
+        let line = self.clone();
+        Dialer::new(move |_server| {
+            let line = line.clone();
+            Box::pin(async move { line.dial().await })
+        })
+    }
+
+    async fn dial(self) -> io::Result<Box<dyn ByteStream>> {
+        sleep(2 * LATENCY).await;
+        let is_cut = self.is_cut.subscribe();
+        if *is_cut.borrow() {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        let (near, far) = duplex(PIPE_BYTES);
+        tokio::spawn(serve(far, self.member, is_cut));
+        Ok(Box::new(near))
+    }
+}
+
+/// Carries the frames of one connection until it is closed by either end, or cut.
+async fn serve(far: DuplexStream, member: Member, mut is_cut: watch::Receiver<bool>) {
+    let (reader, writer) = split(far);
+    let (id, outgoing) = member.connect();
+    tokio::select! {
+        _ = is_cut.wait_for(|is_cut| *is_cut) => {}
+        () = carry_in(reader, |frame| member.tell(ClientEvent::Frame(id, frame))) => {}
+        () = carry_out(outgoing, writer) => {}
+    }
+    member.tell(ClientEvent::Disconnected(id));
+}
+
+async fn carry_in(mut reader: ReadHalf<DuplexStream>, deliver: impl Fn(Bytes)) {
+    let (under_way, mut arriving) = mpsc::unbounded_channel::<(Instant, Bytes)>();
+    let read = async move {
+        let mut buffer = BytesMut::new();
+        while reader.read_buf(&mut buffer).await.is_ok_and(|count| count > 0) {
+            while let Some(frame) =
+                split_frame(&mut buffer, FRAME_BYTES_MAX).expect("our client sends frames")
+            {
+                under_way.send((clock::now() + LATENCY, frame)).expect("it is carried on below");
+            }
+        }
+    };
+    let arrive = async {
+        while let Some((due, frame)) = arriving.recv().await {
+            sleep_until(due.into()).await;
+            deliver(frame);
+        }
+    };
+    tokio::join!(read, arrive);
+}
+
+async fn carry_out(mut frames: Frames, mut writer: WriteHalf<DuplexStream>) {
+    while let Some((sent_at, frame)) = frames.recv().await {
+        sleep_until((sent_at + LATENCY).into()).await;
+        if writer.write_all(&frame).await.is_err() {
+            return;
+        }
+    }
+}
