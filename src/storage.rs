@@ -6,6 +6,7 @@
 //! Storage ── begin, write, finish_snapshot ───► snapshot.<zxid>            Disk ── files, or simulated
 //!            set_accepted_epoch, set_current… ► acceptedEpoch, currentEpoch
 //!            record_voters ───────────────────► voters
+//!            record_committed ────────────────► committed
 //!            truncate · install_snapshot ─────► logs and snapshots
 //! open ◄──── newest snapshot + entries after it ─ all of them
 //! ```
@@ -15,7 +16,8 @@
 //! - An entry whose [`Storage::sync`] has returned is there after any crash, and so are all before it. An
 //!   entry that was appended and not synced is there wholly or not at all.
 //! - Files other than logs are replaced in one step: written under a temporary name, synced, renamed, and the
-//!   folder synced. A snapshot is never durable before the txns it may hold parts of.
+//!   folder synced. A snapshot is never durable before the txns it may hold parts of. The one exception is a hint that may
+//!   be lost, and says of itself when it is damaged: `committed`.
 //! - Cutting the history back can be repeated after a crash; replacing it has happened wholly or not at all. The
 //!   headers of `truncation` and `install` say why.
 //! - After any error of the disk nothing more is done: it is not known what the disk has kept, and a second
@@ -26,6 +28,7 @@
 //! Left to others: when to sync, to roll, to take a snapshot and to purge. Format facts stand in the file
 //! that codes them.
 
+mod committed;
 mod disk;
 mod epoch;
 mod error;
@@ -56,6 +59,7 @@ pub use recovery::{Recovered, TornTail};
 
 use std::collections::BTreeSet;
 
+use self::committed::CommittedFile;
 use self::file_name::{ACCEPTED_EPOCH, CURRENT_EPOCH};
 use self::log::{LogWriter, zxid_of};
 use self::log_range::LogRange;
@@ -90,6 +94,7 @@ pub struct Storage<D: Disk> {
     snapshot_known: KnownSnapshot,
     /// The txn right behind which the logs start, if they are known to.
     base: Option<Zxid>,
+    committed: CommittedFile<D::File>,
     /// The first error's text; from then on nothing is done.
     failure: Option<String>,
 }
@@ -120,6 +125,7 @@ impl<D: Disk> Storage<D> {
             last: recovered.last_zxid(),
             snapshot_known,
             base: Some(snapshot_known.zxid),
+            committed: CommittedFile::new(recovered.committed),
             failure: None,
         };
         Ok((storage, recovered))
@@ -138,6 +144,7 @@ impl<D: Disk> Storage<D> {
             storage.last = recovered.last_zxid();
             storage.snapshot_known = snapshot_known;
             storage.base = Some(snapshot_known.zxid);
+            storage.committed = CommittedFile::new(recovered.committed);
             Ok(recovered)
         })
     }
@@ -226,7 +233,7 @@ impl<D: Disk> Storage<D> {
     ///
     /// # Errors
     ///
-    /// [`StorageError::CannotTruncate`] when the history cannot be followed down to `zxid`; then nothing was changed.
+    /// [`StorageError::CannotTruncate`] when the history cannot be followed down to `zxid`; then it was not changed.
     /// Else as [`Storage::append`].
     pub fn truncate(&mut self, zxid: Zxid) -> Result<(), StorageError> {
         if zxid >= self.last {
@@ -237,6 +244,7 @@ impl<D: Disk> Storage<D> {
             if storage.snapshot.as_ref().is_some_and(|snapshot| snapshot.zxid() > zxid) {
                 storage.drop_snapshot()?;
             }
+            storage.committed.lower(&mut storage.disk, zxid)?;
             let truncated = truncation::truncate(&mut storage.disk, zxid, storage.snapshot_known)?;
             storage.last = truncated.last;
             storage.snapshot_known = truncated.snapshot;
@@ -258,6 +266,7 @@ impl<D: Disk> Storage<D> {
         self.roll()?;
         self.attempt(|storage| {
             storage.drop_snapshot()?;
+            storage.committed.lower(&mut storage.disk, Zxid::NONE)?;
             storage.snapshot_known = install::install(&mut storage.disk, zxid, storage.last, body)?;
             storage.last = zxid;
             storage.base = Some(zxid);
@@ -378,6 +387,30 @@ impl<D: Disk> Storage<D> {
     pub fn record_voters(&mut self, voters: &BTreeSet<ServerId>) -> Result<(), StorageError> {
         assert!(!voters.is_empty(), "an ensemble has a voter");
         self.attempt(|storage| voters::write(&mut storage.disk, voters))
+    }
+
+    /// Notes that this entry is committed, and all before it, after everything so far was made durable. A start goes by it,
+    /// unless it was lost with the power: it is not synced. A disk that refuses it costs nothing else.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::append`].
+    ///
+    /// # Panics
+    ///
+    /// When the log does not reach that far.
+    pub fn record_committed(&mut self, entry: &Entry) -> Result<(), StorageError> {
+        assert!(
+            entry.zxid <= self.last,
+            "{} cannot be committed here, the log ends at {}",
+            entry.zxid,
+            self.last
+        );
+        self.sync()?;
+        self.attempt(|storage| {
+            storage.committed.record(&mut storage.disk, entry);
+            Ok(())
+        })
     }
 
     fn drop_snapshot(&mut self) -> Result<(), StorageError> {

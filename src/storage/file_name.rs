@@ -37,6 +37,8 @@ pub(super) const ACCEPTED_EPOCH: &str = "acceptedEpoch";
 pub(super) const CURRENT_EPOCH: &str = "currentEpoch";
 /// The members that have a vote.
 pub(super) const VOTERS: &str = "voters";
+/// Up to where the history is known to be committed.
+pub(super) const COMMITTED: &str = "committed";
 
 impl FileName {
     pub(super) fn parse(name: &str) -> Self {
@@ -127,6 +129,7 @@ mod tests {
         }
         for other in [
             "currentEpoch",
+            "committed",
             "notes.tmp",
             "log",
             "log.",

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! interrupted installation? ─► newest readable snapshot ─► logs from there on ─► end of the last log
-//!     ─► epochs agree? ─► tidy up
+//!     ─► epochs agree? ─► how much of it was committed? ─► tidy up
 //! ```
 //!
 //! The rules, all of which serve "what was acknowledged is never lost":
@@ -21,6 +21,8 @@
 //! - **Any other log** must be whole, or be continued without a gap by the next one.
 //! - **The epochs** must be possible: current at most accepted, and no txn of an epoch after the accepted one.
 //!   Txns of an epoch after the current one are possible: the member stopped while it was synchronizing.
+//! - **What is known to be committed** is what the snapshot holds, wholly or in part, and what the file `committed` vouches
+//!   for; see [`super::committed`].
 //!
 //! What recovery reports is durable, even if the process that wrote it was killed before it synced, or had stopped
 //! because a sync failed: the member will vote with it. Recovery may be interrupted anywhere and repeated. Files
@@ -30,6 +32,7 @@
 
 use tracing::info;
 
+use super::committed;
 use super::disk::{Disk, sync_folder};
 use super::epoch;
 use super::error::StorageError;
@@ -51,8 +54,10 @@ pub struct Recovered {
     pub tree: Tree,
     /// The last txn that the tree may hold parts of; before it is applied, digests of txns and tree need not agree.
     pub fuzzy_to: Zxid,
-    /// The entries that the log holds after the snapshot, oldest first; nobody knows yet which are committed.
+    /// The entries that the log holds after the snapshot, oldest first.
     pub tail: Vec<Entry>,
+    /// The last txn that is known to be committed; of the entries after it nobody knows yet.
+    pub committed: Zxid,
     /// The epoch up to which the member will follow nobody older; `None` when it never promised.
     pub accepted_epoch: Option<Epoch>,
     /// The epoch in which the member was last synchronized; `None` when it never was.
@@ -112,6 +117,7 @@ pub(super) fn recover<D: Disk>(disk: &mut D) -> Result<(Recovered, KnownSnapshot
     let unreadable_snapshots = history.unreadable.iter().map(Unreadable::to_string).collect();
     history.read_logs(disk, files.logs_after(history.snapshot.zxid))?;
     check_epochs(accepted_epoch, current_epoch, history.last())?;
+    let hinted = committed::judge(disk, &history, current_epoch)?;
     for name in &Files::list(disk)?.temporary {
         disk.remove(name)?;
     }
@@ -120,11 +126,14 @@ pub(super) fn recover<D: Disk>(disk: &mut D) -> Result<(Recovered, KnownSnapshot
 
     let zxid = history.last();
     let History { tree, snapshot, tail, torn_tail, .. } = history;
-    info!(%zxid, snapshot = %snapshot.zxid, nodes = tree.node_count(), is_new, "recovered");
+    // A tree holds nothing that is not committed, so what its snapshot holds parts of is.
+    let committed = snapshot.fuzzy_to.min(zxid).max(snapshot.zxid).max(hinted.unwrap_or(snapshot.zxid));
+    info!(%zxid, snapshot = %snapshot.zxid, %committed, nodes = tree.node_count(), is_new, "recovered");
     let recovered = Recovered {
         tree,
         fuzzy_to: snapshot.fuzzy_to,
         tail,
+        committed,
         accepted_epoch,
         current_epoch,
         torn_tail,

@@ -30,6 +30,7 @@ fn after_a_failed_sync_nothing_is_done_any_more() {
         storage.install_snapshot(zxid(9), b""),
         storage.read_log(Zxid::ZERO, 100).map(drop),
         storage.record_voters(&BTreeSet::from([ServerId::STANDALONE])),
+        storage.record_committed(&entry(1)),
     ];
     for refusal in refusals {
         let error = refusal.unwrap_err();

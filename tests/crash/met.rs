@@ -23,6 +23,8 @@ pub(crate) struct Met {
     pub(crate) installations_of_a_shorter_history: u64,
     pub(crate) installations_undone: u64,
     pub(crate) installations_resumed: u64,
+    pub(crate) committed_by_note: u64,
+    pub(crate) committed_and_not_known: u64,
     pub(crate) txns: u64,
 }
 
@@ -50,6 +52,8 @@ impl Met {
             installations_of_a_shorter_history,
             installations_undone,
             installations_resumed,
+            committed_by_note,
+            committed_and_not_known,
             txns,
         } = self;
         let counts = [
@@ -74,6 +78,8 @@ impl Met {
             installations_of_a_shorter_history,
             installations_undone,
             installations_resumed,
+            committed_by_note,
+            committed_and_not_known,
             txns,
         ];
         assert!(counts.iter().all(|count| **count >= 20), "some situation was hardly ever met: {self:?}");

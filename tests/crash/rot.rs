@@ -20,12 +20,14 @@ pub(crate) enum Outcome {
     TakenForTorn,
 }
 
-/// Writes a history, flips one bit of some log or snapshot, and starts on it.
-pub(crate) fn flip_a_bit(seed: u64) -> Result<Outcome, String> {
+/// Writes a history, flips one bit of some log or snapshot, or of the note of what is committed, and starts on it.
+pub(crate) fn flip_a_bit(seed: u64, is_note: bool) -> Result<Outcome, String> {
     let mut rng = Rng::with_seed(seed);
     let disk = SimDisk::new(seed);
-    let (whole, without_last) = write(&disk, &mut rng).expect("a healthy disk");
-    let names = disk.list().expect("a healthy disk");
+    let (whole, without_last, noted) = write(&disk, &mut rng).expect("a healthy disk");
+    let mut names = disk.list().expect("a healthy disk");
+    // Those of the epochs have no checksum, since they are Apache's.
+    names.retain(|name| if is_note { name == "committed" } else { name.contains('.') });
     let name = rng.choice(names).expect("files");
     let bytes = disk.bytes_of(&name).expect("listed").len();
     let offset = rng.usize(0..bytes);
@@ -38,6 +40,9 @@ pub(crate) fn flip_a_bit(seed: u64) -> Result<Outcome, String> {
         }
         Err(_) => return Ok(Outcome::Refused),
     };
+    if recovered.committed > noted.max(recovered.tree.last_zxid()) {
+        return Err(format!("{noted} was noted, {} is taken for committed", recovered.committed));
+    }
     let is_torn = recovered.torn_tail.is_some();
     let tree = recovered.into_whole_tree();
     if tree == whole {
@@ -49,16 +54,21 @@ pub(crate) fn flip_a_bit(seed: u64) -> Result<Outcome, String> {
     }
 }
 
-/// Three logs, of which snapshots cover one or two, or none. Returns the tree, and that of all but the last txn.
-fn write(disk: &SimDisk, rng: &mut Rng) -> Result<(Tree, Tree), StorageError> {
+/// Three logs, of which snapshots cover one or two, or none, and a txn that is noted as committed. Returns the tree, that of all but
+/// the last txn, and the one noted.
+fn write(disk: &SimDisk, rng: &mut Rng) -> Result<(Tree, Tree, Zxid), StorageError> {
     let (mut storage, _) = open(disk)?;
+    storage.set_accepted_epoch(Epoch(1))?;
+    storage.set_current_epoch(Epoch(1))?;
+    let mut entries = Vec::new();
     let (mut tree, mut without_last) = (Tree::new(), Tree::new());
     let mut zxid = Zxid::new(Epoch(1), 0);
     for _log in 0..3 {
         for _ in 0..rng.usize(2..8) {
             zxid = zxid.next().expect("a short history");
             let txn = create(zxid, rng);
-            storage.append(&Entry { zxid, payload: txn.encode() })?;
+            entries.push(Entry { zxid, payload: txn.encode() });
+            storage.append(&entries[entries.len() - 1])?;
             without_last = tree.clone();
             tree.apply(&txn);
         }
@@ -72,7 +82,9 @@ fn write(disk: &SimDisk, rng: &mut Rng) -> Result<(Tree, Tree), StorageError> {
             storage.finish_snapshot((zxid, tree.digest()))?;
         }
     }
-    Ok((tree, without_last))
+    let noted = &entries[Rng::with_seed(rng.get_seed()).usize(..6)];
+    storage.record_committed(noted)?;
+    Ok((tree, without_last, noted.zxid))
 }
 
 /// Without long runs of zeros, which look like sectors that never reached the disk.

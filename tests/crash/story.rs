@@ -22,6 +22,12 @@ struct Story<'a> {
     line: Line,
     /// How many of them were acknowledged.
     synced: usize,
+    /// How many of them were committed, as far as the member knew.
+    committed: usize,
+    /// The last that the member was told to note as committed, unless a power failure may have taken that.
+    noted: Zxid,
+    /// The newest txn of this history that was ever noted.
+    noted_max: Zxid,
     /// The history that is being put in the place of the other.
     installing: Option<Line>,
     /// From this txn on the history can be cut back.
@@ -60,6 +66,9 @@ pub(crate) fn tell(seed: u64, honesty: Honesty, met: &mut Met) -> Result<(), Str
         disk,
         line: Line::new(),
         synced: 0,
+        committed: 0,
+        noted: Zxid::ZERO,
+        noted_max: Zxid::ZERO,
         installing: None,
         surely_reached: Zxid::ZERO,
         accepted: Promise::default(),
@@ -75,7 +84,7 @@ pub(crate) fn tell(seed: u64, honesty: Honesty, met: &mut Met) -> Result<(), Str
         story.disk.fail_syncs(0);
         let is_kill = story.rng.u8(0..4) == 0;
         story.met.kills += u64::from(is_kill);
-        story.disk = if is_kill { story.disk.kill() } else { story.disk.power_on() };
+        story.disk = if is_kill { story.disk.kill() } else { story.power_on() };
     }
     story.recover().map(drop)
 }
@@ -100,11 +109,16 @@ impl Story<'_> {
                 }
                 Err(_) if self.disk.is_off() => {
                     self.met.failures_in_recovery += 1;
-                    self.disk = self.disk.power_on();
+                    self.disk = self.power_on();
                 }
                 Err(error) => return Err(format!("recovery refuses what a power failure left: {error}")),
             }
         }
+    }
+
+    fn power_on(&mut self) -> SimDisk {
+        self.noted = Zxid::ZERO;
+        self.disk.power_on()
     }
 
     /// Compares what was found with what must be there; that counts from now on. Returns the whole tree.
@@ -127,8 +141,7 @@ impl Story<'_> {
         tree.check_invariants();
         if let Some(installed) = self.installing.take() {
             if last == installed.last() && installed.check(0, &tree).is_ok() {
-                self.line = installed;
-                self.synced = 0;
+                self.replace_line(installed);
                 self.met.installations_resumed += 1;
             } else {
                 self.met.installations_undone += 1;
@@ -143,6 +156,7 @@ impl Story<'_> {
             return Err(format!("recovered up to {last}, but {lost} was acknowledged"));
         }
         self.line.check(kept, &tree)?;
+        self.check_committed(recovered)?;
         self.accepted.check("accepted epoch", recovered.accepted_epoch)?;
         self.current.check("current epoch", recovered.current_epoch)?;
         if !recovered.unreadable_snapshots.is_empty() {
@@ -156,11 +170,45 @@ impl Story<'_> {
         self.met.epochs_in_between += u64::from(recovered.accepted_epoch > recovered.current_epoch);
         self.line.txns.truncate(kept);
         self.synced = kept;
+        self.committed = kept;
         // The snapshot may hold parts of anything up to here.
         self.surely_reached = last;
         assert!(recovered.accepted_epoch.unwrap_or_default() >= last.epoch());
         self.leader.follow_on(&tree, last);
         Ok(tree)
+    }
+
+    /// What a start takes for committed was; and it knows of what was noted, unless the power has failed since.
+    fn check_committed(&mut self, recovered: &Recovered) -> Result<(), String> {
+        let found = recovered.committed;
+        let count = self.line.count_to(found);
+        let count = count.ok_or_else(|| format!("{found} is taken for committed, and was never there"))?;
+        if count > self.committed {
+            let last = self.line.last_of(self.committed);
+            return Err(format!("{found} is taken for committed, of which only {last} is known"));
+        }
+        if recovered.current_epoch.is_none_or(|current| self.noted.epoch() > current) {
+            // As no leader has it: such a note is not believed.
+            self.noted = Zxid::ZERO;
+        }
+        if found < self.noted {
+            return Err(format!("{found} is taken for committed, but {} was noted", self.noted));
+        }
+        let without_note = recovered.tree.last_zxid().max(recovered.fuzzy_to);
+        if found > without_note.max(self.noted_max) {
+            return Err(format!("{found} is taken for committed, by a note of another history"));
+        }
+        self.met.committed_by_note += u64::from(found > without_note);
+        self.met.committed_and_not_known += u64::from(found == without_note && self.committed > count);
+        Ok(())
+    }
+
+    /// Another history counts from now on.
+    fn replace_line(&mut self, line: Line) {
+        self.line = line;
+        self.synced = 0;
+        self.committed = 0;
+        (self.noted, self.noted_max) = (Zxid::ZERO, Zxid::ZERO);
     }
 
     /// Works until the power or a sync fails, or for a while.
@@ -195,7 +243,8 @@ impl Story<'_> {
 
     fn step(&mut self, member: &mut Member) -> Result<(), Stop> {
         match self.rng.u8(0..100) {
-            0..42 => self.append(member)?,
+            0..37 => self.append(member)?,
+            37..42 => self.note(member)?,
             42..60 => self.sync(member)?,
             60..82 => self.snapshot(member)?,
             82..84 => member.storage.roll()?,
@@ -229,6 +278,23 @@ impl Story<'_> {
         // A member of one commits what is durable, and applies what is committed.
         self.line.txns[self.synced..].iter().for_each(|txn| drop(member.committed.apply(txn)));
         self.synced = self.line.txns.len();
+        self.committed = self.synced;
+        Ok(())
+    }
+
+    /// Has it noted that a txn is committed: the last, or an older one.
+    fn note(&mut self, member: &mut Member) -> Result<(), StorageError> {
+        let older = if self.rng.bool() { 0 } else { self.rng.usize(0..=self.committed) };
+        let Some(index) = (self.committed - older).checked_sub(1) else { return Ok(()) };
+        let entry = entry_of(&self.line.txns[index]);
+        // It may be interrupted.
+        let noted = std::mem::replace(&mut self.noted, Zxid::ZERO);
+        self.noted_max = self.noted_max.max(entry.zxid);
+        member.storage.record_committed(&entry)?;
+        self.sync(member)?;
+        if !self.disk.is_off() {
+            self.noted = noted.max(entry.zxid);
+        }
         Ok(())
     }
 
@@ -331,12 +397,17 @@ impl Story<'_> {
         let is_committed = count < self.synced;
         // From here on it may be gone.
         self.synced = self.synced.min(count);
+        self.noted = Zxid::ZERO;
         self.met.truncations_cut_short += 1;
         member.storage.truncate(zxid)?;
         self.met.truncations_cut_short -= 1;
         self.met.truncations += 1;
         self.met.truncations_of_what_was_committed += u64::from(is_committed);
         self.line.txns.truncate(count);
+        self.committed = self.committed.min(count);
+        if self.noted_max > self.line.last() {
+            self.noted_max = Zxid::ZERO;
+        }
         self.surely_reached = self.surely_reached.min(self.line.last());
         if member.storage.last_zxid() != self.line.last() {
             let last = member.storage.last_zxid();
@@ -385,6 +456,7 @@ impl Story<'_> {
         let installed = Line::from_snapshot(zxid, &body);
         self.met.installations_of_a_shorter_history += u64::from(zxid < self.line.last());
         self.installing = Some(installed.clone());
+        self.noted = Zxid::ZERO;
         member.storage.install_snapshot(zxid, &body)?;
         self.installing = None;
         self.met.installations += 1;
@@ -392,8 +464,7 @@ impl Story<'_> {
         member.committed = installed.tree_of(0);
         member.slices = None;
         self.leader.follow_on(&member.committed, zxid);
-        self.line = installed;
-        self.synced = 0;
+        self.replace_line(installed);
         self.surely_reached = zxid;
         Ok(())
     }
