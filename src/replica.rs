@@ -28,6 +28,7 @@ mod overlay;
 mod port;
 mod prepare;
 mod read;
+mod recording;
 mod reply;
 mod request;
 mod session;
@@ -53,12 +54,14 @@ use self::expiry::ExpiryQueue;
 use self::leading::Leading;
 use self::learning::Learning;
 use self::local::LocalSessions;
+use self::recording::Recording;
 use self::session::SessionIds;
 use self::snapshot::Snapshotting;
 use self::watch::Watches;
 use crate::codec::Reader;
 use crate::id::{Epoch, SessionId, Xid, Zxid};
 use crate::tree::{Tree, Txn, TxnOp};
+use crate::zab::mutation::{self, Mutation};
 use crate::zab::{self, Entry, Event, LinkId, Packet, Peer, SyncMode};
 
 /// One member of the ensemble.
@@ -79,6 +82,7 @@ pub struct Replica {
     watches: Watches,
     subscribers: Subscribers,
     snapshotting: Snapshotting,
+    recording: Recording,
     /// Up to where the tree may hold parts of what is still to be applied.
     fuzzy_to: Zxid,
     /// A snapshot that is on its way from the leader.
@@ -155,9 +159,9 @@ const HOLD_TIME: Duration = Duration::from_millis(500);
 impl Replica {
     /// A member over what its storage recovered. It looks for a leader at once.
     pub fn new(settings: ReplicaSettings, recovery: Recovery, now: Now) -> Self {
-        let Recovery { tree, tail, fuzzy_to, accepted_epoch, current_epoch } = recovery;
+        let Recovery { tree, tail, committed, fuzzy_to, accepted_epoch, current_epoch } = recovery;
         let snapshot = tree.last_zxid();
-        let recovery = zab::Recovery { snapshot, tail, accepted_epoch, current_epoch };
+        let recovery = zab::Recovery { snapshot, tail, committed, accepted_epoch, current_epoch };
         let mut replica = Self {
             peer: Peer::new(settings.peer.clone(), recovery, now.monotonic),
             tree,
@@ -171,6 +175,7 @@ impl Replica {
             watches: Watches::default(),
             subscribers: Subscribers::new(now.monotonic),
             snapshotting: Snapshotting::new(settings.snapshot_txns, settings.snapshot_bytes),
+            recording: Recording::new(settings.read_only_mode, now.monotonic),
             fuzzy_to,
             incoming: None,
             counts: ReplicaCounts::default(),
@@ -209,7 +214,7 @@ impl Replica {
                 return self.finish(now, |replica| replica.on_snapshot_received(link, body, now));
             }
             Input::Reloaded(recovery) => {
-                return self.finish(now, |replica| replica.on_reloaded(recovery, now));
+                return self.finish(now, |replica| replica.on_reloaded(*recovery, now));
             }
             Input::Durable(zxid) => zab::Input::Durable(zxid),
             Input::AcceptedEpochDurable(epoch) => zab::Input::AcceptedEpochDurable(epoch),
@@ -238,6 +243,9 @@ impl Replica {
             self.role = Role::ReadOnly(ExpiryQueue::new(now.monotonic, self.settings.peer.tick));
             self.serve_those_who_wait(now);
         }
+        if let Some(entry) = self.recording.take_due(now.monotonic) {
+            self.outputs.push_back(Output::RecordCommitted(entry));
+        }
         while let Some((deadline, connection)) = self.handshakes.first().copied()
             && deadline <= now.monotonic
         {
@@ -257,7 +265,10 @@ impl Replica {
             Role::ReadOnly(_) | Role::Learning(_) => None,
         };
         let local = if self.is_serving() { self.local.next_look() } else { None };
-        [handshake, expiry, local, self.peer.poll_timeout()].into_iter().flatten().min()
+        [handshake, expiry, local, self.recording.due_at(), self.peer.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The next thing to do.
@@ -292,6 +303,11 @@ impl Replica {
     /// The committed tree.
     pub const fn tree(&self) -> &Tree {
         &self.tree
+    }
+
+    /// What is committed and was not written down yet: a member that stops has this done last.
+    pub fn take_unrecorded(&mut self) -> Option<Entry> {
+        self.recording.take()
     }
 
     /// What was counted since the start.
@@ -343,12 +359,18 @@ impl Replica {
                 zab::Output::Dial { attempt, server } => Output::Dial { attempt, server },
                 zab::Output::Send(link, packet) => Output::Send(link, packet),
                 zab::Output::CloseLink(link) => Output::CloseLink(link),
-                zab::Output::Append(entry) => Output::Append(entry),
+                zab::Output::Append(entry) => {
+                    if mutation::is_on(Mutation::M26) {
+                        self.recording.on_delivered(&entry);
+                    }
+                    Output::Append(entry)
+                }
                 zab::Output::SetAcceptedEpoch(epoch) => Output::SetAcceptedEpoch(epoch),
                 zab::Output::SetCurrentEpoch(epoch) => Output::SetCurrentEpoch(epoch),
                 zab::Output::Truncate { zxid, is_reload } => {
                     if is_reload {
                         self.snapshotting.cancel();
+                        self.recording.cancel();
                     }
                     Output::Truncate { zxid, is_reload }
                 }
@@ -408,6 +430,7 @@ impl Replica {
         };
         self.apply(&txn, connection, now);
         self.snapshotting.on_applied(&self.tree, entry.payload.len(), &mut self.outputs);
+        self.recording.on_delivered(entry);
     }
 
     /// Applies a committed txn: events first, then the reply to whoever asked for it.
@@ -514,6 +537,7 @@ impl Replica {
         self.tree = incoming.expect("the snapshot was read before the peer heard of it");
         assert_eq!(self.tree.last_zxid(), zxid, "the snapshot is the one that was announced");
         self.snapshotting.cancel();
+        self.recording.cancel();
         self.local.on_installed();
         // How far it goes beyond its name is not known before everything behind it is there.
         self.fuzzy_to = UNKNOWN;
@@ -530,11 +554,11 @@ impl Replica {
     }
 
     fn on_reloaded(&mut self, recovery: Recovery, now: Now) {
-        let Recovery { tree, tail, fuzzy_to, accepted_epoch, current_epoch } = recovery;
+        let Recovery { tree, tail, committed, fuzzy_to, accepted_epoch, current_epoch } = recovery;
         self.tree = tree;
         self.fuzzy_to = fuzzy_to;
         let snapshot = self.tree.last_zxid();
-        let recovery = zab::Recovery { snapshot, tail, accepted_epoch, current_epoch };
+        let recovery = zab::Recovery { snapshot, tail, committed, accepted_epoch, current_epoch };
         self.peer.handle(now.monotonic, zab::Input::Reloaded(recovery));
     }
 

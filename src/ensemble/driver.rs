@@ -50,6 +50,10 @@ impl Driver {
     /// When an invariant of the replica is broken.
     pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), MemberError> {
         let ended = self.serve(&stop).await;
+        if let Some(entry) = self.replica.take_unrecorded() {
+            // If the log has failed, that is what is reported.
+            let _ = self.log.send(LogCommand::RecordCommitted(entry));
+        }
         // Whoever waits for this member's sockets to close waits no longer.
         stop.cancel();
         self.peers.shutdown().await;
@@ -108,7 +112,7 @@ impl Driver {
             Some(LogEvent::Durable(zxid)) => Input::Durable(zxid),
             Some(LogEvent::AcceptedEpochDurable(epoch)) => Input::AcceptedEpochDurable(epoch),
             Some(LogEvent::CurrentEpochDurable(epoch)) => Input::CurrentEpochDurable(epoch),
-            Some(LogEvent::Reloaded(recovered)) => Input::Reloaded(recovery_of(*recovered)),
+            Some(LogEvent::Reloaded(recovered)) => Input::Reloaded(Box::new(recovery_of(*recovered))),
             Some(LogEvent::LogRead(link, entries)) => Input::LogRead { link, entries },
             Some(LogEvent::SnapshotSliceWritten) => Input::SnapshotSliceWritten,
             Some(LogEvent::Failed(error)) => return Err(MemberError::Storage(error)),
@@ -169,6 +173,7 @@ impl Driver {
                 Output::BeginSnapshot(zxid) => LogCommand::BeginSnapshot(zxid),
                 Output::SnapshotSlice(slice) => LogCommand::SnapshotSlice(slice),
                 Output::FinishSnapshot { zxid, digest } => LogCommand::FinishSnapshot { zxid, digest },
+                Output::RecordCommitted(entry) => LogCommand::RecordCommitted(entry),
                 Output::SendVote(to, message) => {
                     self.peers.send_vote(to, message);
                     continue;
@@ -315,8 +320,9 @@ fn clock_now() -> Now {
 
 /// What storage recovered, as the replica takes it.
 pub(super) fn recovery_of(recovered: Recovered) -> Recovery {
-    let Recovered { tree, tail, fuzzy_to, accepted_epoch, current_epoch, .. } = recovered;
-    Recovery { tree, tail, fuzzy_to, accepted_epoch: accepted_epoch.unwrap_or_default(), current_epoch }
+    let Recovered { tree, tail, committed, fuzzy_to, accepted_epoch, current_epoch, .. } = recovered;
+    let accepted_epoch = accepted_epoch.unwrap_or_default();
+    Recovery { tree, tail, committed, fuzzy_to, accepted_epoch, current_epoch }
 }
 
 async fn sleep_until(deadline: Option<std::time::Instant>) {

@@ -26,6 +26,7 @@ pub(super) enum LogCommand {
     BeginSnapshot(Zxid),
     SnapshotSlice(Vec<u8>),
     FinishSnapshot { zxid: Zxid, digest: u64 },
+    RecordCommitted(Entry),
 }
 
 /// What the log thread says.
@@ -93,6 +94,7 @@ impl<D: Disk> LogThread<D> {
     }
 
     fn carry_out(&mut self, batch: impl Iterator<Item = LogCommand>) -> Result<(), StorageError> {
+        let mut committed = None;
         for command in batch {
             match command {
                 LogCommand::Append(entry) => {
@@ -108,7 +110,9 @@ impl<D: Disk> LogThread<D> {
                     self.storage.set_current_epoch(epoch)?;
                     self.tell(LogEvent::CurrentEpochDurable(epoch));
                 }
+                LogCommand::RecordCommitted(entry) => committed = Some(entry),
                 LogCommand::Truncate { zxid, is_reload } => {
+                    committed = None;
                     self.sync()?;
                     self.storage.truncate(zxid)?;
                     info!(%zxid, "gave up what the leader does not have");
@@ -119,6 +123,7 @@ impl<D: Disk> LogThread<D> {
                 }
                 LogCommand::InstallSnapshot { zxid, body } => {
                     self.appended = None;
+                    committed = None;
                     self.is_snapshot_begun = false;
                     self.storage.install_snapshot(zxid, &body)?;
                     self.tell(LogEvent::Durable(zxid));
@@ -150,7 +155,9 @@ impl<D: Disk> LogThread<D> {
                 }
             }
         }
-        self.sync()
+        self.sync()?;
+        // Everybody knows what is durable: nobody waits for this.
+        committed.map_or(Ok(()), |entry| self.storage.record_committed(&entry))
     }
 
     fn sync(&mut self) -> Result<(), StorageError> {
@@ -234,6 +241,31 @@ mod tests {
             assert_eq!(recovered.current_epoch, Some(EPOCH), "seed {seed}");
         }
         assert!(told > 500, "only {told} groups were durable before the failures");
+    }
+
+    #[test]
+    fn what_is_committed_is_noted_behind_the_batch_unless_the_history_is_cut_off() {
+        let disk = SimDisk::new(0);
+        let (storage, _) = Storage::open_with(disk.clone(), SETTINGS).unwrap();
+        let (events, _told) = mpsc::channel(EVENTS_MAX);
+        let mut log = LogThread {
+            storage,
+            snapshots_kept: 3,
+            stats: Arc::default(),
+            events,
+            appended: None,
+            is_snapshot_begun: false,
+        };
+        let [accepted, current] = [LogCommand::SetAcceptedEpoch(EPOCH), LogCommand::SetCurrentEpoch(EPOCH)];
+        let note = |counter| LogCommand::RecordCommitted(entry(counter));
+        let append = |counter| LogCommand::Append(entry(counter));
+        log.carry_out([accepted, current, append(1), append(2), note(1), append(3), note(2)].into_iter())
+            .unwrap();
+        let cut = LogCommand::Truncate { zxid: entry(3).zxid, is_reload: false };
+        log.carry_out([append(4), note(4), cut].into_iter()).unwrap();
+        drop(log);
+        let (_, recovered) = Storage::open_with(disk.kill(), SETTINGS).unwrap();
+        assert_eq!((recovered.committed, recovered.last_zxid()), (entry(2).zxid, entry(3).zxid));
     }
 
     const EPOCH: Epoch = Epoch(1);

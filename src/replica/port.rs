@@ -46,7 +46,8 @@ pub struct ReplicaSettings {
     pub handshake_timeout: Duration,
     /// Txns between two snapshots.
     pub snapshot_txns: u64,
-    /// Whether clients that are content with it may read what this member has while it finds no leader.
+    /// Whether clients that are content with it may read what this member has while it finds no leader. Then it is written down now
+    /// and then how far that is, too.
     pub read_only_mode: bool,
     /// Whether sessions may be known to one member alone; must be the same on every member.
     pub local_sessions: LocalSessionMode,
@@ -59,8 +60,10 @@ pub struct ReplicaSettings {
 pub struct Recovery {
     /// The newest snapshot's tree.
     pub tree: Tree,
-    /// The entries that the log holds after it, which may or may not be committed.
+    /// The entries that the log holds after it.
     pub tail: Vec<Entry>,
+    /// The last txn that is known to be committed; entries after it may be or not.
+    pub committed: Zxid,
     /// Up to where the snapshot may hold parts of what comes after its last txn: until then digests cannot be compared.
     pub fuzzy_to: Zxid,
     /// The epoch up to which the member has promised to follow nobody older; 0 when it never did.
@@ -87,7 +90,7 @@ pub enum Input {
     /// The epoch asked for by [`Output::SetCurrentEpoch`] is on disk.
     CurrentEpochDurable(Epoch),
     /// What the disk holds after a truncation that asked for it.
-    Reloaded(Recovery),
+    Reloaded(Box<Recovery>),
     /// What [`Output::ReadLog`] asked for; `None` when the log cannot tell.
     LogRead {
         /// For whom.
@@ -147,6 +150,9 @@ pub enum Output {
         /// The last txn that the learner has.
         after: Zxid,
     },
+    /// Note, behind the next sync of the log, that this entry is committed and all before it, unless the history is cut off or
+    /// replaced before that; no answer is needed.
+    RecordCommitted(Entry),
     /// Send a message over the election port to this member, in place of one that is still waiting there.
     SendVote(ServerId, Notification),
     /// Connect to this member's quorum port, then say [`Input::Dialled`].

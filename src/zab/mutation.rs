@@ -33,11 +33,12 @@ pub enum Mutation {
     M23,
     M24,
     M25,
+    M26,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::M1,
         Self::M2,
         Self::M3,
@@ -63,6 +64,7 @@ impl Mutation {
         Self::M23,
         Self::M24,
         Self::M25,
+        Self::M26,
     ];
 
     /// What is done wrongly.
@@ -93,6 +95,7 @@ impl Mutation {
             Self::M23 => "a leader goes on leading without hearing of a quorum",
             Self::M24 => "the folder is not synced after files were created or renamed",
             Self::M25 => "a leader commits proposals of an earlier epoch by counting acks",
+            Self::M26 => "what is logged is written down as committed",
         }
     }
 }

@@ -274,11 +274,12 @@ impl Peer {
         if self.history.last() == Zxid::ZERO { Epoch(0) } else { self.current_epoch }
     }
 
-    /// Starts from what the disk holds. A log without any epoch is that of a server that ran alone: its epochs are those of the
+    /// Starts from what the disk holds, and delivers what of it is known to be committed. A log without any epoch is that of a server that ran alone: its epochs are those of the
     /// history, as in Apache, and are written down.
     pub(super) fn take_recovery(&mut self, recovery: Recovery) {
-        let Recovery { snapshot, tail, accepted_epoch, current_epoch } = recovery;
+        let Recovery { snapshot, tail, committed, accepted_epoch, current_epoch } = recovery;
         self.history = History::new(snapshot, tail, self.settings.window_entries);
+        self.deliver_up_to(committed);
         let last = self.history.last();
         // Apache's members write 0 at their first start, before they have got anything.
         self.is_synchronized |=

@@ -68,8 +68,10 @@ impl PeerSettings {
 pub struct Recovery {
     /// The last txn of the snapshot.
     pub snapshot: Zxid,
-    /// The entries after it, which may or may not be committed.
+    /// The entries after it.
     pub tail: Vec<Entry>,
+    /// The last txn that is known to be committed, if that is one of these; those after it may be or not.
+    pub committed: Zxid,
     /// Up to which epoch the member has promised to follow nobody older.
     pub accepted_epoch: Epoch,
     /// The epoch in which it was last synchronized; `None` when it never was, or has forgotten it.

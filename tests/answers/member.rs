@@ -163,7 +163,7 @@ impl Task {
             Output::SetAcceptedEpoch(epoch) => Input::AcceptedEpochDurable(epoch),
             Output::SetCurrentEpoch(epoch) => Input::CurrentEpochDurable(epoch),
             Output::SnapshotSlice(_) => Input::SnapshotSliceWritten,
-            Output::BeginSnapshot(_) | Output::FinishSnapshot { .. } => return,
+            Output::BeginSnapshot(_) | Output::FinishSnapshot { .. } | Output::RecordCommitted(_) => return,
             other @ (Output::Truncate { .. }
             | Output::InstallSnapshot { .. }
             | Output::ReadLog { .. }

@@ -49,6 +49,8 @@ pub(crate) struct Client {
     watches: Watches,
     events: Vec<Event>,
     values: u64,
+    /// What it has seen in sessions that it left.
+    seen: Zxid,
     random: fastrand::Rng,
 }
 
@@ -88,6 +90,7 @@ impl Client {
             watches: Watches::default(),
             events: Vec::new(),
             values: 0,
+            seen: Zxid::ZERO,
             random: fastrand::Rng::with_seed(seed),
         }
     }
@@ -179,6 +182,15 @@ impl Client {
         self.turn(SessionChange::Abandoned);
     }
 
+    /// Leaves the session to its timeout, and will open a new one where what it has seen is there.
+    pub(crate) fn start_over(&mut self) {
+        self.drop_link();
+        self.turn(SessionChange::Abandoned);
+        let left = self.session.take();
+        self.seen = left.map_or(self.seen, |session| session.last_zxid);
+        self.watches = Watches::default();
+    }
+
     /// Connects, again and again, with the session if there is one, until a server takes it.
     ///
     /// # Panics
@@ -200,7 +212,7 @@ impl Client {
     async fn connect(&mut self, server: &Server) -> std::io::Result<()> {
         let asked = self.settings.recorder.now();
         let request = ConnectRequest {
-            last_zxid_seen: self.session.as_ref().map_or(Zxid::ZERO, |session| session.last_zxid),
+            last_zxid_seen: self.session.as_ref().map_or(self.seen, |session| session.last_zxid),
             timeout_ms: i32::try_from(self.settings.session_timeout.as_millis()).expect("timeouts are short"),
             session: self.session.as_ref().map_or(SessionId::NONE, |session| session.id),
             password: self.session.as_ref().map_or(SessionPassword::ZERO, |session| session.password),
@@ -217,7 +229,7 @@ impl Client {
             id: response.session,
             password: response.password,
             timeout,
-            last_zxid: Zxid::ZERO,
+            last_zxid: self.seen,
             connections: 0,
             requests: 0,
             received: 0,

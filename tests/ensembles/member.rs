@@ -303,6 +303,12 @@ impl Member {
         Ok(answer)
     }
 
+    /// Up to where it has noted on disk that its history is committed; ours alone do.
+    pub(crate) fn noted_as_committed(&self) -> Option<i64> {
+        let line = std::fs::read_to_string(self.version_2().join("committed")).ok()?;
+        i64::from_str_radix(line.split(' ').next()?, 16).ok()
+    }
+
     /// What its process has in memory, in KiB.
     pub(crate) fn memory_kb(&self) -> u64 {
         let id = self.process.as_ref().map(Process::id).unwrap_or_default();

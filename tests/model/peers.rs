@@ -467,6 +467,7 @@ impl Disk {
         Recovery {
             snapshot: self.snapshot.last().map_or(Zxid::ZERO, |txn| txn.zxid),
             tail: self.log.iter().map(|txn| txn.entry()).collect::<Vec<Entry>>(),
+            committed: Zxid::ZERO,
             accepted_epoch: self.accepted_epoch,
             current_epoch: (self.current_epoch > Epoch(0)).then_some(self.current_epoch),
         }

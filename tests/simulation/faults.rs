@@ -232,6 +232,7 @@ impl World {
         self.coverage.count(Seen::FailedInRecovery, found.failures_in_recovery as usize);
         self.coverage.count(Seen::TornTail, usize::from(found.is_torn));
         self.coverage.count(Seen::UnsyncedTailRecovered, usize::from(found.has_unsynced));
+        self.coverage.count(Seen::CommittedBehindSnapshot, usize::from(found.is_beyond_snapshot));
         self.properties.check_still_held(site, held, &self.members, &self.canon, &self.profile);
         for other in 0..self.members.len() {
             if other != site {

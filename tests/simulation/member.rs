@@ -81,6 +81,7 @@ pub(crate) enum LogCommand {
     BeginSnapshot(Zxid),
     SnapshotSlice(Vec<u8>),
     FinishSnapshot { zxid: Zxid, digest: u64 },
+    RecordCommitted(Entry),
 }
 
 /// How a process ends.
@@ -136,6 +137,8 @@ impl Member {
         let mut found = Found::default();
         let (storage, recovered) = self.open(rng, &mut found)?;
         let last = recovered.tail.last().map_or(recovered.tree.last_zxid(), |entry| entry.zxid);
+        self.check_committed(&recovered, canon);
+        found.is_beyond_snapshot = recovered.committed > recovered.tree.last_zxid().max(recovered.fuzzy_to);
         // What a process has written is not what a machine has.
         let is_beyond = crate::shadow::last_of(&self.shadow.disk[..self.shadow.durable]) < last;
         let durable = if is_beyond { Some(self.durable_last()?) } else { None };
@@ -274,6 +277,7 @@ impl Member {
         let LogThread { storage, is_snapshot_begun } = log;
         let mut said = Vec::new();
         let mut appended = None;
+        let mut committed = None;
         for command in batch {
             match command {
                 LogCommand::Append(entry) => {
@@ -294,7 +298,9 @@ impl Member {
                     self.shadow.current = epoch;
                     said.push(Input::CurrentEpochDurable(epoch));
                 }
+                LogCommand::RecordCommitted(entry) => committed = Some(entry),
                 LogCommand::Truncate { zxid, is_reload } => {
+                    committed = None;
                     self.sync(storage, &mut appended, &mut said)?;
                     self.shadow.interrupted = Some(Interrupted::Truncation(zxid));
                     storage.truncate(zxid)?;
@@ -302,11 +308,12 @@ impl Member {
                     if is_reload {
                         let recovered = storage.reload()?;
                         self.check_reloaded(&recovered, zxid, canon);
-                        said.push(Input::Reloaded(recovery_of(recovered)));
+                        said.push(Input::Reloaded(Box::new(recovery_of(recovered))));
                     }
                 }
                 LogCommand::InstallSnapshot { zxid, body, fuzzy_until } => {
                     appended = None;
+                    committed = None;
                     *is_snapshot_begun = false;
                     self.shadow.interrupted = Some(Interrupted::Install(zxid));
                     storage.install_snapshot(zxid, &body)?;
@@ -345,6 +352,9 @@ impl Member {
             }
         }
         self.sync(storage, &mut appended, &mut said)?;
+        if let Some(entry) = committed {
+            storage.record_committed(&entry)?;
+        }
         Ok(said)
     }
 
@@ -359,6 +369,18 @@ impl Member {
         self.shadow.synced();
         said.push(Input::Durable(zxid));
         Ok(())
+    }
+
+    /// What a start takes for committed is shown to clients, if there is no leader.
+    fn check_committed(&self, recovered: &Recovered, canon: &Canon) {
+        for entry in recovered.tail.iter().take_while(|entry| entry.zxid <= recovered.committed) {
+            assert!(
+                canon.find(entry.zxid).is_some_and(|committed| committed.entry == *entry),
+                "I10: member {} starts with {} for committed, which nobody has delivered",
+                self.site + 1,
+                entry.zxid
+            );
+        }
     }
 
     fn check_reloaded(&mut self, recovered: &Recovered, zxid: Zxid, canon: &Canon) {
@@ -383,6 +405,8 @@ pub(crate) struct Found {
     pub(crate) is_torn: bool,
     /// It found what a process wrote and never synced.
     pub(crate) has_unsynced: bool,
+    /// It knew of txns behind its snapshot that they are committed.
+    pub(crate) is_beyond_snapshot: bool,
 }
 
 /// Where the last record of a log begins: behind a header of 16 bytes each has a checksum of 8, a length of 4, that many
@@ -404,6 +428,7 @@ fn recovery_of(recovered: Recovered) -> Recovery {
     Recovery {
         tree: recovered.tree,
         tail: recovered.tail,
+        committed: recovered.committed,
         fuzzy_to: recovered.fuzzy_to,
         accepted_epoch: recovered.accepted_epoch.unwrap_or_default(),
         current_epoch: recovered.current_epoch,

@@ -151,6 +151,8 @@ pub(crate) struct Profile {
     pub(crate) snapshots_kept: usize,
     /// Whether sessions are local until they create an ephemeral znode.
     pub(crate) has_local_sessions: bool,
+    /// Whether members without a leader serve reads, and write down what is committed for that.
+    pub(crate) is_read_only_mode_on: bool,
     pub(crate) preallocate_bytes: u64,
     pub(crate) storm: Nanos,
     pub(crate) latency: Latency,
@@ -206,6 +208,7 @@ impl Profile {
             snapshot_txns: rng.choice([5, 12, 20, 20, 1_000]).expect("some"),
             snapshots_kept: rng.usize(1..4),
             has_local_sessions: stream(seed, "local sessions").u8(0..8) == 0,
+            is_read_only_mode_on: stream(seed, "read-only mode").bool(),
             preallocate_bytes: rng.choice([0, 512, 2_048]).expect("some"),
             storm: rng.u64(4 * SECOND..16 * SECOND),
             latency,

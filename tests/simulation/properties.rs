@@ -293,6 +293,9 @@ impl World {
 
     fn see_serving(&mut self, site: Site) {
         let Some(replica) = self.members[site].replica() else { return };
+        if replica.is_read_only() {
+            self.coverage.see(Seen::ReadOnly);
+        }
         if !replica.is_serving() {
             return;
         }

@@ -349,6 +349,7 @@ impl World {
                 self.at_moment(Moment::FinishesSnapshot, site);
                 self.ask_disk(site, LogCommand::FinishSnapshot { zxid, digest });
             }
+            Output::RecordCommitted(entry) => self.ask_disk(site, LogCommand::RecordCommitted(entry)),
             Output::Reply(connection, frame) | Output::Notify(connection, frame) => {
                 let mut stream = BytesMut::from(&frame[..]);
                 let frame =
@@ -750,7 +751,7 @@ fn settings(profile: &Profile, site: Site) -> ReplicaSettings {
         session_timeouts: SessionTimeouts::from_tick(tick),
         handshake_timeout: Duration::from_secs(2),
         snapshot_txns: profile.snapshot_txns,
-        read_only_mode: false,
+        read_only_mode: profile.is_read_only_mode_on,
         local_sessions: if profile.has_local_sessions {
             LocalSessionMode::Upgraded
         } else {

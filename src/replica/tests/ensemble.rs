@@ -24,6 +24,8 @@ pub(super) struct Ensemble {
     suspended: Vec<u8>,
     /// Members that are started with `--force-bootstrap`.
     pub(super) forced: Vec<u8>,
+    /// What clients say that they have seen.
+    seen: Zxid,
 }
 
 pub(super) struct Member {
@@ -38,6 +40,7 @@ pub(super) struct DiskState {
     pub(super) current: Epoch,
     snapshot: Option<(Zxid, Bytes)>,
     pub(super) log: Vec<Entry>,
+    committed: Zxid,
 }
 
 impl DiskState {
@@ -52,6 +55,7 @@ impl DiskState {
         Recovery {
             tree,
             tail,
+            committed: self.committed.max(base),
             fuzzy_to: Zxid::ZERO,
             accepted_epoch: self.accepted,
             current_epoch: (self.current > Epoch(0)).then_some(self.current),
@@ -87,6 +91,7 @@ impl Ensemble {
             cut_off: Vec::new(),
             suspended: Vec::new(),
             forced: Vec::new(),
+            seen: Zxid::ZERO,
         };
         (1..=voters).for_each(|id| ensemble.start(id));
         ensemble
@@ -205,12 +210,14 @@ impl Ensemble {
                 }
                 Output::Truncate { zxid, is_reload } => {
                     disk.log.retain(|entry| entry.zxid <= zxid);
+                    disk.committed = disk.committed.min(zxid);
                     if is_reload {
-                        self.queue.push_back((id, Input::Reloaded(disk.recovery())));
+                        self.queue.push_back((id, Input::Reloaded(Box::new(disk.recovery()))));
                     }
                 }
                 Output::InstallSnapshot { zxid, body } => {
                     disk.log.clear();
+                    disk.committed = zxid;
                     disk.snapshot = Some((zxid, body));
                     self.queue.push_back((id, Input::Durable(zxid)));
                 }
@@ -241,6 +248,9 @@ impl Ensemble {
                     self.member(id).sent.push((connection, frame));
                 }
                 Output::Close(connection, reason) => self.member(id).closed.push((connection, reason)),
+                Output::RecordCommitted(entry) => {
+                    self.disks.get_mut(&id).unwrap().committed = entry.zxid;
+                }
                 Output::BeginSnapshot(_) | Output::SnapshotSlice(_) | Output::FinishSnapshot { .. } => {}
             }
         }
@@ -303,7 +313,7 @@ impl Ensemble {
         self.give(id, Input::Disconnected(ConnectionId(1)));
         self.give(id, Input::Connected(ConnectionId(1)));
         let request = ConnectRequest {
-            last_zxid_seen: Zxid::ZERO,
+            last_zxid_seen: self.seen,
             timeout_ms: 500,
             session,
             password: SessionPassword::for_session(session),
@@ -560,8 +570,9 @@ fn a_member_without_a_quorum_serves_reads_to_those_who_ask_for_no_more() {
     assert_eq!(response.read_only, Some(true));
     let again = ensemble.connect(followers[0], response.session, true).unwrap();
     assert_eq!((again.session, again.read_only), (response.session, Some(true)));
-    // What was committed before it stopped is not known to be; the snapshot is all that is.
+    // What was committed before it stopped was written down nowhere; the snapshot is all that is known to be.
     ensemble.ask(followers[0], &exists("/zookeeper", false)).unwrap();
+    assert_eq!(ensemble.ask(followers[0], &exists("/kept", false)), Err(OpError::NoNode));
     for request in [set("/", "x", -1), Request::Sync { path: "/".into() }] {
         assert_eq!(ensemble.ask(followers[0], &request), Err(OpError::NotReadOnly));
     }
@@ -569,6 +580,50 @@ fn a_member_without_a_quorum_serves_reads_to_those_who_ask_for_no_more() {
     ensemble.start(leader);
     assert_eq!(ensemble.member(followers[0]).closed, [(ConnectionId(1), CloseReason::NotServing)]);
     ensemble.all_agree();
+}
+
+#[test]
+fn a_member_that_starts_without_a_quorum_shows_what_it_knew_to_be_committed_and_no_more() {
+    let mut ensemble = Ensemble::of(3);
+    ensemble.read_only_mode = true;
+    (1..=3).for_each(|id| ensemble.kill(id));
+    (1..=3).for_each(|id| ensemble.start(id));
+    ensemble.advance(TICK);
+    let (leader, followers) = (ensemble.leader(), ensemble.followers());
+    ensemble.open(leader);
+    ensemble.create(leader, "/known");
+    // Once a second it is written down.
+    ensemble.advance(Duration::from_secs(1));
+    let known = ensemble.disks[&leader].committed;
+    assert_eq!(known, ensemble.member(leader).replica.tree().last_zxid());
+    // Only the leader logs this.
+    ensemble.open(leader);
+    ensemble.cut_off.extend(&followers);
+    let create = Request::Create(CreateRequest::open("/unknown", "x", CreateMode::Persistent));
+    ensemble.send_request(leader, &create);
+    let of_two = ensemble.disks[&followers[0]].log.last().unwrap().zxid;
+    assert!(ensemble.disks[&leader].log.last().unwrap().zxid > of_two);
+    (1..=3).for_each(|id| ensemble.kill(id));
+    ensemble.cut_off.clear();
+    assert_eq!(ensemble.disks[&leader].committed, known);
+    ensemble.start(leader);
+    ensemble.advance(Duration::from_secs(3));
+    assert!(ensemble.member(leader).replica.is_read_only());
+
+    ensemble.seen = known;
+    ensemble.connect(leader, SessionId::NONE, true).expect("it has what the client has seen");
+    ensemble.ask(leader, &exists("/known", false)).unwrap();
+    assert_eq!(ensemble.ask(leader, &exists("/unknown", false)), Err(OpError::NoNode));
+    ensemble.seen = known.next().unwrap();
+    assert_eq!(ensemble.connect(leader, SessionId::NONE, true), None);
+    ensemble.seen = Zxid::ZERO;
+
+    // And it goes on from there as from anything else.
+    ensemble.start(followers[0]);
+    ensemble.all_agree();
+    let leader = ensemble.leader();
+    ensemble.open(leader);
+    ensemble.ask(leader, &exists("/unknown", false)).unwrap();
 }
 
 /// That it is gone would be believed for ever.

@@ -1,4 +1,4 @@
-//! A member that has lost its quorum serves who is content with what it has, and nobody else.
+//! A member that has lost its quorum, or starts without one, serves who is content with what it has, and nobody else.
 
 use std::time::Duration;
 
@@ -75,6 +75,64 @@ pub(super) fn lose_the_majority(kinds: &[Kind]) {
     run.finish(load);
 }
 
+/// How all members end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// By `kill -9`, when the first of them has noted what was written.
+    Killed,
+    /// The first as an orchestrator does it, right behind the write.
+    Terminated,
+}
+
+/// All three end, and one comes back alone: it has all that it knew to be committed, also for a client that has seen that.
+fn start_without_the_others(end: End) {
+    let profile = Profile { is_read_only_mode_on: true, ..Profile::DEFAULT };
+    let mut run = Run::start(&format!("read-only-start-{end:?}"), &OURS, profile);
+    let load = run.load(LOAD_W);
+    load.wait_for_writes(200, PATIENCE);
+    load.pause();
+    let apart = Recorder::new();
+    let mut witness = client(&run.cluster, 0, "witness", true, &apart);
+    let value = witness.new_value();
+    let create = Change::Create { path: PATH.to_owned(), value: value.clone(), ephemeral: false };
+    let created = load.block_on(witness.ask(Action::Change(create))).expect("three of three answer");
+    assert_eq!(created.error, 0);
+    match end {
+        End::Killed => {
+            let member = &run.cluster.members[0];
+            wait_until("it is noted", PATIENCE, || member.noted_as_committed() >= Some(created.zxid));
+            run.cluster.kill(0);
+        }
+        End::Terminated => run.cluster.terminate(0),
+    }
+    for index in [1, 2] {
+        run.cluster.kill(index);
+    }
+
+    run.cluster.restart(0);
+    wait_until("it reads, and does not write", PATIENCE, || mode(&run.cluster) == "ro");
+    witness.start_over();
+    let mut stranger = client(&run.cluster, 0, "stranger", true, &apart);
+    load.block_on(async {
+        for client in [&mut witness, &mut stranger] {
+            let found = tokio::time::timeout(PATIENCE, read(client)).await;
+            assert_eq!(found.expect("it has what was seen"), Some(value.clone()));
+        }
+    });
+
+    for index in [1, 2] {
+        run.cluster.restart(index);
+    }
+    run.cluster.wait_until_all_serve();
+    load.block_on(async {
+        for mut client in [witness, stranger] {
+            assert_eq!(read(&mut client).await, Some(value.clone()));
+            assert!(client.close().await);
+        }
+    });
+    run.finish(load);
+}
+
 fn client(cluster: &Cluster, index: usize, name: &str, is_content: bool, recorder: &Recorder) -> Client {
     let servers = vec![cluster.servers().swap_remove(index)].into();
     let settings = Settings {
@@ -110,6 +168,16 @@ async fn assert_is_refused(client: &mut Client, why: &str) {
 #[test]
 fn one_of_three_reads_to_who_is_content_with_it() {
     lose_the_majority(&OURS);
+}
+
+#[test]
+fn one_that_is_started_alone_after_a_kill_has_what_it_knew_to_be_committed() {
+    start_without_the_others(End::Killed);
+}
+
+#[test]
+fn one_that_is_started_alone_after_an_orderly_end_has_the_newest_write() {
+    start_without_the_others(End::Terminated);
 }
 
 #[test]
