@@ -6,7 +6,7 @@
 //! | what nothing in the zone can be called | always | NXDOMAIN |
 //! | anything else in the zone | the view was never loaded | SERVFAIL, extended error 22 |
 //! | service, its ports and instances | by its name alone | SERVFAIL, extended error 22, until its instances are read |
-//! | service | yes, some up | A, AAAA: the selected instances; SRV: all that are up |
+//! | service | yes, some up | A, AAAA: those selected among whoever has such an address; SRV: all that are up |
 //! | service, and names between it and its ports | yes, none up or another type | NODATA |
 //! | service, filtered (`primary`, `blue.tag` and so on) | the service is known | the same of those that are meant, also when there are none |
 //! | instance | in the view, whatever its status | A, AAAA, TXT; else NODATA |
@@ -37,7 +37,7 @@ use super::consul::{ConsulDomain, ConsulQuestion};
 use super::filter::{Filter, Tiers};
 use super::name::{Question, Zone, instance_name};
 use super::records;
-use crate::registry::select::{select, select_in_all_tiers, select_in_all_zones};
+use crate::registry::select::{select_among, select_in_all_tiers, select_in_all_zones};
 use crate::registry::{Instance, Label, Port, Protocol, Service, ServiceKey, View};
 
 /// Everything that answers are made from.
@@ -71,7 +71,7 @@ impl Knowledge<'_> {
                 };
                 return self.consul(name, kind, (domain, &question), rng);
             }
-            Question::Apex => return self.apex(name, kind),
+            Question::Apex => return self.apex_of(name, kind, self.zone.apex()),
             // No view could say otherwise, however old it is.
             Question::Unknown => return self.no_such_name(),
             _ if !self.view.is_loaded => return never_learnt(),
@@ -117,12 +117,13 @@ impl Knowledge<'_> {
         self.mark_stale(answer)
     }
 
-    fn apex(&self, name: &Name, kind: Kind) -> Answer {
+    /// What there is at `name`, which is the `apex` of a zone of ours.
+    fn apex_of(&self, name: &Name, kind: Kind, apex: &Name) -> Answer {
         let ttl = seconds(self.ttls.negative);
         match kind {
-            Kind::Soa => self.positive(vec![self.soa()]),
+            Kind::Soa => self.positive(vec![self.soa_of(apex)]),
             Kind::Ns => {
-                let data = RData::NS(NS(self.zone.apex().clone()));
+                let data = RData::NS(NS(apex.clone()));
                 self.positive(vec![Record::from_rdata(name.clone(), ttl, data)])
             }
             Kind::Any => self.positive(vec![records::minimal_any(name, ttl)]),
@@ -147,9 +148,12 @@ impl Knowledge<'_> {
                 not_read(Some(&service.key))
             }
             Kind::A | Kind::Aaaa => {
+                // Drawn among those that have such an address: a tier or a zone of the other family would be an empty answer.
+                let is_of_family = |address: &IpAddr| (kind == Kind::A) == address.is_ipv4();
+                let is_meant = |instance: &Instance| instance.record.addresses.iter().any(is_of_family);
                 let selection = match tiers {
-                    Tiers::All => select_in_all_tiers(service, rng),
-                    Tiers::Offered | Tiers::Primary | Tiers::Standby => select(service, rng),
+                    Tiers::All => select_in_all_tiers(service, rng, is_meant),
+                    Tiers::Offered | Tiers::Primary | Tiers::Standby => select_among(service, rng, is_meant),
                 };
                 let first = selection.first_index();
                 let addresses = selection.iter().flat_map(|instance| &instance.record.addresses);
@@ -194,16 +198,18 @@ impl Knowledge<'_> {
 
     /// What there is at `name`, the reverse name of an address that these instances have: their names, and nothing else. Whoever says
     /// that there is something says so to every type, or others would say that there is no such name.
-    pub fn reverse(&self, name: &Name, kind: RecordType, found: &[(&Service, &Instance)]) -> Answer {
-        let answer = match Kind::from(kind) {
+    pub fn reverse(&self, name: &Name, asked: RecordType, found: &[(&Service, &Instance)]) -> Answer {
+        let kind = Kind::from(asked);
+        let answer = match kind {
             Kind::ZoneTransfer => return refused(),
             Kind::Any => {
                 let ttl = found.iter().map(|(service, _)| self.ttl(service)).min().unwrap_or(0);
                 self.positive(vec![records::minimal_any(name, ttl)])
             }
-            Kind::Other if kind == RecordType::PTR => self.pointers(name, found),
-            Kind::A | Kind::Aaaa | Kind::Srv | Kind::Txt | Kind::Soa | Kind::Ns | Kind::Other => {
-                // An SOA counts for names below it alone (RFC 2308 section 5): this name is a zone of its own.
+            Kind::Other if asked == RecordType::PTR => self.pointers(name, found),
+            // An SOA counts for names below it alone (RFC 2308 section 5): this name is a zone of its own.
+            Kind::Soa | Kind::Ns => self.apex_of(name, kind, name),
+            Kind::A | Kind::Aaaa | Kind::Srv | Kind::Txt | Kind::Other => {
                 Answer { authority: vec![self.soa_of(name)], ..self.no_data() }
             }
         };
@@ -227,19 +233,16 @@ impl Knowledge<'_> {
         rng: &mut Rng,
     ) -> Answer {
         let answer = match question {
-            ConsulQuestion::Empty if kind == Kind::Soa && name.iter().len() == domain.apex().iter().len() => {
-                self.positive(vec![self.soa_of(domain.apex())])
+            ConsulQuestion::Empty if name.iter().len() == domain.apex().iter().len() => {
+                self.apex_of(name, kind, domain.apex())
             }
             ConsulQuestion::Empty => self.no_data(),
             ConsulQuestion::Address(address) => match kind {
                 Kind::A | Kind::Aaaa => self.addresses(name, kind, [address], seconds(self.ttls.answer)),
-                Kind::Srv
-                | Kind::Txt
-                | Kind::Soa
-                | Kind::Ns
-                | Kind::Any
-                | Kind::ZoneTransfer
-                | Kind::Other => self.no_data(),
+                Kind::Any => self.positive(vec![records::minimal_any(name, seconds(self.ttls.answer))]),
+                Kind::Srv | Kind::Txt | Kind::Soa | Kind::Ns | Kind::ZoneTransfer | Kind::Other => {
+                    self.no_data()
+                }
             },
             ConsulQuestion::Unknown => self.no_such_name(),
             ConsulQuestion::Service(..) | ConsulQuestion::Node(_) if !self.view.is_loaded => {
@@ -298,9 +301,10 @@ impl Knowledge<'_> {
                 let addresses = found.iter().flat_map(|instance| &instance.record.addresses);
                 self.addresses(name, kind, addresses, self.cap_stale(seconds(self.ttls.answer)))
             }
-            Kind::Srv | Kind::Txt | Kind::Soa | Kind::Ns | Kind::Any | Kind::ZoneTransfer | Kind::Other => {
-                self.no_data()
+            Kind::Any => {
+                self.positive(vec![records::minimal_any(name, self.cap_stale(seconds(self.ttls.answer)))])
             }
+            Kind::Srv | Kind::Txt | Kind::Soa | Kind::Ns | Kind::ZoneTransfer | Kind::Other => self.no_data(),
         }
     }
 

@@ -43,6 +43,7 @@ use serde_json::{Map, Value};
 pub use self::settings::FormatSettings;
 pub(super) use self::settings::{refuse_long, refuse_shared_places, resolve_formats};
 pub use self::target::{ForeignZnode, FormatKind, FormatTarget};
+use super::host_address::host_address;
 use super::meta::Meta;
 use super::name::Label;
 use super::record::{Port, Protocol, Record, RecordError, Status};
@@ -98,6 +99,12 @@ pub enum FormatError {
     HostName {
         /// The name.
         host: String,
+    },
+    /// It is reached at an address that no host has.
+    #[error("nobody can connect to {address}")]
+    NoHost {
+        /// The address.
+        address: IpAddr,
     },
     /// A number that is no port.
     #[error("{port} is not a port")]
@@ -193,7 +200,8 @@ fn record(
 
 fn address(host: &str) -> Result<IpAddr, FormatError> {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    bare.parse().map_err(|_| FormatError::HostName { host: host.to_owned() })
+    let address = bare.parse().map_err(|_| FormatError::HostName { host: host.to_owned() })?;
+    host_address(address).ok_or(FormatError::NoHost { address })
 }
 
 fn port_number(port: i64) -> Result<u16, FormatError> {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::host_address::host_address;
 use super::meta::Meta;
 use super::name::Label;
 
@@ -138,7 +139,7 @@ impl Record {
     /// Bytes of the longest record.
     pub const BYTES_MAX: usize = 16 * 1024;
 
-    /// Reads a record.
+    /// Reads a record. Of its addresses those count at which one host can be reached, each once.
     ///
     /// # Errors
     ///
@@ -148,6 +149,12 @@ impl Record {
             return Err(RecordError::TooLong { bytes: bytes.len() });
         }
         let mut record: Self = serde_json::from_slice(bytes)?;
+        let given = std::mem::take(&mut record.addresses);
+        for address in given.into_iter().filter_map(host_address) {
+            if !record.addresses.contains(&address) {
+                record.addresses.push(address);
+            }
+        }
         // Lists grow to fours; ten thousand records are kept.
         record.addresses.shrink_to_fit();
         record.ports.shrink_to_fit();
@@ -231,9 +238,21 @@ mod tests {
     }
 
     #[test]
+    fn addresses_are_of_hosts_and_each_is_there_once() {
+        let text = br#"{"v":1,"addresses":["10.0.0.1","::ffff:10.0.0.1","0.0.0.0","fd00::1","10.0.0.1"],"ports":[{"name":"http","port":80}],"status":"up"}"#;
+        let record = Record::decode(text).unwrap();
+        let expected: [IpAddr; 2] = ["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+        assert_eq!(record.addresses, expected);
+        assert_eq!(Record::decode(&record.encode().unwrap()).unwrap(), record);
+    }
+
+    #[test]
     fn a_record_needs_an_address_and_a_port() {
         let no_address = br#"{"v":1,"addresses":[],"ports":[{"name":"http","port":80}],"status":"up"}"#;
         assert!(matches!(Record::decode(no_address), Err(RecordError::Missing("addresses"))));
+        let nobodys =
+            br#"{"v":1,"addresses":["0.0.0.0","ff02::1"],"ports":[{"name":"http","port":80}],"status":"up"}"#;
+        assert!(matches!(Record::decode(nobodys), Err(RecordError::Missing("addresses"))));
         let no_port = br#"{"v":1,"addresses":["::1"],"ports":[],"status":"up"}"#;
         assert!(matches!(Record::decode(no_port), Err(RecordError::Missing("ports"))));
         assert!(matches!(Record::decode(&[b' '; Record::BYTES_MAX + 1]), Err(RecordError::TooLong { .. })));

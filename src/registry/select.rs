@@ -1,6 +1,6 @@
 //! The one selection of instances, for DNS and HTTP alike. Pure.
 //!
-//! In this order: drop what is not up; keep the lowest effective priority with at least `min_healthy` instances up (if
+//! In this order: drop what is not up, or has nothing of what is asked for, such as an address of one family; keep the lowest effective priority with at least `min_healthy` instances up (if
 //! none has, the one with the most, the lower among equals); draw the zone that this lookup gets, as the service's
 //! [`ZonePlan`](super::ZonePlan) says, and keep the instances in it, since clients choose freely among those they are told of; then a
 //! weighted random order without replacement, in which instances of weight 0 come after all others.
@@ -29,15 +29,26 @@ pub struct Selection<'a> {
 
 /// Selects among the instances of `service`; `rng` decides among equals.
 pub fn select<'a>(service: &'a Service, rng: &mut fastrand::Rng) -> Selection<'a> {
-    let Some(tier) = tier(service) else { return Selection::empty() };
+    select_among(service, rng, |_| true)
+}
+
+/// Selects among the instances that are meant, as if there were no others: a tier or a zone in which nobody is meant is none, so that
+/// the selection is empty only when nobody who is meant is up.
+pub fn select_among<'a>(
+    service: &'a Service,
+    rng: &mut fastrand::Rng,
+    is_meant: impl Fn(&Instance) -> bool,
+) -> Selection<'a> {
+    let Some(tier) = tier_of(service, &is_meant) else { return Selection::empty() };
+    let is_offered = |instance: &Instance| instance.tier() == tier && is_meant(instance);
     if let Some(zone) = service.zones.draw(rng) {
-        let selection = by_weight(service, rng, |instance| instance.tier() == tier && instance.is_in(zone));
-        // A plan that does not fit is of other instances than these.
+        let selection = by_weight(service, rng, |instance| is_offered(instance) && instance.is_in(zone));
+        // The plan is made of all instances, and one that does not fit is of others than these.
         if !selection.is_empty() {
             return selection;
         }
     }
-    by_weight(service, rng, |instance| instance.tier() == tier)
+    by_weight(service, rng, is_offered)
 }
 
 /// Selects among the instances of all zones, for whoever draws by weight himself.
@@ -46,9 +57,13 @@ pub fn select_in_all_zones<'a>(service: &'a Service, rng: &mut fastrand::Rng) ->
     by_weight(service, rng, |instance| Some(instance.tier()) == tier)
 }
 
-/// Selects among all instances that are up, whatever their tier and zone.
-pub fn select_in_all_tiers<'a>(service: &'a Service, rng: &mut fastrand::Rng) -> Selection<'a> {
-    by_weight(service, rng, |_| true)
+/// Selects among all instances that are up and meant, whatever their tier and zone.
+pub fn select_in_all_tiers<'a>(
+    service: &'a Service,
+    rng: &mut fastrand::Rng,
+    is_meant: impl Fn(&Instance) -> bool,
+) -> Selection<'a> {
+    by_weight(service, rng, is_meant)
 }
 
 /// The part of all lookups in which each instance stands first, in the order of the instances; `None` for one that is never among the

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::check::{Check, CheckKind, CheckSettings, resolve_checks};
 use super::failback::HELD_PRIORITY;
 use super::formats::{FormatSettings, refuse_long, refuse_shared_places, resolve_formats};
+use super::host_address::host_address;
 use super::name::{Label, ServiceKey};
 use super::record::{Port, Protocol, Record, Status};
 use super::registration::Registration;
@@ -263,18 +264,18 @@ impl OwnService {
         }
         let mut addresses = Vec::new();
         for (path, text) in given {
-            match text.0.parse::<IpAddr>() {
-                Ok(address) if address.is_unspecified() || address.is_multicast() => {
+            match text.0.parse::<IpAddr>().map(|address| (address, host_address(address))) {
+                Ok((address, None)) => {
                     mistakes.push(Mistake::new(
                         path,
                         format!("nobody can connect to {address}"),
                         "give the address of one host",
                     ));
                 }
-                Ok(address) if addresses.contains(&address) => {
+                Ok((_, Some(address))) if addresses.contains(&address) => {
                     mistakes.push(Mistake::new(path, format!("{address} is given twice"), "keep one"));
                 }
-                Ok(address) => addresses.push(address),
+                Ok((_, Some(address))) => addresses.push(address),
                 Err(_) => mistakes.push(Mistake::new(
                     path,
                     format!("{:?} is not an IP address", text.0),

@@ -21,7 +21,7 @@ use crate::dns::{DnsPlan, ForwardPlan};
 use crate::http::ListenerSettings;
 use crate::registry::{
     BrakePlan, BrakeSettings, Home, Label, Layout, OwnService, Registration, ServiceDefaults, ServiceKey,
-    Source, resolve_services,
+    Source, host_address, resolve_services,
 };
 use crate::telemetry::LogSettings;
 use crate::znode::ZnodePath;
@@ -257,8 +257,8 @@ impl SidecarSettings {
         mistakes: &mut Vec<Mistake>,
     ) -> Vec<Registration> {
         let address = self.address.as_ref().map(|text| {
-            let address = text.0.parse::<IpAddr>().ok();
-            if address.is_none_or(|address| address.is_unspecified() || address.is_multicast()) {
+            let address = text.0.parse::<IpAddr>().ok().and_then(host_address);
+            if address.is_none() {
                 mistakes.push(Mistake::new(
                     "address",
                     format!("{:?} is not the IP address of one host", text.0),
@@ -356,8 +356,8 @@ services: [{name: web, port: 0}]
                 "dns.workers",
                 "dns.tcp.connections_max",
                 "dns.tcp.idle_timeout",
-                "http.connections_max",
                 "http.address",
+                "http.connections_max",
                 "services[0].port",
             ]
         );

@@ -73,6 +73,29 @@ fn addresses_are_those_of_the_zone_and_srv_names_all() {
     assert_eq!(ask(&sample, "web.default.rollcall.internal.", RecordType::SRV).answers.len(), 3);
 }
 
+/// Whoever asks for both families gets of each what there is, and nobody is told that there is nothing.
+#[test]
+fn tiers_and_zones_are_drawn_among_those_that_have_such_an_address() {
+    let mut sample = web();
+    sample.instance("web", "web-1").addresses(&["fd00::1"]);
+    sample.instance("web", "web-2").addresses(&["fd00::2"]);
+    let of = |sample: &Sample, kind| sorted(&ask(sample, "web.default.rollcall.internal.", kind).answers);
+    assert_eq!(of(&sample, RecordType::A), ["10.0.0.3 ttl 2"], "the standby alone has one");
+    assert_eq!(of(&sample, RecordType::AAAA), ["fd00::1 ttl 2", "fd00::2 ttl 2"]);
+    sample.instance("web", "web-3").status(Status::Failing);
+    assert_no_data(&ask(&sample, "web.default.rollcall.internal.", RecordType::A));
+
+    let mut sample = web();
+    sample.instance("web", "web-1").addresses(&["fd00::1"]);
+    sample.instance("web", "web-1").zone("here");
+    sample.instance("web", "web-2").zone("there");
+    sample.view.settle(Home::new(Some("here".to_owned()), []));
+    for _ in 0..50 {
+        assert_eq!(of(&sample, RecordType::A), ["10.0.0.2 ttl 2"]);
+        assert_eq!(of(&sample, RecordType::AAAA), ["fd00::1 ttl 2"]);
+    }
+}
+
 #[test]
 fn srv_names_every_instance_that_is_up_with_its_own_priority_and_weight() {
     let answer = ask(&web(), "web.default.rollcall.internal.", RecordType::SRV);
@@ -212,6 +235,12 @@ fn consuls_names_have_the_same_answers_under_names_of_theirs() {
         sorted(&ask("fd000000000000000000000000000001.addr.consul.", RecordType::AAAA).answers),
         ["fd00::1 ttl 2"]
     );
+    for name in ["web-1.node.consul.", "0a000001.addr.consul.", "consul."] {
+        assert_eq!(ask(name, RecordType::ANY).answers[0].record_type(), RecordType::HINFO, "{name}");
+    }
+    for kind in [RecordType::SOA, RecordType::NS] {
+        assert_eq!(ask("consul.", kind).answers[0].record_type(), kind);
+    }
     for (name, rcode) in [
         ("empty.service.shop.ns.consul.", ResponseCode::NoError),
         ("service.consul.", ResponseCode::NoError),

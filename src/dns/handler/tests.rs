@@ -351,7 +351,15 @@ fn an_address_is_called_what_its_instance_is_rfc_1035_section_3_5() {
 #[test]
 fn at_the_reverse_name_of_an_instance_is_its_name_and_nothing_else() {
     for name in ["2.0.0.10.in-addr.arpa.", "2.0.0.10.IN-ADDR.arpa."] {
-        for kind in [RecordType::A, RecordType::TXT, RecordType::SOA, RecordType::CNAME, RecordType::MX] {
+        for kind in [RecordType::SOA, RecordType::NS] {
+            let answer = ask(&web(), &query(name, kind));
+            assert_eq!(
+                (answer.answers.len(), answer.answers[0].record_type()),
+                (1, kind),
+                "the name is a zone"
+            );
+        }
+        for kind in [RecordType::A, RecordType::TXT, RecordType::CNAME, RecordType::MX] {
             let answer = ask(&web(), &query(name, kind));
             assert_eq!((answer.metadata.response_code, answer.answers.len()), (ResponseCode::NoError, 0));
             assert!(answer.metadata.authoritative);

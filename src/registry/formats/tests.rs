@@ -158,26 +158,35 @@ fn any_record() -> impl Strategy<Value = Record> {
         prop::sample::select(vec![Status::Up, Status::Failing, Status::Draining, Status::Maintenance]);
     let meta = prop::collection::btree_map("[a-z]{3,8}|ü\"", ".{0,20}", 0..4);
     let zone = prop::option::of("[a-z]{1,9}");
-    (any::<IpAddr>(), ports, status, meta, zone, any::<(u16, u16, i64)>()).prop_map(
-        |(address, (names, numbers), status, mut meta, zone, (weight, priority, registered_at_ms))| {
-            meta.retain(|key, _| key != "zone");
-            let ports = names.iter().zip(numbers).map(|(name, number)| port(name, number.into()).unwrap());
-            // A port called `default` is the nameless one, so that it has to be the first.
-            let mut ports: Vec<_> = ports.collect();
-            ports.sort_by_key(|port| port.name.as_str() != PORT_NAME);
-            Record {
-                addresses: vec![address],
-                ports,
-                status,
-                meta: meta.into(),
-                zone,
-                weight,
-                priority,
-                registered_at_ms,
-                ..instance("10.0.0.1")
-            }
-        },
+    (
+        any::<IpAddr>().prop_filter_map("no host's", host_address),
+        ports,
+        status,
+        meta,
+        zone,
+        any::<(u16, u16, i64)>(),
     )
+        .prop_map(
+            |(address, (names, numbers), status, mut meta, zone, (weight, priority, registered_at_ms))| {
+                meta.retain(|key, _| key != "zone");
+                let ports =
+                    names.iter().zip(numbers).map(|(name, number)| port(name, number.into()).unwrap());
+                // A port called `default` is the nameless one, so that it has to be the first.
+                let mut ports: Vec<_> = ports.collect();
+                ports.sort_by_key(|port| port.name.as_str() != PORT_NAME);
+                Record {
+                    addresses: vec![address],
+                    ports,
+                    status,
+                    meta: meta.into(),
+                    zone,
+                    weight,
+                    priority,
+                    registered_at_ms,
+                    ..instance("10.0.0.1")
+                }
+            },
+        )
 }
 
 fn any_target(format: Format, record: &Record) -> FormatTarget {
