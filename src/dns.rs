@@ -48,7 +48,7 @@ pub mod udp;
 mod workers;
 
 pub use consul::ConsulDomain;
-pub use forward::{ForwardPlan, ForwardSettings, Forwarder, Hosts};
+pub use forward::{ForwardPlan, ForwardSettings, Forwarder, Hosts, special_domain};
 pub use handler::{Handler, Outcome, Transport};
 pub use later::Later;
 pub use name::{Zone, ZoneError};

@@ -557,6 +557,20 @@ fn check_config_opens_the_authorities_of_checks() {
 }
 
 #[test]
+fn check_config_opens_the_authorities_of_upstreams() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, ca) = (folder.path().join("sidecar.yaml"), folder.path().join("ca.pem"));
+    for (upstream, is_opened) in [("tls://192.0.2.1#dns.example", true), ("192.0.2.1", false)] {
+        let forward = format!("{{ca: {}, domains: {{corp.example: ['{upstream}']}}}}", ca.display());
+        std::fs::write(&file, format!("dns: {{forward: {forward}}}\n")).unwrap();
+        let output = run(&["check-config", file.to_str().unwrap()]);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(if is_opened { 2 } else { 0 }), "{errors}");
+        assert_eq!(errors.contains("dns.forward: ") && errors.contains("ca.pem"), is_opened, "{errors}");
+    }
+}
+
+#[test]
 fn check_config_opens_the_files_of_tls() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ensemble.yaml");

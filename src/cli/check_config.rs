@@ -11,9 +11,9 @@ use super::failure::Failure;
 use super::output::print;
 use crate::config::{ConfigError, Environment, LocatedMistake, load};
 use crate::ensemble::{EnsembleConfig, ZooCfg, load_zoo_cfg};
+use crate::registry::ServiceKey;
 use crate::registry::check::{Asking, Check, CheckSource};
-use crate::registry::{Registration, ServiceKey};
-use crate::sidecar::SidecarSettings;
+use crate::sidecar::{SidecarPlan, SidecarSettings};
 use crate::tls::{Tls, TlsClient, TlsFiles, Trust};
 
 /// Reads the file as each role would, and reports on the one that it fits best.
@@ -29,11 +29,11 @@ pub(super) fn run(arguments: &CheckConfigArguments) -> Result<(), Failure> {
     let services = |count: usize| format!("{count} {}", if count == 1 { "service" } else { "services" });
     let mut checks = BTreeMap::new();
     let sidecar = load(file, &environment, SidecarSettings::plan).map(|plan| {
-        checks.insert("sidecar", trusts(&plan.registrations));
+        checks.insert("sidecar", trusts(&plan));
         format!("sidecar settings, {}", services(plan.registrations.len()))
     });
     let dev = load(file, &environment, DevSettings::plan).map(|plan| {
-        checks.insert("dev", trusts(&plan.sidecar.registrations));
+        checks.insert("dev", trusts(&plan.sidecar));
         format!("dev settings, {}", services(plan.sidecar.registrations.len()))
     });
     let mut tls = None;
@@ -55,23 +55,25 @@ pub(super) fn run(arguments: &CheckConfigArguments) -> Result<(), Failure> {
     print(&format!("{}: ok ({read})", file.display()))
 }
 
-/// Whom the checks that speak TLS believe, each with the name of its check.
-fn trusts(registrations: &[Registration]) -> Vec<(String, Trust)> {
-    let checks = registrations
+/// Whom the checks that speak TLS believe, each with the name of its check, and whom the forwarder.
+fn trusts(plan: &SidecarPlan) -> Vec<(String, Trust)> {
+    let checks = plan
+        .registrations
         .iter()
         .flat_map(|registration| registration.checks.iter().map(move |check| (&registration.service, check)));
     let trust = |(service, check): (&ServiceKey, &Check)| {
         let CheckSource::Asked(Asking { target, .. }) = &check.source else { return None };
         Some((format!("check {} of {service}", check.name), target.tls()?.trust.clone()))
     };
-    checks.filter_map(trust).collect()
+    let of_forwarder = plan.forward.trust_in_use().map(|trust| ("dns.forward".to_owned(), trust.clone()));
+    checks.filter_map(trust).chain(of_forwarder).collect()
 }
 
-/// Reads the authorities as the checks would.
+/// Reads the authorities as who believes them would.
 fn check_trusts(file: &Path, trusts: Vec<(String, Trust)>) -> Result<(), Failure> {
-    for (check, trust) in trusts {
+    for (whose, trust) in trusts {
         if let Err(error) = TlsClient::new(trust).load() {
-            return Err(Failure::usage(format!("{}: {check}: {error}", file.display())));
+            return Err(Failure::usage(format!("{}: {whose}: {error}", file.display())));
         }
     }
     Ok(())

@@ -61,7 +61,7 @@ impl ConsulDomain {
     }
 
     /// Its name, in lower case.
-    pub(super) const fn apex(&self) -> &Name {
+    pub const fn apex(&self) -> &Name {
         &self.name
     }
 

@@ -41,5 +41,6 @@ pub use hosts::{Hosts, NoAddress};
 pub use pending::{Asked, Pending};
 pub use question::Question;
 pub use settings::{ForwardPlan, ForwardSettings};
+pub use special::special_domain;
 pub use trouble::{Failed, Trouble};
 pub use upstream::{UpstreamAddress, UpstreamAddressError};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hickory_proto::rr::Name;
 use serde::Deserialize;
 
 use super::subscription::plan_label;
@@ -9,7 +10,7 @@ use super::subscription::plan_label;
 use crate::config::schema;
 use crate::config::{Mistake, Scalar, duration};
 use crate::dns::tcp::TcpSettings;
-use crate::dns::{ConsulDomain, DnsPlan, ForwardSettings, Ttls, WORKERS_MAX, Zone};
+use crate::dns::{ConsulDomain, DnsPlan, ForwardSettings, Ttls, WORKERS_MAX, Zone, special_domain};
 use crate::registry::Label;
 
 /// The DNS listener and its answers.
@@ -157,7 +158,9 @@ impl DnsSettings {
             let remedy = "write one such as consul.";
             mistakes.push(Mistake::new("dns.consul.domain", error.to_string(), remedy));
         }
-        domain.ok().filter(|_| enabled.unwrap_or(false))
+        let domain = domain.ok().filter(|_| enabled.unwrap_or(false))?;
+        refuse_special("dns.consul.domain", domain.apex(), ConsulDomain::DOMAIN, mistakes);
+        Some(domain)
     }
 
     fn plan_zone(&self, namespace: &Label, mistakes: &mut Vec<Mistake>) -> Option<Zone> {
@@ -169,7 +172,9 @@ impl DnsSettings {
                 "write one such as rollcall.internal.",
             ));
         }
-        zone.ok()
+        let zone = zone.ok()?;
+        refuse_special("dns.zone", zone.apex(), Self::ZONE, mistakes);
+        Some(zone)
     }
 
     fn plan_ttls(&self, mistakes: &mut Vec<Mistake>) -> Ttls {
@@ -194,6 +199,14 @@ impl DnsSettings {
             negative: ttl("negative_ttl", &self.negative_ttl, default.negative),
             stale: ttl("stale_ttl", &self.stale_ttl, default.stale),
         }
+    }
+}
+
+/// Whoever asks for a special name means something else by it, and most resolvers never send the question.
+fn refuse_special(path: &str, apex: &Name, example: &str, mistakes: &mut Vec<Mistake>) {
+    if let Some(special) = special_domain(apex) {
+        let message = format!("names in {special} are special, and {apex} cannot give them another meaning");
+        mistakes.push(Mistake::new(path, message, format!("write one such as {example}")));
     }
 }
 

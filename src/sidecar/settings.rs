@@ -401,6 +401,25 @@ services: [{name: web, port: 0}]
             "the zone's names are answered here, its neighbours' are not"
         );
 
+        for (zone, special) in [
+            ("localhost", "localhost."),
+            ("a.Invalid", "invalid."),
+            ("onion.", "onion."),
+            ("10.in-addr.arpa", "in-addr.arpa."),
+            ("ip6.arpa", "ip6.arpa."),
+        ] {
+            let apex = format!("{}.", zone.trim_end_matches('.').to_lowercase());
+            let message = format!(
+                "names in {special} are special, and {apex} cannot give them another meaning; write one such as"
+            );
+            let expected = format!("dns.zone: {message} rollcall.internal.");
+            assert_eq!(mistakes(&format!("dns: {{zone: {zone}}}")), [expected]);
+            let expected = format!("dns.consul.domain: {message} consul.");
+            let consul = |is_enabled| format!("dns: {{consul: {{enabled: {is_enabled}, domain: {zone}}}}}");
+            assert_eq!(mistakes(&consul(true)), [expected]);
+            assert_eq!(mistakes(&consul(false)), [""; 0], "nobody asks for Consul's names");
+        }
+
         let tcp = |text: &str| mistakes(&format!("dns: {{tcp: {{{text}}}}}"));
         assert_eq!(
             tcp("connections_max: 99, client_connections_max: 100"),

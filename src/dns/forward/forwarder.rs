@@ -335,6 +335,9 @@ impl Forwarder {
         let before = self.routes.load_full();
         let known = before.upstreams();
         let tls = Arc::new(TlsClient::new(plan.trust.clone()));
+        if let (Some(_), Err(error)) = (plan.trust_in_use(), tls.load()) {
+            warn!(%error, "no upstream over TLS can be asked until its authorities (dns.forward.ca) can be read");
+        }
         let make = |address: &UpstreamAddress| {
             known.get(address).cloned().unwrap_or_else(|| Arc::new(self.upstream(address, &tls)))
         };

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::cache::CacheLimits;
 use super::resolv_conf::NAMESERVERS_MAX;
 use super::resolve::TRIES_MAX;
+use super::special::never_asked;
 use super::upstream::UpstreamAddress;
 #[cfg(test)]
 use crate::config::schema;
@@ -108,6 +109,13 @@ impl Default for ForwardPlan {
 }
 
 impl ForwardPlan {
+    /// Whom to believe about certificates, where there is an upstream that has to show one.
+    pub fn trust_in_use(&self) -> Option<&Trust> {
+        let upstreams = self.upstreams.iter().chain(self.domains.values()).flatten();
+        let is_over_tls = upstreams.into_iter().any(|address| address.tls_name.is_some());
+        (self.is_enabled && is_over_tls).then_some(&self.trust)
+    }
+
     /// Sockets to upstreams at a time when as many queries wait as may, and no upstream answers. What the file of the system may say counts as
     /// the most that it may say.
     pub fn sockets_max(&self) -> usize {
@@ -224,6 +232,22 @@ impl ForwardSettings {
             let path = format!("{path}.{text}");
             let addresses = plan_upstreams(&path, upstreams, own, mistakes);
             match domain_name(text) {
+                Some(name) if let Some(base) = below_wildcard(&name) => {
+                    let message = format!("{text:?} has a wildcard, which means nothing here");
+                    let remedy = if base.is_root() {
+                        "list in upstreams who is asked for all other names".to_owned()
+                    } else {
+                        let base = base.to_string();
+                        let base = base.trim_end_matches('.');
+                        format!("write {base}, which stands for all names below it, too")
+                    };
+                    mistakes.push(Mistake::new(path, message, remedy));
+                }
+                Some(name) if let Some(special) = never_asked(&name) => {
+                    let message =
+                        format!("nobody is asked for names in {text}: those in {special} are answered here");
+                    mistakes.push(Mistake::new(path, message, "leave it out"));
+                }
                 Some(name) => {
                     if domains.insert(name, addresses).is_some() {
                         let message = format!("{text:?} is listed twice, in other letters or with a dot");
@@ -247,6 +271,20 @@ fn domain_name(text: &str) -> Option<Name> {
     Some(name.to_lowercase())
 }
 
+/// What stands behind the last label with an asterisk, if there is one. Wildcards are for zones (RFC 4592); a domain has all below it anyway.
+fn below_wildcard(name: &Name) -> Option<Name> {
+    let behind = name.iter().rev().position(|label| label.contains(&b'*'))?;
+    Some(name.trim_to(behind))
+}
+
+/// Whether what is sent to `addr` comes in at `own`, as far as addresses alone tell.
+fn leads_to(own: SocketAddr, addr: SocketAddr) -> bool {
+    let (own_ip, ip) = (own.ip(), addr.ip().to_canonical());
+    // A listener at `::` takes what comes by IPv4, too.
+    let is_any = own_ip.is_unspecified() && ip.is_loopback() && (own_ip.is_ipv6() || ip.is_ipv4());
+    own.port() == addr.port() && (own_ip.to_canonical() == ip || is_any)
+}
+
 fn plan_upstreams(
     path: &str,
     texts: &[String],
@@ -265,8 +303,8 @@ fn plan_upstreams(
     for (index, text) in texts.iter().enumerate() {
         let path = format!("{path}[{index}]");
         match text.parse::<UpstreamAddress>() {
-            Ok(address) if own == Some(address.addr) => {
-                let message = format!("{address} is dns.address, from which queries would come back");
+            Ok(address) if let Some(own) = own.filter(|own| leads_to(*own, address.addr)) => {
+                let message = format!("{address} is dns.address, {own}, from which queries would come back");
                 mistakes.push(Mistake::new(path, message, "name another resolver"));
             }
             Ok(address) if addresses.contains(&address) => {
@@ -333,10 +371,90 @@ mod tests {
         assert_eq!(paths, expected.map(|key| format!("dns.forward.{key}")));
     }
 
+    #[test]
+    fn an_upstream_on_loopback_at_the_port_of_a_listener_on_all_addresses_is_a_loop() {
+        for (own, upstream, is_loop) in [
+            ("0.0.0.0:8657", "127.0.0.1:8657", true),
+            ("0.0.0.0:8657", "127.9.9.9:8657", true),
+            ("0.0.0.0:8657", "[::ffff:127.0.0.1]:8657", true),
+            ("0.0.0.0:8657", "tls://127.0.0.1:8657#dns.example", true),
+            ("0.0.0.0:8657", "127.0.0.1:53", false),
+            ("0.0.0.0:8657", "10.0.0.1:8657", false),
+            ("0.0.0.0:8657", "[::1]:8657", false),
+            ("[::]:8657", "[::1]:8657", true),
+            ("[::]:8657", "127.0.0.1:8657", true),
+            ("127.0.0.1:8657", "127.0.0.2:8657", false),
+            ("[::ffff:127.0.0.1]:8657", "127.0.0.1:8657", true),
+        ] {
+            let text = format!("upstreams: ['{upstream}']\ndomains: {{corp.example: ['{upstream}']}}\n");
+            let told: Vec<_> = plan_at(own, &text).1.into_iter().map(|mistake| mistake.to_string()).collect();
+            let message = format!(
+                "{upstream} is dns.address, {own}, from which queries would come back; name another resolver"
+            );
+            let expected = [
+                format!("dns.forward.upstreams[0]: {message}"),
+                format!("dns.forward.domains.corp.example[0]: {message}"),
+            ];
+            assert_eq!(told, &expected[..if is_loop { 2 } else { 0 }], "{own} {upstream}");
+        }
+    }
+
+    #[test]
+    fn a_domain_of_which_no_name_is_ever_asked_for_is_told() {
+        for (key, expected) in [
+            (
+                "*.example",
+                "\"*.example\" has a wildcard, which means nothing here; write example, which stands for all names below it, too",
+            ),
+            (
+                "a.*.Corp.Example.",
+                "\"a.*.Corp.Example.\" has a wildcard, which means nothing here; write corp.example, which stands for all names below it, too",
+            ),
+            (
+                "*",
+                "\"*\" has a wildcard, which means nothing here; list in upstreams who is asked for all other names",
+            ),
+            (
+                "Localhost",
+                "nobody is asked for names in Localhost: those in localhost. are answered here; leave it out",
+            ),
+            (
+                "a.invalid.",
+                "nobody is asked for names in a.invalid.: those in invalid. are answered here; leave it out",
+            ),
+            (
+                "0.127.in-addr.arpa",
+                "nobody is asked for names in 0.127.in-addr.arpa: those in 127.in-addr.arpa. are answered here; leave it out",
+            ),
+        ] {
+            let (plan, mistakes) = plan(&format!("domains: {{'{key}': [10.0.0.53]}}"));
+            let told: Vec<_> = mistakes.iter().map(Mistake::to_string).collect();
+            assert_eq!(told, [format!("dns.forward.domains.{key}: {expected}")]);
+            assert!(plan.domains.is_empty());
+        }
+        for key in ["10.in-addr.arpa", "d.f.ip6.arpa", "arpa", "local", "onion.example"] {
+            assert!(plan(&format!("domains: {{{key}: [10.0.0.53]}}")).1.is_empty(), "{key}");
+        }
+    }
+
+    #[test]
+    fn whom_to_believe_counts_where_an_upstream_speaks_tls() {
+        let of = |text: &str| plan(text).0.trust_in_use().cloned();
+        let ca = Some(Trust::Authorities("ca.pem".into()));
+        assert_eq!(of("{ca: ca.pem, upstreams: [10.0.0.1, 'tls://10.0.0.2#dns.example']}"), ca);
+        assert_eq!(of("{ca: ca.pem, domains: {corp.example: ['tls://10.0.0.2#dns.example']}}"), ca);
+        assert_eq!(of("{ca: ca.pem, upstreams: [10.0.0.1]}"), None);
+        assert_eq!(of("{ca: ca.pem, enabled: false, upstreams: ['tls://10.0.0.2#dns.example']}"), None);
+    }
+
     fn plan(text: &str) -> (ForwardPlan, Vec<Mistake>) {
+        plan_at("127.0.0.1:8600", text)
+    }
+
+    fn plan_at(own: &str, text: &str) -> (ForwardPlan, Vec<Mistake>) {
         let mut mistakes = Vec::new();
         let settings: ForwardSettings = serde_yaml::from_str(text).unwrap();
-        let plan = settings.plan("dns.forward", "127.0.0.1:8600".parse().ok(), &mut mistakes);
+        let plan = settings.plan("dns.forward", own.parse().ok(), &mut mistakes);
         (plan, mistakes)
     }
 }

@@ -46,6 +46,21 @@ pub(super) fn local_answer(name: &Name, kind: RecordType, zone: &Zone, search: &
     Some(no_such_name(&apex, SEARCH_TTL_S))
 }
 
+/// The domain that `name` is or lies in, and of which no name is ever asked for.
+pub(super) fn never_asked(name: &Name) -> Option<&'static str> {
+    special_of(name, &NEVER_ASKED)
+}
+
+/// The domain that `name` is or lies in, and whose names mean something else than any zone could say: those that are never asked for, and
+/// reverse names.
+pub fn special_domain(name: &Name) -> Option<&'static str> {
+    special_of(name, &NEVER_ASKED).or_else(|| special_of(name, &["onion.", "in-addr.arpa.", "ip6.arpa."]))
+}
+
+fn special_of(name: &Name, domains: &[&'static str]) -> Option<&'static str> {
+    domains.iter().copied().find(|domain| from_text(domain).zone_of(name))
+}
+
 /// Whether `name` is one of the zone with this ending behind it.
 fn is_expansion(name: &Name, ending: &Name, zone: &Zone) -> bool {
     let rest = usize::from(name.num_labels()).checked_sub(ending.num_labels().into());
@@ -85,6 +100,8 @@ fn from_text(text: &'static str) -> Name {
     Name::from_ascii(text).expect("a name")
 }
 
+/// Domains that are answered here as a whole.
+const NEVER_ASKED: [&str; 3] = ["localhost.", "invalid.", "127.in-addr.arpa."];
 /// How long answers about what never changes may be kept.
 const LOCAL_TTL_S: u32 = 3600;
 /// The same for what changes with the search list, or with the zone.

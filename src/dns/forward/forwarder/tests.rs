@@ -1,5 +1,7 @@
 //! What was encoded before, against the slow way, through the handler.
 
+mod logged;
+
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
@@ -14,6 +16,7 @@ use crate::dns::forward::explanation::Explanations;
 use crate::dns::forward::reply::Found;
 use crate::dns::{Handler, Outcome, Zone, sample};
 use crate::registry::Label;
+use crate::tls::Trust;
 
 #[test]
 fn a_name_of_upstreams_that_becomes_ours_is_answered_by_us() {
