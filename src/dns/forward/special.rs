@@ -5,10 +5,11 @@
 //! | `localhost.` and all below it | the loopback addresses (RFC 6761 section 6.3) |
 //! | the reverse names of loopback | `localhost.`; NXDOMAIN for the rest of 127.0.0.0/8 (RFC 6303 section 4.2) |
 //! | `invalid.` and all below it | NXDOMAIN (RFC 6761 section 6.4) |
-//! | a name of the own zone with an ending of the search list | NXDOMAIN |
+//! | a name of the own zone, if that has two labels or more, with an ending of the search list | NXDOMAIN |
 //!
 //! With `ndots:5`, as Kubernetes sets it, `web.default.rollcall.internal` is asked for with each ending of the search list
-//! before it is asked for as it is. Upstreams would say that there is no such name; they need not be asked.
+//! before it is asked for as it is. Upstreams would say that there is no such name; they need not be asked. A zone of one label may well be
+//! a label of real names, too: with `svc` those of all of Kubernetes' services end as names of ours with `cluster.local` behind them.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -61,8 +62,11 @@ fn special_of(name: &Name, domains: &[&'static str]) -> Option<&'static str> {
     domains.iter().copied().find(|domain| from_text(domain).zone_of(name))
 }
 
-/// Whether `name` is one of the zone with this ending behind it.
+/// Whether `name` is one of the zone with this ending behind it, and cannot be another's.
 fn is_expansion(name: &Name, ending: &Name, zone: &Zone) -> bool {
+    if zone.apex().num_labels() < EXPANDED_LABELS_MIN {
+        return false;
+    }
     let rest = usize::from(name.num_labels()).checked_sub(ending.num_labels().into());
     let Some(rest) = rest.filter(|rest| *rest > 0 && ending.zone_of(name)) else { return false };
     Name::from_labels(name.iter().take(rest)).is_ok_and(|mut name| {
@@ -102,6 +106,8 @@ fn from_text(text: &'static str) -> Name {
 
 /// Domains that are answered here as a whole.
 const NEVER_ASKED: [&str; 3] = ["localhost.", "invalid.", "127.in-addr.arpa."];
+/// Labels of the shortest zone whose names are taken for ours with an ending behind them.
+const EXPANDED_LABELS_MIN: u8 = 2;
 /// How long answers about what never changes may be kept.
 const LOCAL_TTL_S: u32 = 3600;
 /// The same for what changes with the search list, or with the zone.
@@ -154,10 +160,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn names_of_a_zone_of_one_label_with_an_ending_may_be_others() {
+        for (zone, name) in
+            [("svc", "kube-dns.kube-system.svc.cluster.local."), ("internal", "db.internal.cluster.local.")]
+        {
+            assert!(ask_in(zone, name, RecordType::A).is_none(), "{name}");
+            let longer = format!("a.{zone}");
+            let name = name.replace(&format!(".{zone}."), &format!(".{longer}."));
+            assert_eq!(
+                ask_in(&longer, &name, RecordType::A).unwrap().rcode,
+                ResponseCode::NXDomain,
+                "{name}"
+            );
+        }
+    }
+
     fn ask(name: &str, kind: RecordType) -> Option<Answer> {
-        let zone = Zone::parse("rollcall.internal", Label::parse("default").unwrap()).unwrap();
-        let search =
-            ["shop.svc.cluster.local.", "svc.cluster.local."].map(|text| Name::from_ascii(text).unwrap());
+        ask_in("rollcall.internal", name, kind)
+    }
+
+    fn ask_in(zone: &str, name: &str, kind: RecordType) -> Option<Answer> {
+        let zone = Zone::parse(zone, Label::parse("default").unwrap()).unwrap();
+        let search = ["shop.svc.cluster.local.", "svc.cluster.local.", "cluster.local."];
+        let search = search.map(|text| Name::from_ascii(text).unwrap());
         local_answer(&Name::from_ascii(name).unwrap(), kind, &zone, &search)
     }
 
