@@ -54,9 +54,11 @@ async fn special_names_are_answered_without_asking() {
     assert_eq!((addresses(&told), told.metadata.response_code), (vec![1], ResponseCode::NoError));
     let reverse = query("1.0.0.127.in-addr.arpa.", RecordType::PTR);
     assert_eq!(world.ask_with(&reverse).await.answers[0].data.to_string(), "localhost.");
-    for name in ["x.invalid.", "web.default.rollcall.internal.svc.cluster.local."] {
+    for name in ["x.invalid.", "www.example.onion.", "web.default.rollcall.internal.svc.cluster.local."] {
         assert_eq!(world.ask(name).await.metadata.response_code, ResponseCode::NXDomain, "{name}");
     }
+    let told = world.ask_with(&query("_dns.resolver.arpa.", RecordType::SVCB)).await;
+    assert_eq!((told.metadata.response_code, told.answers.len()), (ResponseCode::NoError, 0));
     assert_eq!(upstream.count(), 0);
     assert_eq!(addresses(&world.ask("web.shop.svc.cluster.local.").await), [1]);
     assert_eq!(upstream.count(), 1);

@@ -423,6 +423,14 @@ mod tests {
                 "nobody is asked for names in a.invalid.: those in invalid. are answered here; leave it out",
             ),
             (
+                "x.onion",
+                "nobody is asked for names in x.onion: those in onion. are answered here; leave it out",
+            ),
+            (
+                "resolver.arpa",
+                "nobody is asked for names in resolver.arpa: those in resolver.arpa. are answered here; leave it out",
+            ),
+            (
                 "0.127.in-addr.arpa",
                 "nobody is asked for names in 0.127.in-addr.arpa: those in 127.in-addr.arpa. are answered here; leave it out",
             ),

@@ -5,6 +5,8 @@
 //! | `localhost.` and all below it | the loopback addresses (RFC 6761 section 6.3) |
 //! | the reverse names of loopback | `localhost.`; NXDOMAIN for the rest of 127.0.0.0/8 (RFC 6303 section 4.2) |
 //! | `invalid.` and all below it | NXDOMAIN (RFC 6761 section 6.4) |
+//! | `onion.` and all below it | NXDOMAIN (RFC 7686 section 2): who asks for one does so by mistake, and nobody else is to learn of it |
+//! | `resolver.arpa.` and all below it | nothing of any type (RFC 9462 sections 4 and 6.4): no other resolver is designated here |
 //! | a name of the own zone, if that has two labels or more, with an ending of the search list | NXDOMAIN |
 //!
 //! With `ndots:5`, as Kubernetes sets it, `web.default.rollcall.internal` is asked for with each ending of the search list
@@ -22,14 +24,18 @@ use crate::dns::name::Zone;
 
 /// What is answered at once to this name and type, if it is such a name.
 pub(super) fn local_answer(name: &Name, kind: RecordType, zone: &Zone, search: &[Name]) -> Option<Answer> {
-    let (localhost, invalid) = (from_text("localhost."), from_text("invalid."));
+    let localhost = from_text("localhost.");
     if localhost.zone_of(name) {
         let data = [RData::A(A(Ipv4Addr::LOCALHOST)), RData::AAAA(AAAA(Ipv6Addr::LOCALHOST))];
         let data = data.into_iter().find(|data| data.record_type() == kind);
         return Some(found(name, &localhost, data));
     }
-    if invalid.zone_of(name) {
-        return Some(no_such_name(&invalid, LOCAL_TTL_S));
+    if let Some(apex) = ["invalid.", "onion."].map(from_text).iter().find(|domain| domain.zone_of(name)) {
+        return Some(no_such_name(apex, LOCAL_TTL_S));
+    }
+    let resolver = from_text("resolver.arpa.");
+    if resolver.zone_of(name) {
+        return Some(found(name, &resolver, None));
     }
     let reverse_v4 = from_text("127.in-addr.arpa.");
     let loopback_v6 = Name::from(Ipv6Addr::LOCALHOST);
@@ -55,7 +61,7 @@ pub(super) fn never_asked(name: &Name) -> Option<&'static str> {
 /// The domain that `name` is or lies in, and whose names mean something else than any zone could say: those that are never asked for, and
 /// reverse names.
 pub fn special_domain(name: &Name) -> Option<&'static str> {
-    special_of(name, &NEVER_ASKED).or_else(|| special_of(name, &["onion.", "in-addr.arpa.", "ip6.arpa."]))
+    special_of(name, &NEVER_ASKED).or_else(|| special_of(name, &["in-addr.arpa.", "ip6.arpa."]))
 }
 
 fn special_of(name: &Name, domains: &[&'static str]) -> Option<&'static str> {
@@ -105,7 +111,7 @@ fn from_text(text: &'static str) -> Name {
 }
 
 /// Domains that are answered here as a whole.
-const NEVER_ASKED: [&str; 3] = ["localhost.", "invalid.", "127.in-addr.arpa."];
+const NEVER_ASKED: [&str; 5] = ["localhost.", "invalid.", "onion.", "resolver.arpa.", "127.in-addr.arpa."];
 /// Labels of the shortest zone whose names are taken for ours with an ending behind them.
 const EXPANDED_LABELS_MIN: u8 = 2;
 /// How long answers about what never changes may be kept.
@@ -146,6 +152,26 @@ mod tests {
         for name in ["invalid.", "no-such-host.invalid."] {
             assert_eq!(ask(name, RecordType::A).unwrap().rcode, ResponseCode::NXDomain);
         }
+    }
+
+    #[test]
+    fn rfc7686_2_onion_names_are_none() {
+        for name in ["onion.", "Example.ONION.", "www.example.onion."] {
+            assert_eq!(ask(name, RecordType::A).unwrap().rcode, ResponseCode::NXDomain);
+        }
+        assert!(ask("onion.example.", RecordType::A).is_none());
+    }
+
+    #[test]
+    fn rfc9462_4_who_designates_no_resolver_has_nothing_below_resolver_arpa() {
+        for name in ["_dns.resolver.arpa.", "resolver.arpa.", "_DNS.Resolver.arpa.", "other.resolver.arpa."] {
+            for kind in [RecordType::SVCB, RecordType::A] {
+                let answer = ask(name, kind).unwrap();
+                assert_eq!((answer.rcode, answer.answers.len()), (ResponseCode::NoError, 0), "{name}");
+                assert_eq!(answer.authority[0].name.to_string(), "resolver.arpa.");
+            }
+        }
+        assert!(ask("arpa.", RecordType::A).is_none());
     }
 
     #[test]
