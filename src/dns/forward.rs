@@ -8,10 +8,10 @@
 //!            places: bounds                 resolv_conf, settings
 //! ```
 //!
-//! [`question`], [`reply`], [`cache`], [`encoded`], [`explanation`], [`special`], [`resolv_conf`] and what decides in [`upstream`] and [`routes`] are pure and are told the
+//! [`question`], [`reply`], [`rrset`], [`old_types`], [`cache`], [`encoded`], [`explanation`], [`special`], [`resolv_conf`] and what decides in [`upstream`] and [`routes`] are pure and are told the
 //! time; [`exchange`] and [`mod@line`] move bytes; [`resolve`] and [`forwarder`] put them together. [`hosts`] looks up what the sidecar itself has to reach.
 //!
-//! RFC 5452 (forged answers), 7766 (TCP), 7858 and 8310 (TLS), 2308 (negative answers), 8767 (stale answers), 8914 (extended errors), 9520 (failures).
+//! RFC 5452 (forged answers), 7766 (TCP), 7858 and 8310 (TLS), 2181 (sets), 2308 (negative answers), 3597 (old types), 8767 (stale answers), 8914 (extended errors), 9520 (failures).
 
 mod cache;
 mod encoded;
@@ -22,6 +22,7 @@ mod forwarder;
 pub mod fuzzing;
 mod hosts;
 mod line;
+mod old_types;
 mod pending;
 mod places;
 mod question;
@@ -29,6 +30,7 @@ mod reply;
 mod resolv_conf;
 mod resolve;
 mod routes;
+mod rrset;
 mod settings;
 mod special;
 mod trouble;

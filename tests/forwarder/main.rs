@@ -4,6 +4,7 @@
 mod lies;
 mod outages;
 mod policy;
+mod records;
 mod tls;
 mod truths;
 mod upstream;

@@ -9,14 +9,16 @@
 //! question's name and of the aliases that lead on from there, and the SOA of a zone above it. The rest is dropped,
 //! additional records as a whole.
 //!
-//! RFC 5452 (forged answers), 2308 (negative answers), 2181 section 8 (TTLs), 6672 (DNAME).
+//! RFC 5452 (forged answers), 2308 (negative answers), 2181 sections 5 and 8 (sets, TTLs), 3597 section 4 (names in data), 6672 (DNAME).
 
 use hickory_proto::op::{Header, Message, MessageType, Metadata, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
-use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
 use super::explanation::Explanations;
+use super::old_types::write_out;
 use super::question::{Outgoing, Question};
+use super::rrset::make_sets;
 
 /// What an upstream says.
 #[derive(Debug)]
@@ -103,7 +105,7 @@ pub(super) fn read(packet: &[u8], question: &Question, sent: &Outgoing) -> Resul
     }
     let question_end = decoder.index();
     let packet = in_small_letters(packet, question_end - QUERY_TAIL_OCTETS);
-    let message = decode(&packet, header, question_end).map_err(|_| Mismatch::Content)?;
+    let message = decode(&packet, header, question_end).ok_or(Mismatch::Content)?;
     let rcode = message.metadata.response_code;
     if rcode != ResponseCode::NoError && rcode != ResponseCode::NXDomain {
         return Ok(Reply::Unusable(rcode, Explanations::of(&message)));
@@ -120,28 +122,47 @@ fn in_small_letters(packet: &[u8], name_end: usize) -> Vec<u8> {
     packet
 }
 
-/// The message, without its question. hickory's own way refuses records without data in anything but an update, and the whole message with
-/// them; some types may have none.
-fn decode(packet: &[u8], header: Header, question_end: usize) -> Result<Message, DecodeError> {
+/// The message, without its question, if it can be read. hickory's own way refuses records without data in anything but an update, and the
+/// whole message with them; some types may have none.
+fn decode(packet: &[u8], header: Header, question_end: usize) -> Option<Message> {
     let Header { metadata, counts } = header;
     let mut decoder = BinDecoder::new(packet);
-    decoder.read_slice(question_end)?;
-    let mut section = |count: u16, is_additional| {
-        let read = Message::read_records(&mut decoder, count.into(), is_additional, OpCode::Update);
-        let (records, edns, _) = read?;
-        let is_empty = |record: &Record| matches!(record.data, RData::Update0(kind) if !may_be_empty(kind));
-        if records.iter().any(is_empty) { Err(DecodeError::InvalidEmptyRecord) } else { Ok((records, edns)) }
-    };
-    let ((answers, _), (authorities, _)) =
-        (section(counts.answers, false)?, section(counts.authorities, false)?);
-    let (_, edns) = section(counts.additionals, true)?;
+    decoder.read_slice(question_end).ok()?;
+    let answers = read_section(&mut decoder, packet, counts.answers)?;
+    let authorities = read_section(&mut decoder, packet, counts.authorities)?;
+    let (additionals, edns, _) =
+        Message::read_records(&mut decoder, counts.additionals.into(), true, OpCode::Update).ok()?;
+    if additionals.iter().any(is_empty) {
+        return None;
+    }
     let mut message = Message::new(metadata.id, metadata.message_type, metadata.op_code);
     message.metadata = metadata;
     if let Some(edns) = &edns {
         message.metadata.response_code = ResponseCode::from(edns.rcode_high(), metadata.response_code.low());
     }
     (message.answers, message.authorities, message.edns) = (answers, authorities, edns);
-    Ok(message)
+    Some(message)
+}
+
+/// The next records, with the names in their data written out.
+fn read_section(decoder: &mut BinDecoder<'_>, packet: &[u8], count: u16) -> Option<Vec<Record>> {
+    let mut records = Vec::with_capacity(usize::from(count).min(8));
+    for _ in 0..count {
+        let (read, _, _) = Message::read_records(decoder, 1, false, OpCode::Update).ok()?;
+        for mut record in read {
+            if is_empty(&record) {
+                return None;
+            }
+            write_out(&mut record, packet, decoder.index())?;
+            records.push(record);
+        }
+    }
+    Some(records)
+}
+
+/// Whether a record is without data that has to have some.
+fn is_empty(record: &Record) -> bool {
+    matches!(record.data, RData::Update0(kind) if !may_be_empty(kind))
 }
 
 /// Whether records of a type may be without data: those that are octets and nothing else (RFC 1035 section 3.3.10, RFC 3597 section 5).
@@ -156,7 +177,7 @@ pub(super) const fn is_own_fault(rcode: ResponseCode) -> bool {
 
 fn believed(message: Message, question: &Question) -> Reply {
     let Metadata { response_code: rcode, authentic_data, recursion_available, .. } = message.metadata;
-    let Chain { records: answers, last, is_negative, is_loop } = chain(question, &message.answers);
+    let Chain { records: mut answers, last, is_negative, is_loop } = chain(question, &message.answers);
     let is_signature = |record: &&Record| question.dnssec_ok && is_of_dnssec(record.record_type());
     let is_soa = |record: &&Record| record.record_type() == RecordType::SOA && record.name.zone_of(&last);
     let soa = message.authorities.iter().find(|record| is_negative && is_soa(record) && is_internet(record));
@@ -167,7 +188,9 @@ fn believed(message: Message, question: &Question) -> Reply {
     }
     let is_open = is_negative && rcode == ResponseCode::NoError && soa.is_none() && !answers.is_empty();
     let company = message.authorities.iter().filter(|record| is_signature(record) && is_internet(record));
-    let authority = soa.into_iter().chain(company).map(with_sane_ttl).collect();
+    let mut authority: Vec<_> = soa.map(for_as_long).into_iter().chain(company.map(with_sane_ttl)).collect();
+    make_sets(&mut answers);
+    make_sets(&mut authority);
     let (is_authentic, explanations) = (authentic_data, Explanations::of(&message));
     let open = (is_open && !is_loop).then_some(last);
     Reply::Found(Found { rcode, answers, authority, is_authentic, is_negative, open, explanations })
@@ -266,6 +289,15 @@ const fn is_of_dnssec(kind: RecordType) -> bool {
 fn owned_by(owner: &Name, record: &Record) -> Record {
     let mut record = with_sane_ttl(record);
     record.name = owner.clone();
+    record
+}
+
+/// The SOA of a negative answer: that may be kept no longer than its MINIMUM says (RFC 2308 section 5).
+fn for_as_long(record: &Record) -> Record {
+    let mut record = with_sane_ttl(record);
+    if let RData::SOA(soa) = &record.data {
+        record.ttl = record.ttl.min(soa.minimum);
+    }
     record
 }
 
