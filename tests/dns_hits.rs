@@ -19,6 +19,8 @@ const ASKED: u64 = 200;
 /// A service of ours, and a name that is none of ours.
 const OWN: [&str; 4] = ["web", "default", "rollcall", "internal"];
 const OTHER: [&str; 3] = ["www", "example", "com"];
+/// Where in an answer about that the first address ends: header, question, record.
+const FIRST_ADDRESS_END: usize = 12 + 17 + 4 + 16;
 
 #[test]
 fn an_answer_that_was_encoded_before_asks_for_no_memory() {
@@ -71,13 +73,16 @@ fn an_answer_of_upstreams_that_is_in_the_cache_asks_for_no_memory() {
             // Once the slow way, which says that it is a name of upstreams.
             handler.answer(&packet, client, transport, &mut out);
             let hits = handler.metrics().dns_hits.get();
+            let mut firsts = [false; 4];
             let counted = allocation_counter::measure(|| {
                 for _ in 0..ASKED {
                     packet[13] ^= 0x20;
                     let outcome = handler.answer(&packet, client, transport, &mut out);
                     assert!(matches!(outcome, Outcome::Reply));
+                    firsts[usize::from(out[FIRST_ADDRESS_END - 1])] = true;
                 }
             });
+            assert_eq!(firsts, [false, true, true, true], "addresses take turns");
             assert_eq!(handler.metrics().dns_hits.get() - hits, ASKED, "{transport:?}, EDNS {has_edns}");
             assert_eq!(out[..8], [0, 7, 0x81, 0x80, 0, 1, 0, 3], "{transport:?}, EDNS {has_edns}");
             assert_eq!(counted.count_total, 0, "{transport:?}, EDNS {has_edns}");

@@ -113,7 +113,7 @@ fn what_is_given_again_is_what_the_slow_way_says() {
             checking_disabled: wishes.checking_disabled,
         };
         // A second must not end between the two.
-        let (slow, again, is_again) = loop {
+        let (slow, again, turned, is_again) = loop {
             let now = clock::now();
             let stored = now - Duration::from_secs(age);
             world.keep(&question, answer.found(&question.name), stored);
@@ -121,13 +121,17 @@ fn what_is_given_again_is_what_the_slow_way_says() {
             let (slow, is_slow_again) = world.answer(&packet, transport);
             prop_assert!(!is_slow_again);
             let (again, is_again) = world.answer(&packet, transport);
+            let (turned, _) = world.answer(&packet, transport);
             let seconds = |now: Instant| (now - stored).as_secs();
             if seconds(now) == seconds(clock::now()) {
-                break (slow, again, is_again);
+                break (slow, again, turned, is_again);
             }
         };
         let (told, told_again) = (Message::from_vec(&slow).unwrap(), Message::from_vec(&again).unwrap());
         prop_assert_eq!(said(&told), said(&told_again));
+        // Addresses have changed places.
+        let told_turned = Message::from_vec(&turned).unwrap();
+        prop_assert_eq!(said_in_any_order(told.clone()), said_in_any_order(told_turned));
         // The slow way compresses better by the question's ends.
         let limit = match (transport, wishes.edns) {
             (Transport::Tcp, _) => usize::from(u16::MAX),
@@ -162,6 +166,51 @@ fn an_answer_with_thousands_of_names_is_whole_over_tcp_and_given_again() {
     }
     assert_eq!(world.handler.metrics().dns_shortened.get(), 0);
 }
+
+#[test]
+fn addresses_take_turns_in_being_the_first_and_what_stands_around_them_stays() {
+    let address = |last| RData::A(A::new(192, 0, 2, last));
+    let alias = Name::from_ascii("b.example.net.").unwrap();
+    let signature = || RData::Unknown { code: RecordType::from(46), rdata: NULL::with([0, 1].repeat(20)) };
+    let of = |owner: Owner, data| (owner, 600, data);
+    let plain = || (1..=3).map(|last| of(Owner::Question, address(last)));
+    let other = || Owner::Other(alias.clone());
+    let behind_alias = [of(Owner::Question, RData::CNAME(CNAME(alias.clone())))]
+        .into_iter()
+        .chain((1..=3).map(|last| of(other(), address(last))));
+    let signed = plain().chain([of(Owner::Question, signature())]);
+    let between = plain().take(2).chain([of(Owner::Question, signature())]).chain(plain().skip(2));
+    let cases: [(&str, Vec<_>, &[[u8; 3]]); 4] = [
+        ("plain", plain().collect(), &TURNS),
+        ("alias", behind_alias.collect(), &TURNS),
+        ("signed", signed.collect(), &TURNS),
+        ("between", between.collect(), &[[1, 2, 3]; 5]),
+    ];
+    for (what, records, expected) in cases {
+        let (world, name, kind) =
+            (World::start(), Name::from_ascii("www.example.com.").unwrap(), RecordType::A);
+        let kinds: Vec<_> = records.iter().map(|(_, _, data)| data.record_type()).collect();
+        let (authority, explanations) = (Vec::new(), Explanations::default());
+        let answer =
+            Sample { kind, is_nxdomain: false, is_authentic: false, records, authority, explanations };
+        let question = Question { name: name.clone(), kind, dnssec_ok: false, checking_disabled: false };
+        world.keep(&question, answer.found(&name), clock::now());
+        let packet = packet(&name, kind, Wishes { recursion: true, ..Wishes::default() });
+        world.answer(&packet, Transport::Udp);
+        for expected in expected {
+            let (octets, is_again) = world.answer(&packet, Transport::Udp);
+            let told = Message::from_vec(&octets).unwrap();
+            let lasts = told.answers.iter().filter_map(|record| record.data.ip_addr());
+            let lasts: Vec<u8> = lasts.map(|ip| ip.to_string()[8..].parse().unwrap()).collect();
+            assert_eq!((&lasts[..], is_again), (&expected[..], true), "{what}");
+            let kinds_told: Vec<_> = told.answers.iter().map(Record::record_type).collect();
+            assert_eq!(kinds_told, kinds, "{what}");
+        }
+    }
+}
+
+/// Three addresses as five answers have them.
+const TURNS: [[u8; 3]; 5] = [[1, 2, 3], [2, 3, 1], [3, 1, 2], [1, 2, 3], [2, 3, 1]];
 
 /// A handler whose forwarder is told what upstreams have said.
 struct World {
@@ -293,6 +342,12 @@ fn said(message: &Message) -> Vec<String> {
     });
     let head = format!("{:?} {} {:?}", message.metadata, message.queries[0], message.edns);
     [vec![head], records.into()].concat()
+}
+
+/// The same but for the order of answers.
+fn said_in_any_order(mut message: Message) -> Vec<String> {
+    message.answers.sort_by_key(|record| format!("{record} {:?}", record.data));
+    said(&message)
 }
 
 fn names() -> impl Strategy<Value = Name> {
