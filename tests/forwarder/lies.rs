@@ -15,7 +15,7 @@ use crate::world::{World, addresses, listed, query, until};
 const LATER: Duration = Duration::from_millis(50);
 
 #[tokio::test]
-async fn a_lie_is_passed_over_and_the_truth_is_waited_for() {
+async fn rfc5452_9_1_a_lie_is_passed_over_and_the_truth_is_waited_for() {
     let lies: [fn(&mut Message); 5] = [
         |message| message.metadata.id ^= 0x0101,
         |message| message.queries[0] = Query::query("www.example.net.".parse().unwrap(), RecordType::A),
@@ -43,7 +43,7 @@ async fn a_lie_is_passed_over_and_the_truth_is_waited_for() {
 }
 
 #[tokio::test]
-async fn an_answer_from_elsewhere_is_none() {
+async fn rfc5452_9_1_an_answer_from_elsewhere_is_none() {
     for from in [From::OtherPort, From::OtherAddress] {
         let upstream = Upstream::start().await;
         upstream.says(move |query, _| {
@@ -83,7 +83,7 @@ async fn an_answer_that_nobody_waits_for_is_met_with_silence() {
 }
 
 #[tokio::test]
-async fn who_forges_has_one_question_to_meet_however_many_ask() {
+async fn rfc5452_5_who_forges_has_one_question_to_meet_however_many_ask() {
     let upstream = Upstream::start().await;
     upstream.says(|query, _| {
         let lies = (1..=10_u16).map(|guess| {
@@ -139,7 +139,7 @@ async fn an_alias_says_nothing_about_the_name_that_it_stands_for() {
 }
 
 #[tokio::test]
-async fn an_answer_in_other_letters_is_checked_over_tcp() {
+async fn dns0x20_an_answer_in_other_letters_is_checked_over_tcp() {
     let upstream = Upstream::start().await;
     upstream.says(|query, over| match over {
         Over::Udp => vec![now(&in_lower_case(address(query, 66)))],
@@ -150,7 +150,7 @@ async fn an_answer_in_other_letters_is_checked_over_tcp() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_never_repeats_letters_is_found_out_and_used() {
+async fn dns0x20_an_upstream_that_never_repeats_letters_is_found_out_and_used() {
     let upstream = Upstream::start().await;
     upstream.says(|query, _| vec![now(&in_lower_case(address(query, 1)))]);
     let world = World::asking(&[upstream.addr]);
@@ -164,7 +164,7 @@ async fn an_upstream_that_never_repeats_letters_is_found_out_and_used() {
 }
 
 #[tokio::test]
-async fn letters_are_left_alone_when_settings_say_so() {
+async fn dns0x20_letters_are_left_alone_when_settings_say_so() {
     let upstream = Upstream::start().await;
     upstream.says(|query, _| vec![now(&in_lower_case(address(query, 1)))]);
     let world = World::start(&format!("{{{}, randomize_case: false}}", listed(&[upstream.addr])), "");
@@ -173,7 +173,7 @@ async fn letters_are_left_alone_when_settings_say_so() {
 }
 
 #[tokio::test]
-async fn a_flood_of_lies_has_the_question_asked_over_tcp() {
+async fn rfc5452_9_3_a_flood_of_lies_has_the_question_asked_over_tcp() {
     let upstream = Upstream::start().await;
     upstream.says(|query, over| match over {
         Over::Udp => (0..40_u16)
@@ -191,7 +191,7 @@ async fn a_flood_of_lies_has_the_question_asked_over_tcp() {
 }
 
 #[tokio::test]
-async fn nothing_is_believed_but_what_was_asked_for() {
+async fn rfc5452_6_nothing_is_believed_but_what_was_asked_for() {
     let upstream = Upstream::start().await;
     let bank: Name = "www.bank.example.".parse().unwrap();
     let planted = bank.clone();
@@ -213,7 +213,7 @@ async fn nothing_is_believed_but_what_was_asked_for() {
 }
 
 #[tokio::test]
-async fn a_negative_answer_from_elsewhere_is_not_kept() {
+async fn rfc2308_5_a_negative_answer_from_elsewhere_is_not_kept() {
     let upstream = Upstream::start().await;
     upstream.answers(|query| {
         let mut message = answer(query);

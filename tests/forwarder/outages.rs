@@ -137,7 +137,7 @@ async fn an_upstream_that_takes_edns_for_an_error_is_asked_without() {
 }
 
 #[tokio::test]
-async fn why_there_is_no_answer_is_told_and_kept_a_moment() {
+async fn rfc9520_3_2_why_there_is_no_answer_is_told_and_kept_a_moment() {
     let refusing = Upstream::start().await;
     refusing.answers(|query| code(query, ResponseCode::Refused));
     let world = World::asking(&[refusing.addr]);
@@ -172,7 +172,7 @@ async fn silence_is_over_before_a_client_gives_up() {
 }
 
 #[tokio::test]
-async fn an_old_answer_is_given_when_there_is_no_other_and_says_so() {
+async fn rfc8767_5_an_old_answer_is_given_when_there_is_no_other_and_says_so() {
     let upstream = Upstream::start().await;
     let short_lived = |query: &hickory_proto::op::Message| {
         let mut message = answer(query);
@@ -201,7 +201,7 @@ async fn an_old_answer_is_given_when_there_is_no_other_and_says_so() {
 }
 
 #[tokio::test]
-async fn an_old_answer_that_there_is_nothing_is_told_apart() {
+async fn rfc8914_4_20_an_old_answer_that_there_is_nothing_is_told_apart() {
     let upstream = Upstream::start().await;
     upstream.answers(|query| {
         let mut message = code(query, ResponseCode::NXDomain);

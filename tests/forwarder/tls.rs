@@ -15,7 +15,7 @@ use crate::upstream::{Over, Sent, Upstream, address, now};
 use crate::world::{World, addresses, extended};
 
 #[tokio::test]
-async fn many_questions_share_a_connection_and_answers_may_come_in_any_order() {
+async fn rfc7858_3_3_many_questions_share_a_connection_and_answers_may_come_in_any_order() {
     let (upstream, authority) = upstream_for("dns.example").await;
     let times = AtomicU8::new(0);
     upstream.says(move |query, _| {
@@ -37,7 +37,7 @@ async fn many_questions_share_a_connection_and_answers_may_come_in_any_order() {
 }
 
 #[tokio::test]
-async fn who_has_a_certificate_for_another_name_is_told_nothing() {
+async fn rfc7858_3_2_who_has_a_certificate_for_another_name_is_told_nothing() {
     let (upstream, authority) = upstream_for("dns.example").await;
     let world = world(&upstream, "other.example", &authority);
     let told = world.ask("www.example.com.").await;
@@ -47,7 +47,7 @@ async fn who_has_a_certificate_for_another_name_is_told_nothing() {
 }
 
 #[tokio::test]
-async fn who_is_vouched_for_by_another_authority_is_told_nothing() {
+async fn rfc7858_3_2_who_is_vouched_for_by_another_authority_is_told_nothing() {
     let (upstream, _) = upstream_for("dns.example").await;
     let (_, other) = upstream_for("dns.example").await;
     let world = world(&upstream, "dns.example", &other);
@@ -56,7 +56,7 @@ async fn who_is_vouched_for_by_another_authority_is_told_nothing() {
 }
 
 #[tokio::test]
-async fn what_was_on_a_connection_that_ends_is_asked_again_on_another() {
+async fn rfc7858_3_4_what_was_on_a_connection_that_ends_is_asked_again_on_another() {
     let (upstream, authority) = upstream_for("dns.example").await;
     let times = AtomicU8::new(0);
     upstream.says(move |query, _| match times.fetch_add(1, Ordering::Relaxed) {

@@ -38,7 +38,7 @@ async fn ttls_count_down() {
 }
 
 #[tokio::test]
-async fn ids_ports_and_letters_differ_from_question_to_question() {
+async fn rfc5452_9_2_ids_ports_and_letters_differ_from_question_to_question() {
     let upstream = Upstream::start().await;
     let world = World::asking(&[upstream.addr]);
     for index in 0..20 {
@@ -194,7 +194,7 @@ async fn an_alias_to_a_name_of_ours_is_a_failure_while_nothing_was_learnt() {
 }
 
 #[tokio::test]
-async fn what_an_upstream_says_of_its_reasons_is_passed_on_to_who_can_read_it() {
+async fn rfc8914_3_what_an_upstream_says_of_its_reasons_is_passed_on_to_who_can_read_it() {
     let upstream = Upstream::start().await;
     let world = World::asking(&[upstream.addr]);
     upstream.answers(|query| explained(address(query, 1), 3, "old, but good"));
@@ -230,7 +230,7 @@ fn reason(message: &Message) -> Option<String> {
 }
 
 #[tokio::test]
-async fn that_there_is_nothing_is_kept_as_long_as_the_soa_says() {
+async fn rfc2308_5_that_there_is_nothing_is_kept_as_long_as_the_soa_says() {
     let upstream = Upstream::start().await;
     upstream.answers(|query| {
         let is_name = query.queries[0].query_type() == RecordType::A;
@@ -312,7 +312,7 @@ async fn a_connection_may_ask_more_than_may_wait_and_gets_every_answer() {
 }
 
 #[tokio::test]
-async fn who_asks_the_same_at_a_time_shares_one_question() {
+async fn rfc5452_5_who_asks_the_same_at_a_time_shares_one_question() {
     let upstream = Upstream::start().await;
     upstream.says(|query, _| vec![Sent { after: Duration::from_millis(150), ..now(&address(query, 1)) }]);
     let world = World::start(&format!("{{{}}}", listed(&[upstream.addr])), "");
