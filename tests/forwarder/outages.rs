@@ -240,3 +240,29 @@ async fn what_is_asked_for_again_near_its_end_is_had_anew_without_a_wait() {
     assert!(took >= Duration::from_millis(4_450), "{took:?}");
     assert_eq!(world.metric("rollcall_dns_forward_queries_total{outcome=\"upstream\"}"), 1);
 }
+
+#[tokio::test]
+async fn a_systems_file_that_is_away_or_empty_takes_nobody_away() {
+    // The file knows no ports, so that only who is asked can be seen: nobody listens there.
+    let settings = |timeout: u32| format!("{{timeout: {timeout}ms, attempts: 1}}");
+    let world = World::start(&settings(50), "nameserver 127.99.0.53\nsearch shop.example\n");
+    let in_search_list = |domain: &str| format!("web.default.rollcall.internal.{domain}.");
+    assert_eq!(extended(&world.ask("a.example.").await), Some(23));
+    // Other settings have the file read at once.
+    world.remove_resolv_conf();
+    world.configure(&settings(51));
+    assert_eq!(extended(&world.ask("b.example.").await), Some(23), "somebody is known still");
+    world.write_resolv_conf("");
+    world.configure(&settings(52));
+    assert_eq!(extended(&world.ask("c.example.").await), Some(23), "somebody is known still");
+    let told = world.ask(&in_search_list("shop.example")).await;
+    assert_eq!(told.metadata.response_code, ResponseCode::NXDomain);
+    // Whether it is followed again its watch tells.
+    world.write_resolv_conf("nameserver 127.99.0.53\nsearch other.example\n");
+    until("its search list is known", async || {
+        let told = world.ask(&in_search_list("other.example")).await;
+        told.metadata.response_code == ResponseCode::NXDomain
+    })
+    .await;
+    assert_eq!(extended(&world.ask("d.example.").await), Some(23));
+}

@@ -82,6 +82,10 @@ impl World {
         std::fs::rename(new, self.folder.path().join("resolv.conf")).unwrap();
     }
 
+    pub(crate) fn remove_resolv_conf(&self) {
+        std::fs::remove_file(self.folder.path().join("resolv.conf")).unwrap();
+    }
+
     /// Asks for an address over UDP, with EDNS.
     pub(crate) async fn ask(&self, name: &str) -> Message {
         self.ask_with(&query(name, RecordType::A)).await

@@ -26,7 +26,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::cache::{Cache, Lookup, Rules};
 use super::encoded::Encoded;
@@ -36,11 +36,11 @@ use super::pending::{Asked, Given, Pending, Watcher};
 use super::places::{Bounds, Places};
 use super::question::Question;
 use super::reply::Found;
-use super::resolv_conf::ResolvConf;
 use super::resolve::{TIME_MAX, probe, resolve};
 use super::routes::Routes;
 use super::settings::ForwardPlan;
 use super::special::local_answer;
+use super::system_file::{Nameservers, Reading, SystemFile};
 use super::trouble::{Failed, Trouble};
 use super::upstream::{PORT, Upstream, UpstreamAddress};
 use crate::clock;
@@ -63,8 +63,8 @@ pub struct Forwarder {
     own: SocketAddr,
     /// Set when another file may have to be watched.
     replanned: Notify,
-    /// What the file said last, or why it cannot be read.
-    file_said: Mutex<Result<String, String>>,
+    /// Held while who is asked is decided anew.
+    file: Mutex<SystemFile>,
     /// Read by those who find a fresh answer there.
     cache: RwLock<Cache>,
     /// The number of the rules by which names are forwarded.
@@ -104,7 +104,7 @@ impl Forwarder {
             routes: ArcSwap::default(),
             own,
             replanned: Notify::new(),
-            file_said: Mutex::new(Ok(String::new())),
+            file: Mutex::default(),
             flights: Mutex::default(),
             places: Arc::default(),
             tasks: TaskTracker::new(),
@@ -139,7 +139,7 @@ impl Forwarder {
         loop {
             let file = self.plan.load().resolv_conf.clone();
             // It looks at once, so that nothing is missed that was written meanwhile.
-            let text = lock(&self.file_said).clone().unwrap_or_default();
+            let text = lock(&self.file).said().clone().unwrap_or_default();
             let mut watch = FileWatch::start(&file, &text);
             loop {
                 tokio::select! {
@@ -151,7 +151,8 @@ impl Forwarder {
                     () = self.replanned.notified() => break,
                     text = watch.next() => {
                         let text = text.map_err(|error| error.to_string());
-                        if *lock(&self.file_said) != text {
+                        let is_known = *lock(&self.file).said() == text;
+                        if !is_known {
                             self.take_file(text);
                         }
                     }
@@ -321,17 +322,15 @@ impl Forwarder {
 
     fn take_file(&self, text: Result<String, String>) {
         let plan = self.plan.load();
-        lock(&self.file_said).clone_from(&text);
-        let file = match text {
-            Ok(text) => ResolvConf::parse(&text),
-            Err(error) => {
-                if plan.is_enabled && plan.upstreams.is_none() {
-                    let file = plan.resolv_conf.display();
-                    warn!(%file, %error, "upstream resolvers are not known; make the file readable, or set dns.forward.upstreams");
-                }
-                ResolvConf::default()
-            }
-        };
+        let mut system_file = lock(&self.file);
+        let is_of_file = plan.upstreams.is_none();
+        let nameservers = if is_of_file { Nameservers::Asked } else { Nameservers::NotAsked };
+        let reading = system_file.take(text, nameservers);
+        let is_passed_over = matches!(reading, Reading::PassedOver(_) | Reading::StillPassedOver(_));
+        if plan.is_enabled {
+            tell(reading, &plan);
+        }
+        let file = system_file.counts();
         let before = self.routes.load_full();
         let known = before.upstreams();
         let tls = Arc::new(TlsClient::new(plan.trust.clone()));
@@ -342,7 +341,7 @@ impl Forwarder {
             known.get(address).cloned().unwrap_or_else(|| Arc::new(self.upstream(address, &tls)))
         };
         let (routes, own) = Routes::plan(&plan, &file, |addr| self.is_own(addr), make);
-        if plan.is_enabled {
+        if plan.is_enabled && !is_passed_over {
             for reason in &file.unusable {
                 warn!(file = %plan.resolv_conf.display(), reason, "a line is passed over");
             }
@@ -361,6 +360,8 @@ impl Forwarder {
                 domains = routes.domains.len(),
                 "names out of the zone are forwarded"
             );
+        }
+        if !routes.agrees_with(&before) {
             // Others may know other names.
             self.cache_mut().clear();
         }
@@ -427,7 +428,7 @@ impl Flight {
             Err(failed) => Err(failed),
         };
         // What others said than those who are asked now does not count any more.
-        if routes.load().leads_where(&routes_then) {
+        if routes.load().agrees_with(&routes_then) {
             match &result {
                 Ok(found) => {
                     let encoded = Encoded::new(&self.question, found);
@@ -494,6 +495,24 @@ impl Drop for Flight {
     fn drop(&mut self) {
         lock(&self.forwarder.flights).remove(&self.question);
         self.forwarder.metrics.forward.in_flight.dec();
+    }
+}
+
+fn tell(reading: Reading, plan: &ForwardPlan) {
+    let file = plan.resolv_conf.display();
+    match reading {
+        Reading::Counts => {}
+        Reading::CountsAgain => info!(%file, "the file of the system counts again"),
+        Reading::PassedOver(reason) => {
+            warn!(%file, reason, "the file of the system is passed over; what it said before goes on to count");
+        }
+        Reading::StillPassedOver(reason) => {
+            debug!(%file, reason, "the file of the system is still passed over")
+        }
+        Reading::NeverRead(error) if plan.upstreams.is_none() => {
+            warn!(%file, %error, "upstream resolvers are not known; make the file readable, or set dns.forward.upstreams");
+        }
+        Reading::NeverRead(error) => debug!(%file, %error, "the file of the system cannot be read"),
     }
 }
 

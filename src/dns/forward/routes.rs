@@ -102,7 +102,7 @@ impl Routes {
         upstreams.map(|upstream| (upstream.address.clone(), upstream.clone())).collect()
     }
 
-    /// Whether all names have the same answers there: the same upstreams are asked for them.
+    /// Whether the same upstreams are asked for all names, in the same order.
     pub(super) fn leads_where(&self, other: &Self) -> bool {
         let addresses = |group: &Group| -> Vec<UpstreamAddress> {
             group.upstreams.iter().map(|upstream| upstream.address.clone()).collect()
@@ -113,9 +113,28 @@ impl Routes {
         };
         all(self) == all(other)
     }
+
+    /// Whether what was answered there counts here: for every name at least one upstream is asked in both.
+    ///
+    /// Resolvers of one list are meant to say the same, and any of them may have been the one that answered. So a list in another order, with
+    /// one more or one less, leaves what is kept as it is, and old answers for when the new ones are away. A domain that has
+    /// upstreams of its own in one of the two alone was given them because others know other names there.
+    pub(super) fn agrees_with(&self, other: &Self) -> bool {
+        let domains = self.domains.iter().zip(&other.domains);
+        self.domains.len() == other.domains.len()
+            && self.default.agrees_with(&other.default)
+            && domains.into_iter().all(|((name, one), (of, other))| name == of && one.agrees_with(other))
+    }
 }
 
 impl Group {
+    fn agrees_with(&self, other: &Self) -> bool {
+        let is_there =
+            |upstream: &Arc<Upstream>| other.upstreams.iter().any(|other| other.address == upstream.address);
+        let is_nobody_asked = self.upstreams.is_empty() && other.upstreams.is_empty();
+        is_nobody_asked || self.upstreams.iter().any(is_there)
+    }
+
     /// The upstreams in the order in which they are asked now.
     pub(super) fn in_order(&self) -> Vec<Arc<Upstream>> {
         let turn = self.turn.fetch_add(usize::from(self.manners.is_rotating), Ordering::Relaxed);
@@ -202,6 +221,40 @@ mod tests {
         assert!(again.leads_where(&routes) && !again.leads_where(&Routes::default()));
         let first = || again.default.in_order()[0].address.clone();
         assert_eq!([first(), first(), first()], [address(1), address(2), address(1)]);
+    }
+
+    #[test]
+    fn answers_count_on_while_somebody_is_asked_as_before() {
+        let of = |default: &[u8], domains: &[(&str, &[u8])]| {
+            let addresses = |all: &[u8]| all.iter().map(|last| address(*last)).collect::<Vec<_>>();
+            let domains = domains.iter().map(|(domain, all)| (name(domain), addresses(all))).collect();
+            let plan = ForwardPlan { upstreams: Some(addresses(default)), domains, ..ForwardPlan::default() };
+            Routes::plan(&plan, &ResolvConf::default(), |_| false, new).0
+        };
+        for (default, is_kept) in [
+            (&[1, 2][..], true),
+            (&[2, 1], true),
+            (&[1], true),
+            (&[3, 2], true),
+            (&[1, 2, 3], true),
+            (&[3, 4], false),
+            (&[], false),
+        ] {
+            let (before, after) = (of(&[1, 2], &[]), of(default, &[]));
+            assert_eq!(after.agrees_with(&before), is_kept, "{default:?}");
+            assert_eq!(before.agrees_with(&after), is_kept, "{default:?}");
+        }
+        assert!(of(&[], &[]).agrees_with(&Routes::default()));
+        let before = of(&[1], &[("a.example.", &[2, 3]), ("b.example.", &[4])]);
+        for (domains, is_kept) in [
+            (&[("a.example.", &[3, 2][..]), ("b.example.", &[4])][..], true),
+            (&[("a.example.", &[3]), ("b.example.", &[4, 5])], true),
+            (&[("a.example.", &[2]), ("b.example.", &[5])], false),
+            (&[("a.example.", &[2])], false),
+            (&[("a.example.", &[2]), ("c.example.", &[4])], false),
+        ] {
+            assert_eq!(of(&[1], domains).agrees_with(&before), is_kept, "{domains:?}");
+        }
     }
 
     fn new(address: &UpstreamAddress) -> Arc<Upstream> {

@@ -45,6 +45,31 @@ fn a_name_that_becomes_one_of_the_search_list_is_answered_at_once() {
 }
 
 #[test]
+fn what_is_kept_stays_while_the_file_is_away_empty_or_names_one_of_those_before() {
+    let world = World::start();
+    let take = |text: &str| world.forwarder.take_file(Ok(text.to_owned()));
+    let is_kept = || world.forwarder.cache_entries() > 0;
+    let asked = || -> Vec<String> {
+        let routes = world.forwarder.routes.load();
+        routes.default.upstreams.iter().map(|upstream| upstream.address.addr.ip().to_string()).collect()
+    };
+    take("nameserver 10.0.0.1\nnameserver 10.0.0.2\n");
+    world.know("www.example.com.", RecordType::A);
+    world.forwarder.take_file(Err("gone".to_owned()));
+    assert_eq!((asked(), is_kept()), (vec!["10.0.0.1".into(), "10.0.0.2".into()], true));
+    assert_eq!(world.ask("www.example.com.", RecordType::A).1, ResponseCode::NoError);
+    take("");
+    assert_eq!((asked(), is_kept()), (vec!["10.0.0.1".into(), "10.0.0.2".into()], true));
+    take("nameserver 10.0.0.2\nnameserver 10.0.0.1\n");
+    assert_eq!((asked(), is_kept()), (vec!["10.0.0.2".into(), "10.0.0.1".into()], true));
+    take("nameserver 10.0.0.3\nnameserver 10.0.0.1\n");
+    assert_eq!((asked(), is_kept()), (vec!["10.0.0.3".into(), "10.0.0.1".into()], true));
+    assert_eq!(world.ask("www.example.com.", RecordType::A).1, ResponseCode::NoError);
+    take("nameserver 10.0.0.4\n");
+    assert_eq!((asked(), is_kept()), (vec!["10.0.0.4".into()], false));
+}
+
+#[test]
 fn nothing_is_given_again_once_nothing_is_forwarded() {
     let world = World::start();
     world.know("www.example.com.", RecordType::A);
