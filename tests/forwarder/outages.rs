@@ -1,9 +1,12 @@
 //! Upstreams that are away, slow, or of no use.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hickory_proto::op::ResponseCode;
+use futures_util::future::join_all;
+use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 use rollcall::clock;
 
@@ -43,13 +46,48 @@ async fn an_upstream_that_fails_again_and_again_is_asked_last_until_it_is_back()
     );
     assert_eq!(first.count(), asked);
 
-    first.answers(|query| address(query, 1));
-    let index = AtomicU8::new(0);
-    until("it is asked first again", async || {
-        let index = index.fetch_add(1, Ordering::Relaxed);
-        addresses(&world.ask(&format!("later-{index}.example.com.")).await) == [1]
+    // While it is away it is seen to beside the clients' questions, none of which it gets.
+    let (index, seen) = (AtomicU16::new(0), first.probes().len());
+    let next = || format!("later-{}.example.com.", index.fetch_add(1, Ordering::Relaxed));
+    until("it is seen to", async || {
+        assert_eq!(addresses(&world.ask(&next()).await), [2]);
+        first.probes().len() > seen
     })
     .await;
+    assert_eq!(first.count(), asked);
+
+    first.answers(|query| address(query, 1));
+    let until_it_is_back = first.probes().len();
+    until("it is asked first again", async || addresses(&world.ask(&next()).await) == [1]).await;
+    assert!(first.probes().len() > until_it_is_back, "no client's question was to find that out");
+}
+
+#[tokio::test]
+async fn names_that_nobody_answers_for_set_no_upstream_back_that_answers_others() {
+    let (first, second) = (Upstream::start().await, Upstream::start().await);
+    let is_silent =
+        |query: &Message| query.queries[0].name().to_lowercase().to_string().starts_with("never-");
+    let known = Arc::new(Mutex::new(BTreeSet::new()));
+    let asked_first = known.clone();
+    first.says(move |query, _| {
+        asked_first.lock().unwrap().insert(query.queries[0].name().to_lowercase());
+        if is_silent(query) { Vec::new() } else { vec![now(&address(query, 1))] }
+    });
+    second.says(move |query, _| {
+        // However late the first is: once it was asked it has the word.
+        let is_known = known.lock().unwrap().contains(&query.queries[0].name().to_lowercase());
+        let is_left_to_first = is_known && !is_silent(query);
+        if is_left_to_first { Vec::new() } else { vec![now(&code(query, ResponseCode::NXDomain))] }
+    });
+    let world = World::start(&format!("{{{}, timeout: 500ms}}", listed(&[first.addr, second.addr])), "");
+    for round in 0..3 {
+        let names: Vec<_> = (0..8).map(|index| format!("never-{round}-{index}.example.com.")).collect();
+        for told in join_all(names.iter().map(|name| world.ask(name))).await {
+            assert_eq!(told.metadata.response_code, ResponseCode::NXDomain);
+        }
+        assert_eq!(addresses(&world.ask(&format!("good-{round}.example.com.")).await), [1], "round {round}");
+    }
+    assert!(!first.probes().is_empty(), "it was in doubt");
 }
 
 #[tokio::test]
@@ -97,7 +135,7 @@ async fn a_domain_whose_upstreams_are_silent_leaves_room_for_all_other_names() {
     let domains = format!("domains: {{dead.example: ['{}']}}, {settings}", dead.addr);
     let world = World::start(&format!("{{{}, {domains}}}", listed(&[good.addr])), "");
     let names: Vec<_> = (0..20).map(|index| format!("{index}.dead.example.")).collect();
-    let silent = futures_util::future::join_all(names.iter().map(|name| world.ask(name)));
+    let silent = join_all(names.iter().map(|name| world.ask(name)));
     let others = async {
         until("the silent ones are asked", async || dead.count() >= 6).await;
         addresses(&world.ask("www.example.com.").await)
@@ -174,7 +212,7 @@ async fn silence_is_over_before_a_client_gives_up() {
 #[tokio::test]
 async fn rfc8767_5_an_old_answer_is_given_when_there_is_no_other_and_says_so() {
     let upstream = Upstream::start().await;
-    let short_lived = |query: &hickory_proto::op::Message| {
+    let short_lived = |query: &Message| {
         let mut message = answer(query);
         message.add_answer(a(query.queries[0].name(), 1, 1));
         message

@@ -12,7 +12,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::upstream::{Over, Sent, Upstream, address, now};
-use crate::world::{World, addresses, extended};
+use crate::world::{World, addresses, extended, until};
 
 #[tokio::test]
 async fn rfc7858_3_3_many_questions_share_a_connection_and_answers_may_come_in_any_order() {
@@ -69,6 +69,31 @@ async fn rfc7858_3_4_what_was_on_a_connection_that_ends_is_asked_again_on_anothe
     let got = upstream.got();
     assert_eq!(got.len(), 3);
     assert!(got[0].from == got[1].from && got[1].from != got[2].from);
+}
+
+#[tokio::test]
+async fn one_that_was_away_is_found_again_over_tls() {
+    let (first, authority) = upstream_for("dns.example").await;
+    let second = Upstream::start().await;
+    second.answers(|query| address(query, 2));
+    first.is_silent();
+    let (ca, timeout) = (authority.path().join("ca.pem"), "timeout: 500ms");
+    let upstreams = format!("upstreams: ['tls://{}#dns.example', '{}']", first.addr, second.addr);
+    let world = World::start(&format!("{{{upstreams}, {timeout}, ca: {}}}", ca.display()), "");
+    for index in 0..3 {
+        assert_eq!(addresses(&world.ask(&format!("{index}.example.com.")).await), [2]);
+    }
+    let asked = first.count();
+    assert_eq!(addresses(&world.ask("now.example.com.").await), [2]);
+    assert_eq!(first.count(), asked);
+    first.answers(|query| address(query, 1));
+    let index = AtomicU8::new(0);
+    until("it is asked first again", async || {
+        let index = index.fetch_add(1, Ordering::Relaxed);
+        addresses(&world.ask(&format!("later-{index}.example.com.")).await) == [1]
+    })
+    .await;
+    assert!(first.probes().iter().all(|probe| probe.over == Over::Tls));
 }
 
 /// A resolver with a certificate for `name`, and a folder with that of the authority.

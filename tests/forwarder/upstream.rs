@@ -8,7 +8,7 @@ use hickory_proto::op::Edns;
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::rdata::{A, CNAME, SOA};
-use hickory_proto::rr::{Name, RData, Record};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
@@ -106,9 +106,14 @@ impl Upstream {
         self.says(|_, _| Vec::new());
     }
 
-    /// All questions until now.
+    /// All questions until now, but for those by which the forwarder sees whether it is well.
     pub(crate) fn got(&self) -> Vec<Got> {
-        self.shared.got.lock().unwrap().clone()
+        self.shared.got.lock().unwrap().iter().filter(|got| !is_probe(&got.message)).cloned().collect()
+    }
+
+    /// The questions by which the forwarder has seen whether it is well.
+    pub(crate) fn probes(&self) -> Vec<Got> {
+        self.shared.got.lock().unwrap().iter().filter(|got| is_probe(&got.message)).cloned().collect()
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -185,6 +190,12 @@ impl Shared {
         let says = self.says.lock().unwrap().clone();
         says(&message, over)
     }
+}
+
+/// Whether that is the forwarder's own question.
+fn is_probe(query: &Message) -> bool {
+    let asked = &query.queries[0];
+    query.metadata.recursion_desired && asked.name().is_root() && asked.query_type() == RecordType::NS
 }
 
 /// A message that is sent at once.

@@ -21,9 +21,10 @@ use tokio::net::{TcpStream, UdpSocket};
 use tracing::debug;
 
 use super::explanation::Explanations;
+use super::health::Habit;
 use super::question::{Letters, Outgoing, Question, RANDOM_OCTETS, Randomness, WithEdns};
 use super::reply::{self, Found, Mismatch, Reply};
-use super::upstream::{Habit, Upstream};
+use super::upstream::Upstream;
 use crate::clock;
 use crate::telemetry::{Metrics, UpstreamFailure};
 use crate::tls::{TlsDialError, fill_random};
@@ -88,12 +89,15 @@ pub(super) async fn ask(
     manner: Manner<'_>,
 ) -> Result<Found, Failure> {
     let exchange = Exchange { upstream, question, manner };
-    let reply = match &upstream.line {
-        Some(line) => line.ask(question.clone()).await?,
-        None if manner.is_over_tcp => exchange.over_tcp().await?,
-        None => exchange.over_udp_first().await?,
+    let result = match &upstream.line {
+        Some(line) => line.ask(question.clone()).await,
+        None if manner.is_over_tcp => exchange.over_tcp().await,
+        None => exchange.over_udp_first().await,
     };
-    match reply {
+    if matches!(result, Ok(_) | Err(Failure::Garbled(Mismatch::Content))) {
+        exchange.hear();
+    }
+    match result? {
         Reply::Found(found) => Ok(found),
         Reply::Unusable(rcode, explanations) => Err(Failure::Refused(rcode, explanations)),
         // Nothing is too long for TCP.
@@ -134,7 +138,10 @@ impl Exchange<'_> {
         for _ in 0..MISMATCHES_MAX {
             let length = socket.recv(&mut packet).await?;
             match reply::read(&packet[..length], self.question, &sent) {
-                Ok(Reply::Truncated) => return self.over_tcp().await,
+                Ok(Reply::Truncated) => {
+                    self.hear();
+                    return self.over_tcp().await;
+                }
                 Ok(reply) => {
                     self.learn_repeats(&sent);
                     return Ok(reply);
@@ -143,6 +150,7 @@ impl Exchange<'_> {
                     self.note(mismatch);
                     if matches!(mismatch, Mismatch::Letters | Mismatch::Content) {
                         // Forged, or the upstream's way: over TCP it shows which.
+                        self.hear();
                         return self.over_tcp().await;
                     }
                 }
@@ -198,6 +206,11 @@ impl Exchange<'_> {
 
     fn learn(&self, habit: Habit) {
         self.upstream.health().learn(habit, clock::now());
+    }
+
+    /// It has answered, whatever comes of that.
+    fn hear(&self) {
+        self.upstream.health().hear(clock::now());
     }
 
     fn note(&self, mismatch: Mismatch) {

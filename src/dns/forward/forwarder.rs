@@ -30,14 +30,13 @@ use tracing::{debug, info, warn};
 
 use super::cache::{Cache, Lookup, Rules};
 use super::encoded::Encoded;
-use super::exchange::Manner;
 use super::line::Line;
 use super::pending::{Asked, Given, Pending, Watcher};
 use super::places::{Bounds, Places};
 use super::question::Question;
 use super::reply::Found;
 use super::resolve::{TIME_MAX, probe, resolve};
-use super::routes::Routes;
+use super::routes::{Group, Routes};
 use super::settings::ForwardPlan;
 use super::special::local_answer;
 use super::system_file::{Nameservers, Reading, SystemFile};
@@ -392,6 +391,19 @@ impl Forwarder {
         Upstream::new(address.clone(), line)
     }
 
+    /// Has those of a group that are in doubt, or may be back, asked our own question, beside what clients ask.
+    fn probe(&self, group: &Group) {
+        for upstream in group.claim_probes(clock::now()) {
+            let (manners, metrics, shutdown) = (group.manners, self.metrics.clone(), self.shutdown.clone());
+            self.tasks.spawn(async move {
+                tokio::select! {
+                    () = shutdown.cancelled() => {}
+                    () = probe(upstream, manners, &metrics) => {}
+                }
+            });
+        }
+    }
+
     /// Whether queries that are sent to `addr` come in here.
     fn is_own(&self, addr: SocketAddr) -> bool {
         addr == self.own
@@ -411,17 +423,10 @@ struct Flight {
 
 impl Flight {
     async fn run(&self) -> Result<Arc<Found>, Failed> {
-        let Forwarder { plan, routes, metrics, tasks, .. } = &*self.forwarder;
+        let Forwarder { plan, routes, metrics, .. } = &*self.forwarder;
         let (is_case_random, routes_then) = (plan.load().is_case_random, routes.load_full());
         let group = routes_then.group(&self.question.name).clone();
-        if let Some(upstream) = group.claim_probe(clock::now()) {
-            let (question, metrics) = (self.question.clone(), metrics.clone());
-            let is_over_tcp = group.manners.is_over_tcp;
-            tasks.spawn(async move {
-                let manner = Manner { is_case_random, is_over_tcp, metrics: &metrics };
-                probe(upstream, &question, manner).await;
-            });
-        }
+        self.forwarder.probe(&group);
         let end = clock::now() + TIME_MAX;
         let result = match resolve(&group, &self.question, is_case_random, metrics).await {
             Ok(found) => self.follow(found, &routes_then, (is_case_random, end)).await.map(Arc::new),
@@ -462,6 +467,7 @@ impl Flight {
             }
             let rest = Question { name, ..self.question.clone() };
             let group = routes.group(&rest.name);
+            self.forwarder.probe(group);
             let asking = timeout_at(end.into(), resolve(group, &rest, is_case_random, metrics));
             let mut answer = asking.await.map_err(|_| Trouble::Unreachable)??;
             self.open_at_others((&rest.name, &mut answer), routes);

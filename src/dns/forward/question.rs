@@ -57,6 +57,12 @@ pub(super) enum WithEdns {
 }
 
 impl Question {
+    /// What every resolver has the answer to, and nobody need be asked for but itself: who serves the root, by which CoreDNS, too, sees
+    /// whether one is well.
+    pub(super) fn of_our_own() -> Self {
+        Self { name: Name::root(), kind: RecordType::NS, dnssec_ok: false, checking_disabled: false }
+    }
+
     /// What it is found by: what [`PlainQuery::key_with_wishes`](crate::dns::plain::PlainQuery::key_with_wishes) says of the same question.
     pub(super) fn key(&self) -> Arc<[u8]> {
         let mut key = Vec::with_capacity(self.name_octets() + 3);

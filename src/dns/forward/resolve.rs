@@ -9,20 +9,22 @@
 //! again and again from the start would never get its answer.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::exchange::{Failure, Manner, ask};
 use super::explanation::Explanations;
+use super::health::{Lapse, News};
 use super::question::Question;
 use super::reply::{Found, Mismatch};
-use super::routes::Group;
+use super::routes::{Group, Manners};
 use super::trouble::{Failed, Trouble};
 use super::upstream::Upstream;
 use crate::clock;
@@ -54,13 +56,13 @@ pub(super) async fn resolve(
     // All of them have their turn within the time.
     let patience = group.manners.timeout.min(TIME_MAX / u32::try_from(tries).unwrap_or(1));
     let mut running = FuturesUnordered::new();
-    let mut late: Option<Arc<Upstream>> = None;
+    let mut late: Option<(Arc<Upstream>, Instant)> = None;
     let mut met: Option<Trouble> = None;
     let mut end = pin!(sleep(TIME_MAX));
     loop {
         // 1. The next of them, when it is time.
         if let Some(upstream) = left.pop_front() {
-            late = Some(upstream.clone());
+            late = Some((upstream.clone(), clock::now()));
             running.push(timed(upstream, question, manner));
         } else if running.is_empty() {
             return failed(met, explanations);
@@ -70,14 +72,16 @@ pub(super) async fn resolve(
         loop {
             tokio::select! {
                 biased;
-                Some((upstream, took, result)) = running.next() => match result {
+                Some((upstream, sent, result)) = running.next() => match result {
                     Ok(found) => {
-                        upstream.health().succeed();
-                        metrics.forward.observe_answer(took);
+                        let now = clock::now();
+                        let news = upstream.health().succeed(now);
+                        tell(&upstream, news, &"it answers");
+                        metrics.forward.observe_answer(now.saturating_duration_since(sent));
                         return Ok(found);
                     }
                     Err(failure) => {
-                        note(&upstream, &failure, question, metrics);
+                        note((&upstream, sent), &failure, question, metrics);
                         met = Some(worse(met, &failure));
                         if matches!(failure, Failure::Refused(..) | Failure::Garbled(Mismatch::Content)) {
                             // It will not say anything else the next time.
@@ -86,13 +90,15 @@ pub(super) async fn resolve(
                         if let Failure::Refused(_, said) = failure {
                             explanations = if explanations.is_empty() { said } else { explanations };
                         }
-                        late = late.filter(|late| !Arc::ptr_eq(late, &upstream));
+                        late = late.filter(|(late, _)| !Arc::ptr_eq(late, &upstream));
                         break;
                     }
                 },
                 () = &mut next, if late.is_some() => {
-                    if let Some(late) = late.take() {
-                        note_silence(&late, clock::now(), metrics);
+                    if let Some((late, sent)) = late.take() {
+                        metrics.forward.count_failure(UpstreamFailure::Silence);
+                        let news = late.health().fail(Lapse::Silence(sent), clock::now());
+                        tell(&late, news, &SILENT);
                     }
                     let says_more = |met: &Trouble| matches!(met, Trouble::Refused | Trouble::Unreadable);
                     met = Some(met.filter(says_more).unwrap_or(Trouble::Unreachable));
@@ -106,48 +112,69 @@ pub(super) async fn resolve(
     }
 }
 
-/// Asks an upstream that was set back whether it is back, and notes what comes of it.
-pub(super) async fn probe(upstream: Arc<Upstream>, question: &Question, manner: Manner<'_>) {
-    match tokio::time::timeout(PROBE_TIMEOUT, ask(&upstream, question, manner)).await {
-        Ok(Ok(_)) => {
-            upstream.health().succeed();
-            info!(upstream = %upstream.address, "an upstream resolver is back");
+/// Asks an upstream our own question for as long as one is waited for, and notes what comes of it.
+pub(super) async fn probe(upstream: Arc<Upstream>, manners: Manners, metrics: &Metrics) {
+    // Letters are learnt about from names that have any.
+    let manner = Manner { is_case_random: false, is_over_tcp: manners.is_over_tcp, metrics };
+    let question = Question::of_our_own();
+    let asking = ask(&upstream, &question, manner);
+    let result = timeout(manners.timeout.min(TIME_MAX), asking).await;
+    let news = upstream.health().end_probe(clock::now());
+    match result {
+        Ok(Ok(_)) => tell(&upstream, news, &"it answers"),
+        Ok(Err(failure)) => {
+            metrics.forward.count_failure(failure.reason());
+            tell(&upstream, news, &failure);
         }
-        Ok(Err(failure)) => note(&upstream, &failure, question, manner.metrics),
-        Err(_) => note_silence(&upstream, clock::now(), manner.metrics),
+        Err(_) => {
+            metrics.forward.count_failure(UpstreamFailure::Silence);
+            tell(&upstream, news, &SILENT);
+        }
     }
 }
 
+/// Which of them, when it was asked, and what it says.
 async fn timed<'a>(
     upstream: Arc<Upstream>,
     question: &'a Question,
     manner: Manner<'a>,
-) -> (Arc<Upstream>, Duration, Result<Found, Failure>) {
-    let begin = clock::now();
+) -> (Arc<Upstream>, Instant, Result<Found, Failure>) {
+    let sent = clock::now();
     let result = ask(&upstream, question, manner).await;
-    (upstream, clock::now().saturating_duration_since(begin), result)
+    (upstream, sent, result)
 }
 
-fn note(upstream: &Upstream, failure: &Failure, question: &Question, metrics: &Metrics) {
+fn note((upstream, sent): (&Upstream, Instant), failure: &Failure, question: &Question, metrics: &Metrics) {
     metrics.forward.count_failure(failure.reason());
     debug!(upstream = %upstream.address, %failure, "an upstream resolver does not answer");
-    if failure.is_of_the_question(question.kind) {
+    let lapse = match failure {
         // It lives, and says what it knows.
-        upstream.health().succeed();
-    } else {
-        set_back(upstream, clock::now(), failure);
-    }
+        _ if failure.is_of_the_question(question.kind) => None,
+        Failure::Refused(..) => Some(Lapse::Refusal),
+        Failure::Network(_) | Failure::Tls(_) | Failure::Garbled(_) | Failure::Question(_) => {
+            Some(Lapse::Network(sent))
+        }
+    };
+    let now = clock::now();
+    let news = match lapse {
+        None => upstream.health().succeed(now),
+        Some(lapse) => upstream.health().fail(lapse, now),
+    };
+    tell(upstream, news, failure);
 }
 
-fn note_silence(upstream: &Upstream, now: Instant, metrics: &Metrics) {
-    metrics.forward.count_failure(UpstreamFailure::Silence);
-    set_back(upstream, now, &"it does not answer in time");
-}
-
-fn set_back(upstream: &Upstream, now: Instant, reason: &dyn std::fmt::Display) {
-    let is_new = upstream.health().fail(now);
-    if is_new {
-        warn!(upstream = %upstream.address, %reason, "an upstream resolver is asked last until it answers again");
+fn tell(upstream: &Upstream, news: News, reason: &dyn Display) {
+    let upstream = &upstream.address;
+    match news {
+        News::Nothing => {}
+        News::SetBack { times } => {
+            warn!(%upstream, %reason, times, "an upstream resolver is asked last until it answers again");
+        }
+        News::SetBackAgain { times } => {
+            debug!(%upstream, %reason, times, "an upstream resolver is asked last until it answers again");
+        }
+        News::Back => info!(%upstream, "an upstream resolver is back"),
+        News::BackAgain => debug!(%upstream, "an upstream resolver is back"),
     }
 }
 
@@ -167,4 +194,4 @@ fn worse(met: Option<Trouble>, failure: &Failure) -> Trouble {
 pub(super) const TIME_MAX: Duration = Duration::from_millis(4_500);
 /// Times that upstreams are asked for one question.
 pub(super) const TRIES_MAX: usize = 8;
-const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+const SILENT: &str = "it does not answer in time";

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use hickory_proto::rr::Name;
 
+use super::health::{Health, order};
 use super::places::GroupId;
 use super::resolv_conf::ResolvConf;
 use super::settings::ForwardPlan;
-use super::upstream::{Health, PORT, Upstream, UpstreamAddress, order};
+use super::upstream::{PORT, Upstream, UpstreamAddress};
 
 /// All of it.
 #[derive(Debug, Default)]
@@ -143,12 +144,9 @@ impl Group {
         order(&healths, first).into_iter().map(|place| self.upstreams[place].clone()).collect()
     }
 
-    /// An upstream that was set back and that somebody should ask, to see if it is back. While all are, all are asked anyway.
-    pub(super) fn claim_probe(&self, now: Instant) -> Option<Arc<Upstream>> {
-        if self.upstreams.iter().all(|upstream| upstream.health().is_set_back()) {
-            return None;
-        }
-        self.upstreams.iter().find(|upstream| upstream.health().claim_probe(now)).cloned()
+    /// Those that are to be asked our own question, by whoever is told so.
+    pub(super) fn claim_probes(&self, now: Instant) -> Vec<Arc<Upstream>> {
+        self.upstreams.iter().filter(|upstream| upstream.health().claim_probe(now)).cloned().collect()
     }
 }
 
