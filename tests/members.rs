@@ -8,7 +8,8 @@ use std::time::Duration;
 use rollcall::client::{Client, ClientSettings};
 use rollcall::clock;
 use rollcall::ensemble::{
-    HostPort, Member, MemberAddress, MemberRole, MemberSettings, Members, PeerListeners, PeersSettings,
+    HostPort, Member, MemberAddress, MemberError, MemberRole, MemberSettings, Members, PeerListeners,
+    PeersSettings,
 };
 use rollcall::id::ServerId;
 use rollcall::zab::ServerState;
@@ -96,6 +97,48 @@ async fn a_member_that_lost_everything_is_sent_the_tree() {
     world.stop_all().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_is_alone_or_of_others_and_changes_only_when_it_is_told_to() {
+    let mut world = World::new(|_| {}).await;
+    world.start_all().await;
+    world.serving([1, 2, 3]).await;
+    world.client(1).create("/shared", "x", CreateMode::Persistent).await.unwrap();
+    for id in [1, 2, 3] {
+        world.stop(id).await;
+    }
+    // What it wrote alone in the next epoch would never be compared with what the others write in theirs.
+    let refused = world.start_alone(1, |_| {}).await.expect_err("its data are of three");
+    let text = refused.to_string();
+    assert!(text.contains("voters are 1, 2, 3, and the settings name 1;"), "{text}");
+    assert!(text.contains("--accept-members"), "{text}");
+
+    let member =
+        world.start_alone(1, |settings| settings.accept_members = true).await.expect("it is told to");
+    member.shutdown().await.unwrap();
+    let member = world.start_alone(1, |_| {}).await.expect("it is alone now");
+    member.shutdown().await.unwrap();
+    let refused = world.try_start(1).await.expect_err("it may have written alone");
+    assert!(refused.to_string().contains("voters are 1, and the settings name 1, 2, 3;"), "{refused}");
+    world.adjust = |settings| settings.accept_members = true;
+    world.start(1).await;
+    world.stop(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn data_without_a_record_of_voters_are_taken_by_whoever_has_them() {
+    // As versions before have left them, of a member that ran alone, and Apache's in any case.
+    let mut world = World::new(|_| {}).await;
+    let record = world.data_dirs[&1].path().join("version-2").join("voters");
+    world.start_alone(1, |_| {}).await.unwrap().shutdown().await.unwrap();
+    assert_eq!(fs_err::read_to_string(&record).unwrap(), "1\n");
+    fs_err::remove_file(&record).unwrap();
+    world.start_alone(1, |_| {}).await.unwrap().shutdown().await.unwrap();
+    fs_err::remove_file(&record).unwrap();
+    world.start(1).await;
+    world.stop(1).await;
+    assert_eq!(fs_err::read_to_string(&record).unwrap(), "1 2 3\n");
+}
+
 const PATIENCE: Duration = Duration::from_secs(30);
 
 struct World {
@@ -138,6 +181,11 @@ impl World {
     }
 
     async fn start(&mut self, id: u8) {
+        let member = self.try_start(id).await.expect("it starts");
+        self.running.insert(id, member);
+    }
+
+    async fn try_start(&self, id: u8) -> Result<Member, MemberError> {
         let peers = PeersSettings::of(self.members.clone());
         let mut settings = MemberSettings {
             server_id: server(id),
@@ -149,8 +197,19 @@ impl World {
         (self.adjust)(&mut settings);
         let listeners = PeerListeners::bind(server(id), &peers).await.expect("its own ports");
         let clients = TcpListener::bind(self.client_addrs[&id]).await.expect("its own port");
-        let member = Member::start(settings, clients, Some(listeners)).await.expect("it starts");
-        self.running.insert(id, member);
+        Member::start(settings, clients, Some(listeners)).await
+    }
+
+    /// With the data that it has, and settings that know of no other member.
+    async fn start_alone(&self, id: u8, adjust: fn(&mut MemberSettings)) -> Result<Member, MemberError> {
+        let mut settings = MemberSettings {
+            server_id: server(id),
+            data_dir: self.data_dirs[&id].path().to_owned(),
+            ..MemberSettings::default()
+        };
+        adjust(&mut settings);
+        let clients = TcpListener::bind(self.client_addrs[&id]).await.expect("its own port");
+        Member::start(settings, clients, None).await
     }
 
     async fn start_all(&mut self) {

@@ -33,9 +33,9 @@ pub(super) async fn run(arguments: EnsembleArguments) -> Result<(), Failure> {
             ));
         }
     };
+    plan.member.accept_members = arguments.accept_members;
     if let Some(peers) = &mut plan.member.peers {
         peers.force_bootstrap = arguments.force_bootstrap;
-        peers.accept_members = arguments.accept_members;
     }
     init_logging(&plan.log).map_err(|error| Failure::usage(error.to_string()))?;
     warnings.iter().for_each(|warning| warn!("{warning}"));

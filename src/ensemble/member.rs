@@ -148,13 +148,13 @@ impl Member {
     }
 }
 
-/// The voters are recorded with the data: members with different ones would not be one ensemble.
+/// The voters are recorded with the data: members with different ones would not be one ensemble. One that runs alone is the
+/// only voter of its own: what it writes alone and what the others write without it would be two histories of one epoch.
 fn check_voters<D: Disk>(storage: &mut Storage<D>, settings: &MemberSettings) -> Result<(), MemberError> {
-    let Some(peers) = &settings.peers else { return Ok(()) };
     let voters: BTreeSet<_> = settings.quorum().voters().collect();
     let recorded = storage.recorded_voters()?;
     match recorded {
-        Some(recorded) if recorded != voters && !peers.accept_members => {
+        Some(recorded) if recorded != voters && !settings.accept_members => {
             return Err(MemberError::OtherVoters { recorded, configured: voters });
         }
         Some(recorded) if recorded == voters => return Ok(()),

@@ -42,6 +42,8 @@ pub struct MemberSettings {
     pub read_only_mode: bool,
     /// Whether sessions may be known to one member alone (no).
     pub local_sessions: LocalSessionMode,
+    /// Whether to take over another set of voters than the one recorded with the data (no).
+    pub accept_members: bool,
     /// The other members; `None` for one that runs alone.
     pub peers: Option<PeersSettings>,
 }
@@ -72,8 +74,6 @@ pub struct PeersSettings {
     pub snapshot_bytes_max: u64,
     /// Whether a member without any history may vote, though it may have lost what it had (no).
     pub force_bootstrap: bool,
-    /// Whether to take over another set of voters than the one recorded with the data (no).
-    pub accept_members: bool,
 }
 
 impl PeersSettings {
@@ -91,7 +91,6 @@ impl PeersSettings {
             link_bytes_max: 64 << 20,
             snapshot_bytes_max: 2 << 30,
             force_bootstrap: false,
-            accept_members: false,
         }
     }
 }
@@ -112,6 +111,7 @@ impl Default for MemberSettings {
             snapshots_kept: 3,
             read_only_mode: false,
             local_sessions: LocalSessionMode::Off,
+            accept_members: false,
             peers: None,
         }
     }
