@@ -72,14 +72,15 @@ impl fmt::Debug for Zxid {
 pub struct Epoch(pub u32);
 
 impl Epoch {
-    /// The epoch that follows this one.
-    ///
-    /// # Panics
-    ///
-    /// After 2^32 - 1 epochs, at which no zxid could be told from an old one.
+    /// The last epoch that members establish. Zxids are ordered as signed numbers, so that from 2^31 on later epochs would
+    /// come before all others. Half of that is far beyond the elections of any ensemble, and far from the end: a file that
+    /// says more is wrong, and must not take all others along.
+    pub const MAX: Self = Self(1 << 30);
+
+    /// The epoch that follows this one, or `None` when none may.
     #[must_use]
-    pub fn next(self) -> Self {
-        Self(self.0.checked_add(1).expect("an ensemble never lives through 2^32 elections"))
+    pub const fn next(self) -> Option<Self> {
+        if self.0 >= Self::MAX.0 { None } else { Some(Self(self.0 + 1)) }
     }
 }
 
@@ -176,6 +177,15 @@ mod tests {
     #[test]
     fn an_exhausted_counter_has_no_next() {
         assert_eq!(Zxid::new(Epoch(1), Zxid::COUNTER_MAX).next(), None);
+    }
+
+    #[test]
+    fn epochs_end_long_before_zxids_are_negative() {
+        assert_eq!(Epoch(Epoch::MAX.0 - 1).next(), Some(Epoch::MAX));
+        assert!(Zxid::new(Epoch::MAX, u32::MAX) > Zxid::new(Epoch(1), 0));
+        for last in [Epoch::MAX.0, 0x7fff_fffe, 0x7fff_ffff, 0x8000_0000, u32::MAX] {
+            assert_eq!(Epoch(last).next(), None, "{last}");
+        }
     }
 
     #[test]

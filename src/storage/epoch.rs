@@ -11,6 +11,9 @@ use crate::id::Epoch;
 pub(super) fn read<D: Disk>(disk: &D, name: &str) -> Result<Option<Epoch>, StorageError> {
     let Some(text) = text_file::read(disk, name)? else { return Ok(None) };
     match text.trim_end().parse() {
+        Ok(epoch) if Epoch(epoch).next().is_none() => {
+            Err(StorageError::EpochTooLate { place: disk.path_of(name), epoch: Epoch(epoch) })
+        }
         Ok(epoch) => Ok(Some(Epoch(epoch))),
         Err(_) => Err(StorageError::BadEpoch { file: disk.path_of(name), text }),
     }
@@ -43,6 +46,13 @@ mod tests {
             disk.put(CURRENT_EPOCH, text.as_bytes());
             let error = read(&disk, CURRENT_EPOCH).unwrap_err().to_string();
             assert!(error.contains("sim/currentEpoch"), "{error}");
+        }
+        for text in ["1073741824", "2147483646", "4294967295"] {
+            let disk = SimDisk::new(0);
+            disk.put(CURRENT_EPOCH, text.as_bytes());
+            let error = read(&disk, CURRENT_EPOCH).unwrap_err().to_string();
+            assert!(error.contains(&format!("sim/currentEpoch names the epoch {text}")), "{error}");
+            assert!(error.contains("bring back"), "{error}");
         }
         let disk = SimDisk::new(0);
         disk.put(CURRENT_EPOCH, b"7\n");

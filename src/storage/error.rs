@@ -98,6 +98,18 @@ pub enum StorageError {
         /// What stands in it.
         text: String,
     },
+    /// An epoch after which none can follow.
+    #[error(
+        "{place} names the epoch {epoch}, which no ensemble lives to see, and after which no leader can be elected; bring \
+         back the files of the data directory from a backup, or, if other members are healthy, move it away and let this \
+         one copy from them"
+    )]
+    EpochTooLate {
+        /// The file's path, or the txn.
+        place: String,
+        /// The epoch.
+        epoch: Epoch,
+    },
     /// The epochs contradict each other or the history.
     #[error(
         "the epoch files contradict the data: acceptedEpoch {}, currentEpoch {}, last txn {last}; the member might \

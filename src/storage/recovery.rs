@@ -19,7 +19,8 @@
 //!   before a new file is started, so that only the last file can ever have such an end. A last log without
 //!   any record is removed.
 //! - **Any other log** must be whole, or be continued without a gap by the next one.
-//! - **The epochs** must be possible: current at most accepted, and no txn of an epoch after the accepted one.
+//! - **The epochs** must be possible: current at most accepted, no txn of an epoch after the accepted one, and none so
+//!   late that nothing can follow it.
 //!   Txns of an epoch after the current one are possible: the member stopped while it was synchronizing.
 //! - **What is known to be committed** is what the snapshot holds, wholly or in part, and what the file `committed` vouches
 //!   for; see [`super::committed`].
@@ -174,6 +175,12 @@ fn start_new<D: Disk>(disk: &mut D) -> Result<History, StorageError> {
 }
 
 fn check_epochs(accepted: Option<Epoch>, current: Option<Epoch>, last: Zxid) -> Result<(), StorageError> {
+    if last.epoch().next().is_none() {
+        return Err(StorageError::EpochTooLate {
+            place: format!("the last txn, {last},"),
+            epoch: last.epoch(),
+        });
+    }
     let is_possible = match (accepted, current) {
         (None, None) => true,
         // What an import of a log without epochs has left that was interrupted.

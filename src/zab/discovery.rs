@@ -7,14 +7,15 @@
 //!
 //! A follower that has accepted this very epoch before does not count again, so that no two leaders share an epoch. One
 //! without any history does not count either, unless nobody has one: it may have forgotten what it promised. Then all voters must
-//! have said which epochs they have accepted, since any of them may be the only one who remembers.
+//! have said which epochs they have accepted, since any of them may be the only one who remembers. One that has accepted an epoch
+//! which none can follow is let go: its file is wrong, and the others would be lost with it.
 //!
 //! Source: `Leader.java` (`lead`, `getEpochToPropose`, `waitForEpochAck`) of Apache ZooKeeper.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::broadcast::Broadcast;
 use super::mutation::{self, Mutation};
@@ -182,6 +183,11 @@ impl Peer {
         if link.stage != LinkStage::New || server == settings.server_id {
             return self.drop_link(id);
         }
+        if info.accepted_epoch.next().is_none() {
+            let accepted_epoch = info.accepted_epoch;
+            warn!(%server, %accepted_epoch, "letting a learner go whose acceptedEpoch is wrong: no epoch can follow it");
+            return self.drop_link(id);
+        }
         link.server = Some(server);
         link.is_observer = is_observer;
         link.stage = LinkStage::Introduced(info);
@@ -228,9 +234,12 @@ impl Peer {
         if !is_enough {
             return;
         }
-        leader.epoch = highest.next();
+        let Some(epoch) = highest.next() else {
+            // It is not lost at once, or a member alone would do nothing else.
+            return error!(%highest, "cannot lead: no epoch can follow the one that was accepted");
+        };
+        leader.epoch = epoch;
         leader.stage = LeaderStage::AcceptingEpoch;
-        let epoch = leader.epoch;
         self.timers.set(Timer::Patience, now + self.settings.tick * self.settings.init_limit);
         self.write_accepted_epoch(epoch);
     }
@@ -328,3 +337,88 @@ impl Peer {
 
 /// Learners that may wait while nobody leads here.
 const PARKED_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::zab::{Input, Notification, PeerSettings, Quorum, Recovery, ServerState, Vote};
+
+    fn server(id: u8) -> ServerId {
+        ServerId::new(id).unwrap()
+    }
+
+    /// The first of three, with the newest txn, which the others have elected, and what it has asked for since.
+    struct World {
+        peer: Peer,
+        now: Instant,
+        asked: Vec<Output>,
+    }
+
+    impl World {
+        fn elected(accepted_epoch: Epoch) -> Self {
+            let now = crate::clock::now();
+            let zxid = Zxid::new(Epoch(2), 1);
+            let tail = vec![Entry { zxid, payload: Bytes::new() }];
+            let current_epoch = Some(Epoch(2));
+            let recovery = Recovery { tail, accepted_epoch, current_epoch, ..Recovery::default() };
+            let settings = PeerSettings::new(server(1), Quorum::majority_of([1, 2, 3].map(server)));
+            let mut world = Self { peer: Peer::new(settings, recovery, now), now, asked: Vec::new() };
+            let vote = Some(Vote { epoch: Epoch(2), zxid, leader: server(1) });
+            for from in [2, 3] {
+                let state = ServerState::Looking;
+                let message = Notification { state, round: 1, vote, config: Bytes::new() };
+                world.handle(Input::Notification(server(from), message));
+            }
+            assert!(matches!(world.peer.phase, Phase::Leading(_)), "it is elected");
+            world
+        }
+
+        fn handle(&mut self, input: Input) {
+            self.peer.handle(self.now, input);
+            self.asked.extend(std::iter::from_fn(|| self.peer.poll_output()));
+        }
+
+        fn introduce(&mut self, id: u8, accepted_epoch: Epoch) {
+            let (link, info) = (LinkId(id.into()), LearnerInfo { accepted_epoch, server: Some(server(id)) });
+            self.handle(Input::Accepted(link));
+            self.handle(Input::Packet(link, Packet::FollowerInfo(info)));
+        }
+
+        fn is_closed(&self, id: u8) -> bool {
+            let is_its =
+                |output: &Output| matches!(output, Output::CloseLink(link) if *link == LinkId(id.into()));
+            self.asked.iter().any(is_its)
+        }
+
+        fn proposed(&self) -> Option<Epoch> {
+            self.asked.iter().find_map(|output| {
+                if let Output::SetAcceptedEpoch(epoch) = output { Some(*epoch) } else { None }
+            })
+        }
+    }
+
+    #[test]
+    fn who_has_accepted_an_epoch_that_none_can_follow_does_not_take_the_others_along() {
+        for wrong in [Epoch::MAX, Epoch(0x7fff_fffe), Epoch(0x7fff_ffff), Epoch(u32::MAX)] {
+            let mut world = World::elected(Epoch(2));
+            world.introduce(2, wrong);
+            assert_eq!((world.is_closed(2), world.proposed()), (true, None), "{wrong}");
+            world.introduce(3, Epoch(4));
+            assert_eq!((world.is_closed(3), world.proposed()), (false, Some(Epoch(5))), "{wrong}");
+            world.introduce(2, wrong);
+            assert!(matches!(world.peer.phase, Phase::Leading(_)), "nor does it end what the others have");
+        }
+    }
+
+    #[test]
+    fn nobody_leads_an_epoch_that_zxids_could_not_order() {
+        let mut world = World::elected(Epoch::MAX);
+        world.introduce(2, Epoch(2));
+        assert_eq!(world.proposed(), None);
+        let mut world = World::elected(Epoch(Epoch::MAX.0 - 1));
+        world.introduce(2, Epoch(2));
+        assert_eq!(world.proposed(), Some(Epoch::MAX));
+    }
+}

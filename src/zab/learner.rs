@@ -82,6 +82,8 @@ enum Breach {
     Unexpected { what: &'static str, stage: Stage },
     #[error("the leader proposes epoch {proposed}, but {accepted} was accepted already")]
     OldEpoch { proposed: Epoch, accepted: Epoch },
+    #[error("the leader proposes epoch {0}, which none can follow")]
+    LateEpoch(Epoch),
     #[error("NEWLEADER names {found}, not the beginning of the epoch accepted, {accepted}")]
     OtherEpoch { found: Zxid, accepted: Epoch },
     #[error("the proposal {found} does not continue the history, which ends at {last}")]
@@ -242,6 +244,9 @@ impl Peer {
         let Phase::Learning(learner) = &mut self.phase else { return Ok(()) };
         if learner.stage != Stage::Introduced {
             return Err(learner.unexpected("LEADERINFO"));
+        }
+        if epoch > Epoch::MAX {
+            return Err(Breach::LateEpoch(epoch));
         }
         if epoch < accepted && !mutation::is_on(Mutation::M9) {
             return Err(Breach::OldEpoch { proposed: epoch, accepted });
@@ -542,33 +547,45 @@ mod tests {
     }
 
     /// Its answer to LEADERINFO, after it has found a leader that others follow.
-    fn answer_of(recovery: Recovery) -> Packet {
-        let (now, epoch, link) = (crate::clock::now(), Epoch(3), LinkId(7));
+    fn answer_of(recovery: Recovery, epoch: Epoch) -> Option<Packet> {
+        let (now, link) = (crate::clock::now(), LinkId(7));
         let settings = PeerSettings::new(server(1), Quorum::majority_of([1, 2, 3].map(server)));
         let mut peer = Peer::new(settings, recovery, now);
-        let vote = Some(Vote { epoch, zxid: Zxid::new(Epoch(2), 5), leader: server(2) });
+        let vote = Some(Vote { epoch: Epoch(3), zxid: Zxid::new(Epoch(2), 5), leader: server(2) });
         for (from, state) in [(3, ServerState::Following), (2, ServerState::Leading)] {
             let message = Notification { state, round: 4, vote, config: Bytes::new() };
             peer.handle(now, Input::Notification(server(from), message));
         }
         peer.handle(now, Input::Dialled { attempt: 1, link: Some(link) });
         peer.handle(now, Input::Packet(link, Packet::LeaderInfo(epoch)));
-        peer.handle(now, Input::AcceptedEpochDurable(epoch));
-        let outputs = std::iter::from_fn(|| peer.poll_output());
-        let sent = outputs
-            .filter_map(|output| if let Output::Send(_, packet) = output { Some(packet) } else { None });
-        sent.last().unwrap()
+        let mut sent = None;
+        while let Some(output) = peer.poll_output() {
+            if let Output::SetAcceptedEpoch(epoch) = output {
+                peer.handle(now, Input::AcceptedEpochDurable(epoch));
+            } else if let Output::Send(_, packet) = output {
+                sent = Some(packet);
+            }
+        }
+        sent.filter(|packet| !matches!(packet, Packet::FollowerInfo(_)))
     }
 
     #[test]
     fn a_member_that_may_have_lost_its_history_accepts_an_epoch_without_being_counted() {
         let nothing = Packet::AckEpoch { last_zxid: Zxid::ZERO, current_epoch: None };
-        assert_eq!(answer_of(Recovery::default()), nothing);
+        assert_eq!(answer_of(Recovery::default(), Epoch(3)), Some(nothing));
         let zxid = Zxid::new(Epoch(2), 1);
         let tail = vec![Entry { zxid, payload: Bytes::new() }];
         let recovery =
             Recovery { tail, accepted_epoch: Epoch(2), current_epoch: Some(Epoch(2)), ..Recovery::default() };
         let counted = Packet::AckEpoch { last_zxid: zxid, current_epoch: Some(Epoch(2)) };
-        assert_eq!(answer_of(recovery), counted);
+        assert_eq!(answer_of(recovery, Epoch(3)), Some(counted));
+    }
+
+    #[test]
+    fn a_leader_is_not_followed_into_an_epoch_that_none_can_follow() {
+        assert!(answer_of(Recovery::default(), Epoch::MAX).is_some());
+        for late in [Epoch(Epoch::MAX.0 + 1), Epoch(0x7fff_ffff), Epoch(u32::MAX)] {
+            assert_eq!(answer_of(Recovery::default(), late), None);
+        }
     }
 }

@@ -439,9 +439,10 @@ impl Story<'_> {
         let count = self.rng.usize(0..=self.line.txns.len());
         let prefix = self.line.tree_of(count);
         let used: BTreeSet<_> = self.line.txns.iter().map(|txn| txn.header.zxid.epoch()).collect();
-        let mut epoch = prefix.last_zxid().epoch().next();
+        let after = |epoch: Epoch| epoch.next().expect("a story has few epochs");
+        let mut epoch = after(prefix.last_zxid().epoch());
         while used.contains(&epoch) {
-            epoch = epoch.next();
+            epoch = after(epoch);
         }
         self.leader.follow_on(&prefix, Zxid::new(epoch, 0));
         (0..self.rng.usize(0..8)).for_each(|_| drop(self.leader.propose()));

@@ -1,6 +1,7 @@
 //! The properties of Zab, by their names in Apache's specification, checked from outside after every event.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use rollcall::id::{Epoch, Zxid};
 use rollcall::zab::{Entry, ServerState};
@@ -173,7 +174,11 @@ impl World {
         let (shadow, canon) = (&self.members[site].shadow, &self.canon);
         // The last ACK may have been on its way while another took over: such a leader commits nothing any more, and need not
         // have what the other did.
-        let later = self.properties.leaders.range(epoch.next()..).map(|(_, (_, since))| *since);
+        let later = self
+            .properties
+            .leaders
+            .range((Bound::Excluded(epoch), Bound::Unbounded))
+            .map(|(_, (_, since))| *since);
         let taken_over_at = later.min().unwrap_or(Nanos::MAX);
         let earlier = canon.committed.iter().take_while(|committed| committed.at < taken_over_at);
         let last = earlier.enumerate().last();
