@@ -19,6 +19,7 @@
 
 mod access;
 mod barrier;
+mod config_node;
 mod connection;
 mod expiry;
 mod leading;

@@ -11,7 +11,7 @@ use rollcall::ensemble::{
     HostPort, Member, MemberAddress, MemberError, MemberRole, MemberSettings, Members, PeerListeners,
     PeersSettings,
 };
-use rollcall::id::ServerId;
+use rollcall::id::{ServerId, Zxid};
 use rollcall::zab::ServerState;
 use rollcall::znode::CreateMode;
 use tempfile::TempDir;
@@ -35,6 +35,9 @@ async fn members_elect_a_leader_and_clients_of_each_see_one_tree() {
         let (mut names, _) = client.children("/").await.unwrap();
         names.sort();
         assert_eq!(names, ["by-1", "by-2", "by-3", "zookeeper"], "member {id}");
+        let (config, stat) = client.get("/zookeeper/config").await.unwrap();
+        assert_eq!(config.unwrap(), world.members.to_config_text(), "clients find all members at each");
+        assert_eq!((stat.version, stat.mzxid), (-1, Zxid::ZERO));
     }
     world.stop_all().await;
 }

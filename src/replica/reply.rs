@@ -2,7 +2,7 @@
 
 use super::connection::{Awaiting, Pending};
 use super::prepare::ReplyShape;
-use super::{CloseReason, ConnectionId, Now, Output, Replica, read, session};
+use super::{CloseReason, ConnectionId, Now, Output, Replica, config_node, read, session};
 use crate::id::{Xid, Zxid};
 use crate::tree::{Txn, TxnResult};
 use crate::wire::{OpResult, ReplyHeader, Request, Response, write_frame};
@@ -71,7 +71,8 @@ impl Replica {
         } else if let Some(result) = self.answer_barrier(id, request) {
             result
         } else {
-            read::read(&self.tree, &mut self.watches, id, request)
+            let found = read::read(&self.tree, &mut self.watches, id, request);
+            found.map(|response| config_node::shown(&self.settings.peer.config, request, response))
         };
         if result.is_ok() {
             self.note_subscription(id, request);

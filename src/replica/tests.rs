@@ -53,10 +53,16 @@ enum Message {
 
 impl Bench {
     fn start() -> Self {
+        Self::with_config("")
+    }
+
+    /// Of a member whose settings list members in these words.
+    fn with_config(config: &'static str) -> Self {
+        let config = Bytes::from_static(config.as_bytes());
         let now = crate::clock::now();
         let quorum = Quorum::majority_of([ServerId::STANDALONE]);
         let settings = ReplicaSettings {
-            peer: PeerSettings { tick: TICK, ..PeerSettings::new(ServerId::STANDALONE, quorum) },
+            peer: PeerSettings { tick: TICK, config, ..PeerSettings::new(ServerId::STANDALONE, quorum) },
             session_timeouts: SessionTimeouts::from_tick(TICK),
             handshake_timeout: Duration::from_secs(1),
             snapshot_txns: 1_000_000,
@@ -331,6 +337,38 @@ fn writes_are_checked_in_zookeepers_order() {
     assert_eq!(bench.ask(1, &set("/zookeeper/config", "y", -1)), Err(OpError::NoAuth));
     let bad_flags = CreateRequest { flags: 4, ..CreateRequest::open("/f", "x", CreateMode::Persistent) };
     assert_eq!(bench.ask(1, &Request::Create(bad_flags)), Err(OpError::BadArguments));
+}
+
+#[test]
+fn the_members_are_those_of_the_own_settings_and_not_of_the_tree() {
+    let text = "server.1=zoo1:2888:3888:participant;0.0.0.0:2181\nversion=0";
+    let config = || "/zookeeper/config".to_owned();
+    let mut bench = Bench::with_config(text);
+    bench.open(1);
+    let Ok(Response::Data(data, stat)) = bench.ask(1, &Request::GetData { path: config(), watch: true })
+    else {
+        panic!("no data")
+    };
+    assert_eq!(data, Some(Bytes::from_static(text.as_bytes())));
+    assert_eq!((stat.version, stat.mzxid, stat.data_length), (-1, Zxid::ZERO, 58), "as Apache has it");
+    for request in [
+        Request::Exists { path: config(), watch: false },
+        Request::GetAcl { path: config() },
+        Request::GetChildren2 { path: config(), watch: false },
+    ] {
+        let found = match bench.ask(1, &request).unwrap() {
+            Response::Stat(found) | Response::Acl(_, found) | Response::ChildrenStat(_, found) => found,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(found, stat, "{request:?}");
+    }
+    let node = bench.replica.tree().node("/zookeeper/config").unwrap();
+    assert_eq!((node.data(), node.stat().version), (Some(&[][..]), 0), "all members have one tree");
+
+    let mut alone = Bench::start();
+    alone.open(1);
+    let found = alone.ask(1, &Request::GetData { path: config(), watch: false });
+    assert!(matches!(found, Ok(Response::Data(Some(data), _)) if data.is_empty()), "nobody else is there");
 }
 
 #[test]

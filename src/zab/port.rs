@@ -20,7 +20,7 @@ pub struct PeerSettings {
     pub quorum: Quorum,
     /// Who only listens.
     pub observers: Vec<ServerId>,
-    /// The text of the configuration that is sent along with votes and with NEWLEADER.
+    /// The text of the configuration that is sent along with votes and with NEWLEADER, and shown to clients.
     pub config: Bytes,
     /// The unit of the limits that follow.
     pub tick: Duration,
