@@ -10,7 +10,7 @@ mod properties;
 mod server_line;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -95,6 +95,7 @@ struct Reading {
     is_standalone_disabled: bool,
     has_local_sessions: bool,
     upgrades_local_sessions: bool,
+    has_purge_interval: bool,
     tls: QuorumTls,
     without_effect: Vec<String>,
     unknown: Vec<String>,
@@ -120,6 +121,7 @@ impl Reading {
         let Property { line, key, value, included_from: _ } = property;
         // In this file `zookeeper.` goes without saying, but some write it.
         let key = key.strip_prefix("zookeeper.").unwrap_or(key);
+        self.has_purge_interval |= key == "autopurge.purgeInterval";
         match key {
             "dataDir" => self.data_dir = Some(PathBuf::from(value)),
             "dataLogDir" => self.data_log_dir = Some((*line, PathBuf::from(value))),
@@ -327,6 +329,12 @@ impl Reading {
         if !self.unknown.is_empty() {
             lists.push(format!("not known: {}", self.unknown.join(", ")));
         }
+        if !self.has_purge_interval {
+            lists.push(format!(
+                "not set, though snapshots beyond {} are removed here all the same, with their logs: autopurge.purgeInterval",
+                self.member.snapshots_kept
+            ));
+        }
         if !lists.is_empty() {
             warnings.push(format!("keys {}", lists.join("; ")));
         }
@@ -462,10 +470,11 @@ impl Reading {
             return EnsembleConfig::STATUS_ADDR.parse().ok();
         };
         let host = self.metrics_host.as_deref().unwrap_or("0.0.0.0");
-        let address = ip(host).map(|ip| SocketAddr::new(ip, port));
+        let address = resolved(host).map(|ip| SocketAddr::new(ip, port));
         if address.is_none() {
-            let message = format!("{host:?} is no address of this machine");
-            self.lack("metricsProvider.httpHost", message, "write an IP address, such as 0.0.0.0");
+            let message = format!("{host:?} is no address, nor a name that has one");
+            let remedy = "write an address of this machine, such as 0.0.0.0, or let the name resolve";
+            self.lack("metricsProvider.httpHost", message, remedy);
         }
         address
     }
@@ -478,17 +487,21 @@ impl Reading {
             return None;
         };
         let host = self.client_host.as_deref().unwrap_or("0.0.0.0");
-        let address = ip(host).map(|ip| SocketAddr::new(ip, port));
+        let address = resolved(host).map(|ip| SocketAddr::new(ip, port));
         if address.is_none() {
-            let message = format!("{host:?} is no address of this machine");
-            self.lack("clientPortAddress", message, "write an IP address, such as 0.0.0.0");
+            let message = format!("{host:?} is no address, nor a name that has one");
+            let remedy = "write an address of this machine, such as 0.0.0.0, or let the name resolve";
+            self.lack("clientPortAddress", message, remedy);
         }
         address
     }
 }
 
-fn ip(host: &str) -> Option<IpAddr> {
-    host.trim_matches(['[', ']']).parse().ok()
+/// The address of this machine that `host` stands for now; of several an IPv4 one, as Java has it.
+fn resolved(host: &str) -> Option<IpAddr> {
+    let host = host.trim_matches(['[', ']']);
+    let addrs = || (host, 0).to_socket_addrs().ok()?.map(|addr| addr.ip()).min_by_key(IpAddr::is_ipv6);
+    host.parse().ok().or_else(addrs)
 }
 
 #[cfg(test)]

@@ -26,7 +26,12 @@ fn the_example_of_the_package_runs_alone() {
     let (ZooCfg { plan, warnings }, _folder) = read_cfg(text, None).unwrap();
     assert_eq!(plan.client_addr.to_string(), "0.0.0.0:2181");
     assert_eq!((plan.member.peers, plan.member.tick), (None, Duration::from_secs(2)));
-    assert_eq!(warnings, Vec::<String>::new());
+    assert_eq!(
+        warnings,
+        [
+            "keys not set, though snapshots beyond 3 are removed here all the same, with their logs: autopurge.purgeInterval"
+        ]
+    );
 }
 
 #[test]
@@ -169,6 +174,25 @@ fn clients_connect_where_the_line_of_the_server_says() {
         let error = read_cfg(&format!("{TWO}{more}"), Some("2")).map(drop).unwrap_err();
         assert!(error.contains("clientPort: the line of this server says 0.0.0.0:2182"), "{error}");
     }
+}
+
+#[test]
+fn hosts_of_this_machine_may_be_names() {
+    let alone =
+        |host: &str| read_cfg(&format!("dataDir=DATA\nclientPort=2181\nclientPortAddress={host}\n"), None);
+    for (host, expected) in [("localhost", "127.0.0.1:2181"), ("[::1]", "[::1]:2181"), ("::1", "[::1]:2181")]
+    {
+        let (ZooCfg { plan, .. }, _folder) = alone(host).unwrap();
+        assert_eq!(plan.client_addr.to_string(), expected, "{host}");
+    }
+    let error = alone("no.such.host.invalid").map(drop).unwrap_err();
+    assert!(
+        error.contains("clientPortAddress: \"no.such.host.invalid\" is no address, nor a name"),
+        "{error}"
+    );
+    let text = TWO.replace("127.0.0.1:2181", "localhost:2181");
+    let (ZooCfg { plan, .. }, _folder) = read_cfg(&text, Some("1")).unwrap();
+    assert_eq!(plan.client_addr.to_string(), "127.0.0.1:2181");
 }
 
 #[test]
