@@ -43,4 +43,4 @@ pub use metrics::observe_member;
 pub use peers::PeerListeners;
 pub use settings::{MemberSettings, PeersSettings};
 pub use stats::MemberStats;
-pub use zoo_cfg::{ZooCfg, load_zoo_cfg};
+pub use zoo_cfg::{StatusPlace, ZooCfg, load_zoo_cfg};

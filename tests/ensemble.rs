@@ -151,6 +151,55 @@ fn two_processes_that_call_themselves_the_same_member_are_told_of() {
     drop(member);
 }
 
+#[test]
+fn three_members_of_one_machine_run_on_a_usual_zoo_cfg() {
+    // Whoever has the port: the file says nothing of it.
+    let _taken = TcpListener::bind("127.0.0.1:8501");
+    let folder = tempfile::tempdir().unwrap();
+    let ports: Vec<[u16; 3]> = free_ports::<9>().chunks(3).map(|three| three.try_into().unwrap()).collect();
+    let members: Vec<Ensemble> = (1..=3)
+        .map(|id| {
+            let path = |name: &str| folder.path().join(format!("{name}{id}"));
+            std::fs::create_dir(path("data")).unwrap();
+            std::fs::write(path("data").join("myid"), id.to_string()).unwrap();
+            let [client, ..] = ports[id - 1];
+            let servers = (1..).zip(&ports).map(|(id, [_, quorum, election])| {
+                format!("server.{id}=localhost:{quorum}:{election}\n")
+            });
+            let text = format!(
+                "tickTime=2000\ninitLimit=10\nsyncLimit=5\ndataDir={}\nclientPortAddress=localhost\nclientPort={client}\n{}",
+                path("data").display(),
+                servers.collect::<String>()
+            );
+            std::fs::write(path("cfg"), text).unwrap();
+            let log = std::fs::File::create(path("log")).unwrap();
+            let child = program().arg("ensemble").arg("--zoo-cfg").arg(path("cfg")).stderr(log).spawn().unwrap();
+            Ensemble { child, client, status: 0 }
+        })
+        .collect();
+    let mode = |member: &Ensemble| {
+        let answer = try_ask(member.client, b"srvr").unwrap_or_default();
+        answer.lines().find_map(|line| line.strip_prefix("Mode: ").map(str::to_owned))
+    };
+    wait_until("a leader and two who follow", || {
+        let mut modes: Vec<_> = members.iter().filter_map(mode).collect();
+        modes.sort();
+        modes == ["follower", "follower", "leader"]
+    });
+    let servers: Vec<_> = members.iter().map(|member| format!("127.0.0.1:{}", member.client)).collect();
+    assert_eq!(zk(members[0].client, &["create", "/a", "written"]), "/a\n");
+    let found = program().args(["zk", "--server", &servers.join(","), "get", "/a"]).output().unwrap();
+    assert_eq!(String::from_utf8(found.stdout).unwrap(), "written\n");
+    for id in 1..=3 {
+        let log = std::fs::read_to_string(folder.path().join(format!("log{id}"))).unwrap();
+        let line = log.lines().find(|line| line.contains("goes on without a status port")).unwrap();
+        assert!(line.contains("127.0.0.1:8501") && line.contains("metricsProvider.className"), "{line}");
+    }
+    for member in members {
+        assert_eq!(member.terminate(), Some(0));
+    }
+}
+
 /// Connects to a port of the member, from another address of loopback.
 fn call_from(host: u8, port: u16) -> Option<TcpStream> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -177,12 +226,16 @@ fn zk(port: u16, arguments: &[&str]) -> String {
 }
 
 fn ask(port: u16, word: &[u8; 4]) -> String {
-    let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket.write_all(word).unwrap();
+    try_ask(port, word).unwrap()
+}
+
+fn try_ask(port: u16, word: &[u8; 4]) -> std::io::Result<String> {
+    let mut socket = TcpStream::connect(("127.0.0.1", port))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.write_all(word)?;
     let mut answer = String::new();
-    socket.read_to_string(&mut answer).unwrap();
-    answer
+    socket.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 fn get(port: u16, path: &str) -> Option<String> {
@@ -194,9 +247,9 @@ fn get(port: u16, path: &str) -> Option<String> {
     Some(answer)
 }
 
-fn free_ports() -> [u16; 2] {
-    // Both are held until both are known, so that they differ.
-    let listeners = [(), ()].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
+    // All are held until all are known, so that they differ.
+    let listeners = [(); COUNT].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 

@@ -90,7 +90,7 @@ fn check_tls(file: &Path, tls: Option<TlsFiles>) -> Result<(), Failure> {
 
 /// Apache ZooKeeper's file, and what `rollcall ensemble --zoo-cfg` would warn of.
 fn check_zoo_cfg(file: &Path) -> Result<(), Failure> {
-    let ZooCfg { plan, warnings } = load_zoo_cfg(file)?;
+    let ZooCfg { plan, warnings, .. } = load_zoo_cfg(file)?;
     let name = file.display();
     let mut text: String = warnings.iter().map(|warning| format!("{name}: {warning}\n")).collect();
     check_tls(file, plan.member.peers.and_then(|peers| peers.tls))?;

@@ -35,8 +35,19 @@ use crate::znode::SessionTimeouts;
 pub struct ZooCfg {
     /// Everything decided.
     pub plan: EnsemblePlan,
+    /// Who has said where status is served.
+    pub status_place: StatusPlace,
     /// What has no effect, and what to know.
     pub warnings: Vec<String>,
+}
+
+/// Who has said where status is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusPlace {
+    /// The file: it must be there.
+    Given,
+    /// Nobody: a member goes on without, as Apache's does without its administrator's port.
+    Default,
 }
 
 /// Reads `file`, the dynamic configuration that it names, and the member's id beside its data.
@@ -64,8 +75,12 @@ pub fn load_zoo_cfg(file: &Path) -> Result<ZooCfg, ConfigError> {
     }
     properties.iter().for_each(|property| reading.take(property));
     let warnings = reading.warnings();
+    let status_place = match reading.given_status_port() {
+        Some(_) => StatusPlace::Given,
+        None => StatusPlace::Default,
+    };
     match reading.plan() {
-        Ok(plan) => Ok(ZooCfg { plan, warnings }),
+        Ok(plan) => Ok(ZooCfg { plan, status_place, warnings }),
         Err(mut mistakes) => {
             mistakes.sort();
             Err(ConfigError::Mistakes { file: file.display().to_string(), mistakes })
@@ -464,9 +479,14 @@ impl Reading {
         })
     }
 
+    /// Where Apache would serve metrics to Prometheus.
+    fn given_status_port(&self) -> Option<u16> {
+        self.metrics_port.filter(|_| self.is_prometheus)
+    }
+
     /// Where Apache would serve metrics to Prometheus, they are served here.
     fn status_addr(&mut self) -> Option<SocketAddr> {
-        let Some(port) = self.metrics_port.filter(|_| self.is_prometheus) else {
+        let Some(port) = self.given_status_port() else {
             return EnsembleConfig::STATUS_ADDR.parse().ok();
         };
         let host = self.metrics_host.as_deref().unwrap_or("0.0.0.0");

@@ -23,7 +23,7 @@ fn read_cfg(text: &str, my_id: Option<&str>) -> Result<(ZooCfg, tempfile::TempDi
 fn the_example_of_the_package_runs_alone() {
     let text =
         "tickTime=2000\ninitLimit=10\nsyncLimit=5\ndataDir=DATA\nclientPort=2181\n#maxClientCnxns=60\n";
-    let (ZooCfg { plan, warnings }, _folder) = read_cfg(text, None).unwrap();
+    let (ZooCfg { plan, warnings, .. }, _folder) = read_cfg(text, None).unwrap();
     assert_eq!(plan.client_addr.to_string(), "0.0.0.0:2181");
     assert_eq!((plan.member.peers, plan.member.tick), (None, Duration::from_secs(2)));
     assert_eq!(
@@ -42,7 +42,7 @@ fn three_voters_and_an_observer() {
                 localSessionsUpgradingEnabled=true\nadmin.enableServer=false\nmyOwn=1\n\
                 server.1=zoo1:2888:3888\nserver.2=[::1]:2889:3889:participant;2182\nserver.3=a:1:2|b:1:2\n\
                 server.4=zoo4:2888:3888:observer;127.0.0.4:2181\nDigestAuthenticationProvider.superDigest=super:secret=\n";
-    let (ZooCfg { plan, warnings }, _folder) = read_cfg(text, Some("3\n")).unwrap();
+    let (ZooCfg { plan, warnings, .. }, _folder) = read_cfg(text, Some("3\n")).unwrap();
     let member = plan.member;
     let peers = member.peers.unwrap();
     assert_eq!((member.server_id.get(), peers.init_limit, peers.sync_limit), (3, 20, 6));
@@ -205,14 +205,15 @@ fn an_observer_is_never_alone() {
 #[test]
 fn metrics_are_told_where_prometheus_looks_for_them() {
     let text = "dataDir=DATA\nclientPort=2181\nmetricsProvider.httpPort=7000\n";
-    let (ZooCfg { plan, .. }, _folder) = read_cfg(text, None).unwrap();
+    let (ZooCfg { plan, status_place, .. }, _folder) = read_cfg(text, None).unwrap();
     assert_eq!(plan.status_addr.to_string(), EnsembleConfig::STATUS_ADDR, "Apache's default tells nobody");
+    assert_eq!(status_place, StatusPlace::Default);
     let text = format!(
         "{text}metricsProvider.className=org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider\n\
          metricsProvider.exportJvmInfo=true\n"
     );
-    let (ZooCfg { plan, warnings }, _folder) = read_cfg(&text, None).unwrap();
-    assert_eq!(plan.status_addr.to_string(), "0.0.0.0:7000");
+    let (ZooCfg { plan, status_place, warnings }, _folder) = read_cfg(&text, None).unwrap();
+    assert_eq!((plan.status_addr.to_string().as_str(), status_place), ("0.0.0.0:7000", StatusPlace::Given));
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("metricsProvider.exportJvmInfo"), "{warnings:?}");
     let (ZooCfg { plan, .. }, _folder) =
@@ -239,7 +240,7 @@ fn members_in_a_file_of_their_own() {
     };
     let members =
         "server.1=a:2888:3888:participant;2181\nserver.2=b:2888:3888:participant;2181\nversion=100000000\n";
-    let ZooCfg { plan, warnings } = write("", members).unwrap();
+    let ZooCfg { plan, warnings, .. } = write("", members).unwrap();
     assert_eq!((plan.member.server_id.get(), plan.client_addr.port()), (2, 2181));
     assert_eq!(warnings.join("\n").matches("dynamicConfigFile").count(), 1, "{warnings:?}");
 
@@ -266,7 +267,7 @@ fn stores_of_java_are_refused_and_pem_is_taken() {
     let pem = tls("ssl.quorum.keyStore.location=/tls/node.pem\nssl.quorum.trustStore.location=/tls/ca.pem\n\
                    ssl.quorum.keyStore.type=PEM\nssl.quorum.trustStore.type=PEM\nssl.quorum.hostnameVerification=false\n\
                    sslQuorumReloadCertFiles=true\nssl.quorum.protocol=TLSv1.3\n");
-    let (ZooCfg { plan, warnings }, _folder) = read_cfg(&pem, Some("1")).unwrap();
+    let (ZooCfg { plan, warnings, .. }, _folder) = read_cfg(&pem, Some("1")).unwrap();
     let expected = TlsFiles {
         cert: "/tls/node.pem".into(),
         key: "/tls/node.pem".into(),
@@ -299,7 +300,7 @@ fn a_file_made_for_kubernetes() {
                 server.1=zookeeper-0.zookeeper-headless.default.svc.cluster.local:2888:3888;2181\n\
                 server.2=zookeeper-1.zookeeper-headless.default.svc.cluster.local:2888:3888;2181\n\
                 server.3=zookeeper-2.zookeeper-headless.default.svc.cluster.local:2888:3888;2181\n";
-    let (ZooCfg { plan, warnings }, _folder) = read_cfg(text, Some("3\n")).unwrap();
+    let (ZooCfg { plan, warnings, .. }, _folder) = read_cfg(text, Some("3\n")).unwrap();
     let member = plan.member;
     assert_eq!(
         (member.server_id.get(), member.snapshot_bytes),
