@@ -52,7 +52,8 @@ fn refusal(key: &str) -> Option<Refusal> {
         "reconfigEnabled" => (
             on,
             "members cannot be changed while they run, so far",
-            "remove it, and restart members one by one with another list",
+            "remove it; to change them, stop all members, and start each once with the new list and --accept-members: two lists \
+             at a time may lose what was acknowledged",
         ),
         "portUnification" => {
             (on, "one port for plain and TLS members is not offered", "switch every member to TLS at once")
