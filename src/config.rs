@@ -291,6 +291,20 @@ broken.yaml:22:1: colour: unknown key; remove it (known: namespace, http, servic
     }
 
     #[test]
+    fn a_short_value_of_a_variable_is_hidden_and_nothing_else() {
+        for (value, told) in [
+            ("x", r#"the text "${ID}" stands where a whole number is needed"#),
+            ("a", r#"the text "${ID}" stands where a whole number is needed"#),
+            ("-1", "the number ${ID} does not fit"),
+        ] {
+            let environment = Environment::of([("ID".to_owned(), value.to_owned())]);
+            let mistakes = parse::<Example, _>("http:\n  port: ${ID}\n", &environment, Ok);
+            let mistakes = mistakes.map(drop).unwrap_err();
+            assert_eq!((mistakes.len(), mistakes[0].mistake.message.as_str()), (1, told));
+        }
+    }
+
+    #[test]
     fn hostile_files_are_refused_in_bounded_time() {
         let bomb: String = (1..30).fold("a0: &a0 [x]\n".to_owned(), |text, level| {
             text + &format!("a{level}: &a{level} [*a{0}, *a{0}, *a{0}]\n", level - 1)

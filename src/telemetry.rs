@@ -327,7 +327,7 @@ pub const ENSEMBLE_SNAPS: Metric = metric(
 /// Digests that differ.
 pub const ENSEMBLE_DIGEST_MISMATCHES: Metric = metric(
     "rollcall_ensemble_digest_mismatches_total",
-    "Txns after which this member's tree was not the one that its leader had computed: it must be 0.",
+    "Txns after which this member's tree was not the one that its leader had computed: it must be 0. Leaders of ours compute none, so that it counts under Apache's alone.",
 );
 /// Answers that deviate from the weights.
 pub const REGISTRY_SKEW: Metric = metric(

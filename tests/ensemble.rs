@@ -111,6 +111,41 @@ fn a_taken_port_is_one_line_that_names_the_key() {
 }
 
 #[test]
+fn what_keeps_it_from_starting_is_a_line_that_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (taken, [client, free]) = (taken.local_addr().unwrap().port(), free_ports());
+    let [myid, file] = ["myid", "zoo.cfg"].map(|name| folder.path().join(name));
+    std::fs::write(&myid, "1").unwrap();
+    let told = |own: &str, more: &str| {
+        let data = folder.path().display();
+        let text = format!(
+            "initLimit=10\nsyncLimit=5\ndataDir={data}\nclientPort={client}\nserver.1={own}\nserver.2=127.0.0.2:2888:3888\n{more}"
+        );
+        std::fs::write(&file, text).unwrap();
+        let output = program().arg("ensemble").arg("--zoo-cfg").arg(&file).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap().lines().last().unwrap().to_owned()
+    };
+    let nowhere = told(&format!("no.such.host.invalid:{free}:{taken}"), "");
+    assert!(
+        !nowhere.contains("stop what listens") && nowhere.contains("quorumListenOnAllIPs=true"),
+        "{nowhere}"
+    );
+    let in_use = told(&format!("127.0.0.1:{taken}:{free}"), "quorumListenOnAllIPs=true\n");
+    assert!(
+        in_use.contains("stop what listens there") && !in_use.contains("quorumListenOnAllIPs"),
+        "{in_use}"
+    );
+
+    std::fs::write(&file, format!("dataDir={}/below\nclientPort={client}\n", myid.display())).unwrap();
+    let output = program().arg("ensemble").arg("--zoo-cfg").arg(&file).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    let line = text.lines().last().unwrap();
+    assert!(line.contains("name one that can be made") && !line.contains("durable"), "{text}");
+}
+
+#[test]
 fn two_processes_that_call_themselves_the_same_member_are_told_of() {
     let folder = tempfile::tempdir().unwrap();
     let ([client, quorum], [election, status]) = (free_ports(), free_ports());

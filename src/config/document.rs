@@ -139,10 +139,34 @@ impl Document {
             if secret.is_empty() || (!is_here && secret.chars().count() < HIDDEN_EVERYWHERE_CHARS_MIN) {
                 return message;
             }
-            let escaped = format!("{secret:?}");
-            message.replace(escaped.trim_matches('"'), instead).replace(secret.as_str(), instead)
+            hide(&message, secret, instead)
         })
     }
+}
+
+/// The message with `instead` in place of the value. A short one is often part of other words, or one of them: it is looked for
+/// in quotes first, then as a word.
+fn hide(message: &str, value: &str, instead: &str) -> String {
+    let escaped = format!("{value:?}");
+    if value.chars().count() >= HIDDEN_EVERYWHERE_CHARS_MIN {
+        return message.replace(escaped.trim_matches('"'), instead).replace(value, instead);
+    }
+    if message.contains(&escaped) {
+        return message.replace(&escaped, &format!("\"{instead}\""));
+    }
+    let is_inside = |neighbour: Option<char>| neighbour.is_some_and(char::is_alphanumeric);
+    let mut hidden = String::with_capacity(message.len());
+    let mut rest = 0;
+    for (start, found) in message.match_indices(value) {
+        let end = start + found.len();
+        if !is_inside(message[..start].chars().next_back()) && !is_inside(message[end..].chars().next()) {
+            hidden.push_str(&message[rest..start]);
+            hidden.push_str(instead);
+            rest = end;
+        }
+    }
+    hidden.push_str(&message[rest..]);
+    hidden
 }
 
 impl Node {

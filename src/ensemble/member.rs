@@ -181,7 +181,7 @@ async fn accept(
     let permits = Arc::new(Semaphore::new(settings.connections_max));
     let mut connections = JoinSet::new();
     let mut next_id = 0;
-    let mut refusals = LogLimit::default();
+    let (mut refusals, mut failures) = (LogLimit::default(), LogLimit::default());
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -192,7 +192,9 @@ async fn accept(
         let (socket, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                warn!(%error, "cannot accept a connection");
+                if let Some(held_back) = failures.pass() {
+                    warn!(%error, held_back, "cannot accept a connection");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }

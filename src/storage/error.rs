@@ -11,6 +11,9 @@ pub enum StorageError {
     /// This user may not use the folder; the cause names the path.
     #[error("{0}; make the data directory one that this user may read and write, or name another")]
     NotPermitted(#[source] io::Error),
+    /// There is no folder, and none can be made; the cause names the path.
+    #[error("{0}; make the data directory, or name one that can be made")]
+    NoFolder(#[source] io::Error),
     /// The system refused an operation; the cause names the path.
     #[error(
         "{0}; nothing more is acknowledged, because what was written last may not be durable: look at the disk's \

@@ -27,11 +27,16 @@ impl FileDisk {
     ///
     /// # Errors
     ///
-    /// [`StorageError::InUse`] when another process holds the folder; [`StorageError::Io`] when it cannot be
-    /// made, read or locked.
+    /// [`StorageError::InUse`] when another process holds the folder; [`StorageError::NoFolder`] when it cannot be made,
+    /// [`StorageError::Io`] when it cannot be read or locked.
     pub fn open(data_dir: &Path) -> Result<Self, StorageError> {
         let folder = data_dir.join(Self::FOLDER);
-        create_durably(&folder)?;
+        create_durably(&folder).map_err(|error| {
+            // Nothing was written yet.
+            let is_about_the_place =
+                !matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::StorageFull);
+            if is_about_the_place { StorageError::NoFolder(error) } else { error.into() }
+        })?;
         let handle = fs::File::open(&folder)?;
         match rustix::fs::flock(&handle, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { folder, handle }),
