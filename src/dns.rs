@@ -44,15 +44,17 @@ mod reverse;
 mod sample;
 mod sockets;
 pub mod tcp;
+mod transport;
 pub mod udp;
 mod workers;
 
 pub use consul::ConsulDomain;
 pub use forward::{ForwardPlan, ForwardSettings, Forwarder, Hosts, special_domain};
-pub use handler::{Handler, Outcome, Transport};
+pub use handler::{Handler, Outcome};
 pub use later::Later;
 pub use name::{Zone, ZoneError};
 pub use sockets::{Sockets, bind};
+pub use transport::Transport;
 pub use workers::{WORKERS_MAX, Worker};
 
 /// How long others may keep an answer. TTLs are sent in whole seconds, rounded down.

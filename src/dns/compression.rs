@@ -172,8 +172,8 @@ mod tests {
 
     use super::*;
     use crate::dns::answer::Answer;
-    use crate::dns::handler::Transport;
     use crate::dns::reply::{Cut, Limit, Reply};
+    use crate::dns::transport::Transport;
 
     #[test]
     fn thousands_of_names_in_data_take_a_pointer_each() {

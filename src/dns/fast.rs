@@ -24,8 +24,8 @@ use hickory_proto::rr::RecordType;
 use rustc_hash::FxHashMap;
 
 use super::answer::Freshness;
-use super::handler::Transport;
 use super::plain::{Behind, PlainQuery, Verdict};
+use super::transport::Transport;
 use crate::registry::{Cache, Service, ServiceKey};
 
 /// Answers that take turns.

@@ -19,7 +19,6 @@ use arc_swap::ArcSwap;
 use hickory_proto::op::{Edns, Metadata, Query, ResponseCode};
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use hickory_proto::rr::{DNSClass, Name, RecordType};
-use hickory_server::net::xfer::Protocol;
 use hickory_server::server::Request;
 use tracing::{debug, error, info, warn};
 
@@ -36,9 +35,10 @@ use super::original::Original;
 use super::plain::PlainQuery;
 use super::reply::{Cut, Limit, Reply, answer_edns, bare_edns};
 use super::reverse::{self, ReverseIndex};
+use super::transport::Transport;
 use crate::clock;
 use crate::registry::{Cache, Demand};
-use crate::telemetry::{DnsKind, DnsLatencies, DnsRcode, DnsSource, DnsTransport, Metrics};
+use crate::telemetry::{DnsKind, DnsLatencies, DnsRcode, DnsSource, Metrics};
 
 /// Answers packets from the cache. Shared by all sockets; never waits, never panics on any packet.
 #[derive(Debug)]
@@ -80,15 +80,6 @@ impl Served {
         let source = Source { service: service.clone(), freshness, seen };
         self.fast.keep(plain, source, Draw { counts, body: body.into(), first: *first });
     }
-}
-
-/// What carried a packet, which decides how long its answer may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// At most what the client offered and [`super::reply::UDP_OCTETS_MAX`].
-    Udp,
-    /// At most 65 535 octets, the frame's limit.
-    Tcp,
 }
 
 /// What became of a packet.
@@ -442,24 +433,6 @@ fn unix_s() -> u32 {
 
 /// Seconds from one log line about answers that are too long to the next.
 const SHORTENED_LOG_S: u32 = 60;
-
-impl From<Transport> for Protocol {
-    fn from(transport: Transport) -> Self {
-        match transport {
-            Transport::Udp => Self::Udp,
-            Transport::Tcp => Self::Tcp,
-        }
-    }
-}
-
-impl From<Transport> for DnsTransport {
-    fn from(transport: Transport) -> Self {
-        match transport {
-            Transport::Udp => Self::Udp,
-            Transport::Tcp => Self::Tcp,
-        }
-    }
-}
 
 fn dns_kind(kind: RecordType) -> DnsKind {
     const KINDS: [(RecordType, DnsKind); 8] = [

@@ -6,9 +6,9 @@
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 
-use super::handler::Transport;
 use super::head::HEADER_OCTETS;
 use super::reply::{Limit, UDP_OCTETS_MAX};
+use super::transport::Transport;
 
 /// A question as it stands in a packet.
 #[derive(Debug)]

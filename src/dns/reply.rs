@@ -12,7 +12,7 @@ use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
 use super::answer::{Answer, ExtendedError};
 use super::compression::Names;
 use super::cookie::OPTION_COOKIE;
-use super::handler::Transport;
+use super::transport::Transport;
 
 /// Octets of the longest answer over UDP, so that it is never fragmented (RFC 9715 section 3).
 pub(super) const UDP_OCTETS_MAX: u16 = 1232;

@@ -19,9 +19,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
-use super::handler::{Handler, Outcome, Transport};
+use super::handler::{Handler, Outcome};
 use super::later::Later;
 use super::mmsg::{self, BATCH, Inbox, Origin};
+use super::transport::Transport;
 
 /// Answers queries until `shutdown`. Errors of the socket, such as an ICMP message about an earlier answer, are
 /// counted and survived.

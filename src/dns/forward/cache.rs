@@ -25,8 +25,8 @@ use super::encoded::Encoded;
 use super::question::Question;
 use super::reply::Found;
 use super::trouble::Failed;
-use crate::dns::handler::Transport;
 use crate::dns::plain::PlainQuery;
+use crate::dns::transport::Transport;
 
 /// How much is kept, and for how long beyond its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,9 +18,9 @@ use super::cache::TTL_MAX;
 use super::question::Question;
 use super::reply::Found;
 use crate::dns::compression::Names;
-use crate::dns::handler::Transport;
 use crate::dns::head::HEADER_OCTETS;
 use crate::dns::plain::{Behind, PlainQuery, TYPE_AND_CLASS, Verdict};
+use crate::dns::transport::Transport;
 
 /// An answer in octets.
 #[derive(Debug)]

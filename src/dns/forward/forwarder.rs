@@ -47,9 +47,9 @@ use crate::config::{self, FileWatch};
 use crate::dns::DnsPlan;
 use crate::dns::alias::way_home;
 use crate::dns::answer::Answer;
-use crate::dns::handler::Transport;
 use crate::dns::plain::PlainQuery;
 use crate::dns::reverse;
+use crate::dns::transport::Transport;
 use crate::telemetry::{ForwardOutcome, Metrics};
 use crate::tls::TlsClient;
 

@@ -13,8 +13,8 @@ use super::question::{Letters, Outgoing, Question, RANDOM_OCTETS, WithEdns};
 use super::reply::{Reply, read};
 use crate::clock;
 use crate::dns::answer::Answer;
-use crate::dns::handler::Transport;
 use crate::dns::reply::{self, Limit, answer_edns};
+use crate::dns::transport::Transport;
 
 /// A question, as a client and as an upstream see it.
 #[derive(Debug)]

@@ -28,8 +28,9 @@ use super::frame::{self, Frame, Frames};
 use super::places::Standing;
 use super::{Open, TcpSettings};
 use crate::clock;
-use crate::dns::handler::{Handler, Outcome, Transport};
+use crate::dns::handler::{Handler, Outcome};
 use crate::dns::later::Later;
+use crate::dns::transport::Transport;
 use crate::telemetry::TcpEnd;
 
 pub(super) struct Connection {
