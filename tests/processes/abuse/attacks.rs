@@ -1,4 +1,6 @@
-//! Who asks as nobody should, at a rate that leaves a server time for others: what no server can bear is no fault of it.
+//! Who asks as nobody should, at a rate that leaves a server time for others: what no server can bear is no fault of it. Nor is it that
+//! everybody is on one machine here: whoever abuses has only the processors that neither the server nor its client wants at the moment,
+//! as if it were elsewhere.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
@@ -7,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, nice, setrlimit};
 use socket2::{Domain, Socket, Type};
 
 use super::{CANARY, WIDE};
@@ -108,6 +110,8 @@ impl Drop for Attack {
 
 impl Shared {
     fn run(&self) {
+        // Linux counts it for each thread by itself (setpriority(2), "C library/kernel differences").
+        nice(LEAST_WANTED).expect("anybody may ask for less");
         let mut random = fastrand::Rng::with_seed(71);
         match self.kind {
             Kind::RandomPackets => self.send(PACKETS_PER_MS, || random_packet(&mut random)),
@@ -260,6 +264,7 @@ fn silent_connections() -> usize {
 }
 
 const MS: Duration = Duration::from_millis(1);
+const LEAST_WANTED: i32 = 19;
 /// An unoptimised server takes ten times as long.
 const PACKETS_PER_MS: usize = if cfg!(debug_assertions) { 2 } else { 20 };
 const CONNECTIONS_PER_MS: usize = if cfg!(debug_assertions) { 4 } else { 10 };
