@@ -15,6 +15,8 @@
 //!   it. So a loss that spreads over some seconds is one loss, and none of those who live has disappeared when it turns out to be one.
 //! - When more than a share of a service, or of everything, vanished within the window, the registry is not believed: all that
 //!   vanished in it are *suspect*.
+//! - Who has come meanwhile makes up for one who went: a reader that was away while all instances were replaced in order, one after
+//!   the other, finds others in their place, and has no reason to doubt it.
 //! - Those in limbo and the suspects that are looked up are probed. A refusal is the truth at once. Who says nothing is *silent*:
 //!   offered when nobody else is.
 //!
@@ -68,6 +70,8 @@ pub struct Brake {
 struct Losses {
     /// Who vanished within the window, whatever became of it.
     recent: BTreeMap<Label, Instant>,
+    /// Who has come within the window, since the first of them vanished.
+    newcomers: BTreeMap<Label, Instant>,
     /// Who is still offered.
     held: BTreeMap<Label, Held>,
 }
@@ -214,7 +218,18 @@ impl Brake {
         self.losses.remove(service);
     }
 
-    /// Takes that a record is there, new, changed or again. Returns who is out because the record has its address.
+    /// Takes that the record of one is there that was not known. Returns who is out because the record has its address.
+    pub fn on_new(&mut self, service: &ServiceKey, instance: &Instance, now: Instant) -> Vec<Decision> {
+        if let Some(losses) = self.losses.get_mut(service)
+            && instance.record.is_up()
+            && !losses.recent.contains_key(&instance.id)
+        {
+            losses.newcomers.insert(instance.id.clone(), now);
+        }
+        self.on_registered(service, instance)
+    }
+
+    /// Takes that the record of one that is known is there, changed or again. Returns who is out because the record has its address.
     pub fn on_registered(&mut self, service: &ServiceKey, instance: &Instance) -> Vec<Decision> {
         if self.is_idle() {
             return Vec::new();
@@ -260,8 +275,10 @@ impl Brake {
             return Vec::new();
         }
         let mut decisions = Vec::new();
+        let is_recent = |at: Instant| now < at + self.plan.window;
         for losses in self.losses.values_mut() {
-            losses.recent.retain(|_, vanished_at| now < *vanished_at + self.plan.window);
+            losses.recent.retain(|_, vanished_at| is_recent(*vanished_at));
+            losses.newcomers.retain(|_, came_at| is_recent(*came_at));
         }
         if std::mem::take(&mut self.has_new_losses) {
             self.look_for_claims(view, &mut decisions);
@@ -337,7 +354,7 @@ impl Brake {
                 all += registered;
                 continue;
             };
-            let (lost, before) = (losses.recent.len(), registered + losses.count());
+            let (lost, before) = (losses.not_made_up_for(), registered + losses.count());
             lost_of_all += lost;
             all += before;
             if !self.plan.is_too_many(lost, before) {
@@ -405,6 +422,11 @@ impl Losses {
     fn count(&self) -> usize {
         let released = self.recent.keys().filter(|id| !self.held.contains_key(*id)).count();
         self.held.len() + released
+    }
+
+    /// How many vanished lately in whose place nobody has come.
+    fn not_made_up_for(&self) -> usize {
+        self.recent.len().saturating_sub(self.newcomers.len())
     }
 
     fn has_suspects(&self) -> bool {

@@ -7,7 +7,7 @@ use super::*;
 use crate::clock::{self, Moment};
 use crate::id::{SessionId, Zxid};
 use crate::registry::layout::Place;
-use crate::registry::mirror::{MirrorState, ReadOutcome, Walk};
+use crate::registry::mirror::{MirrorState, ReadOutcome, Walk, WalkedInstances, WalkedService};
 use crate::registry::select::select;
 use crate::registry::{Home, Layout, SavedView, ViewSettings};
 use crate::znode::Stat;
@@ -221,6 +221,35 @@ fn an_ensemble_that_comes_back_empty_empties_nothing_and_its_services_go_with_th
 }
 
 #[test]
+fn a_reader_that_was_away_while_all_were_replaced_finds_no_reason_to_doubt_it() {
+    for (newcomers, is_doubted) in [(5, false), (4, false), (1, true), (0, true)] {
+        let mut world = World::of(&[("web", 10)]);
+        let stayed = 5..10;
+        world.state.on_walk(&walk("web", stayed.chain(20..20 + newcomers)), world.now);
+        world.publish();
+        assert_eq!(world.offered("web").len(), 10 + newcomers, "nobody is gone at once");
+        world.pass(SECOND * 10);
+        let known = if is_doubted { 10 } else { 5 };
+        assert_eq!((world.known("web") - newcomers, world.engagements()), (known, u64::from(is_doubted)));
+    }
+}
+
+#[test]
+fn who_returns_is_no_newcomer_and_newcomers_of_long_ago_make_up_for_nobody() {
+    let mut world = World::of(&[("web", 16)]);
+    world.lose("web", 15);
+    world.probe_all(ProbeOutcome::NotAsked);
+    (20..28).for_each(|index| world.register("web", index));
+    world.pass(SECOND * 5);
+    world.lose("web", 14);
+    world.pass(SECOND * 6);
+    world.register("web", 14);
+    assert_eq!((world.known("web"), world.engagements()), (23, 0));
+    (0..8).for_each(|lost| world.lose("web", lost));
+    assert_eq!((world.engagements(), world.offered("web").len()), (1, 23));
+}
+
+#[test]
 fn who_was_held_when_the_view_was_saved_is_held_on() {
     let mut world = World::of(&[("web", 5)]);
     (0..5).for_each(|lost| world.lose("web", lost));
@@ -333,9 +362,7 @@ impl World {
     }
 
     fn read(&mut self, name: &str, id: &str, record: &str) {
-        let stat = Stat { mzxid: Zxid::from_raw(1), ephemeral_owner: SessionId(1), ..Stat::default() };
-        let outcome = ReadOutcome::Found { data: Some(Bytes::copy_from_slice(record.as_bytes())), stat };
-        self.state.on_read(&Place::Instance(key(name), label(id)), &outcome, self.now);
+        self.state.on_read(&Place::Instance(key(name), label(id)), &found(record), self.now);
         self.publish();
     }
 
@@ -401,6 +428,23 @@ impl World {
     fn engagements(&self) -> u64 {
         self.state.brake().engagements()
     }
+}
+
+/// A walk that finds these instances of one service.
+fn walk(name: &str, indices: impl IntoIterator<Item = usize>) -> Walk {
+    let instances = indices.into_iter().map(|index| {
+        let id = format!("{name}-{index}");
+        (label(&id), found(&record(&address(name, index), "up", &id)))
+    });
+    let instances = WalkedInstances::Read(instances.collect());
+    let znode = ReadOutcome::Found { data: None, stat: Stat::default() };
+    let services = [(key(name), WalkedService { znode, instances })];
+    Walk { services: services.into(), ..Walk::default() }
+}
+
+fn found(record: &str) -> ReadOutcome {
+    let stat = Stat { mzxid: Zxid::from_raw(1), ephemeral_owner: SessionId(1), ..Stat::default() };
+    ReadOutcome::Found { data: Some(Bytes::copy_from_slice(record.as_bytes())), stat }
 }
 
 fn label(text: &str) -> Label {

@@ -232,13 +232,19 @@ impl MirrorState {
         let (mzxid, session) = (stat.mzxid, stat.ephemeral_owner);
         let instance = Arc::new(Instance::new(id.clone(), record, mzxid, session));
         let known = self.service_mut(service);
-        match position(known, id) {
+        let decisions = match position(known, id) {
             Ok(at) if known.instances[at] == instance => return,
-            Ok(at) => Arc::make_mut(known).instances[at] = instance.clone(),
-            Err(at) => Arc::make_mut(known).instances.insert(at, instance.clone()),
-        }
+            Ok(at) => {
+                Arc::make_mut(known).instances[at] = instance.clone();
+                self.brake.on_registered(service, &instance)
+            }
+            Err(at) => {
+                Arc::make_mut(known).instances.insert(at, instance.clone());
+                self.brake.on_new(service, &instance, now)
+            }
+        };
         self.note_change(service);
-        for decision in self.brake.on_registered(service, &instance) {
+        for decision in decisions {
             self.on_decision(&decision);
         }
         self.raise_zxid(service, mzxid);
