@@ -6,8 +6,9 @@
 //! tree ──► observed ─┘
 //! ```
 //!
-//! - After every (re)connect, new session and change of health, and on a slow timer, it reads what is there for all of
-//!   our instances, side by side, and writes the differences if there are any.
+//! - After every (re)connect, new session and change of health, when the view tells that somebody has deleted or overwritten a record
+//!   of ours, and on a slow timer, it reads what is there for all of our instances, side by side, and writes the differences if
+//!   there are any.
 //! - What several instances have to write at the same time is written in one multi: see `batch`. So they come and go together,
 //!   and the ensemble has one txn. Who cannot be written is left out, and holds up nobody.
 //! - An instance is registered once its critical checks have risen. When they fall its record says so; the znode stays.
@@ -30,6 +31,7 @@ mod leave;
 mod look;
 mod maintenance_keeper;
 mod operator;
+mod own_news;
 mod plan;
 mod reconcile;
 mod replace;
@@ -50,6 +52,7 @@ use self::hold::grounds_change;
 use self::intent::Wish;
 pub use self::leave::{DRAINING_MIN, DrainError};
 use self::maintenance_keeper::MaintenanceKeeper;
+use self::own_news::own_news;
 pub use self::plan::{Observed, Plan, Wanted, plan};
 pub use self::stats::RegistrarStats;
 use super::barrier::BarrierAsker;
@@ -71,6 +74,8 @@ use crate::clock;
 const RETRY_MIN: Duration = Duration::from_millis(100);
 /// The longest pause between attempts, also while somebody else has our id: the end of that session is noticed within it.
 const RETRY_MAX: Duration = Duration::from_secs(1);
+/// From one repair that the view is the reason of to the next: whoever deletes what we write again and again costs a txn in this time.
+const REPAIR_PAUSE: Duration = Duration::from_secs(1);
 /// Times that a plan is made anew because the tree changed between reading and writing.
 const ROUNDS_MAX: u32 = 5;
 /// Orders that wait; each is from somebody who waits for it.
@@ -287,7 +292,8 @@ impl RegistrarTask {
     async fn keep_registered(&mut self) {
         let mut health = self.checks.board().subscribe();
         let mut connection = self.client.state();
-        let mut views = self.cache.subscribe();
+        let (mut views, mut own_views) = (self.cache.subscribe(), self.cache.subscribe());
+        let mut next_repair = clock::now();
         // Apart from the rest, so that an order can come while instances are looked at.
         let (_, nothing) = mpsc::channel(1);
         let mut orders = std::mem::replace(&mut self.orders, nothing);
@@ -306,6 +312,7 @@ impl RegistrarTask {
                 entry.on_standings(&standings, self.phase, now);
             }
             let (held_for, decided) = self.hold_off(now);
+            self.note_seen();
             self.save().await;
             self.save_maintenance().await;
             // 2. The tree, when it can be reached.
@@ -343,10 +350,12 @@ impl RegistrarTask {
             let is_disputed = self.entries.iter().any(|entry| !entry.foreign.conflicts.is_empty());
             let pause = if is_disputed { pause.min(RETRY_MAX) } else { pause };
             let cache = self.cache.clone();
+            let written = self.written(session.map(|(id, _)| id));
             tokio::select! {
                 changed = health.changed() => if changed.is_err() { return },
                 changed = connection.changed() => if changed.is_err() { return },
                 () = grounds_change(&cache, &mut views, &decided) => {}
+                () = own_news(&cache, &mut own_views, written, next_repair) => next_repair = clock::now() + REPAIR_PAUSE,
                 order = orders.recv() => match order {
                     Some(order) => self.on_order(order).await,
                     None => return,

@@ -17,6 +17,7 @@ mod failback;
 mod line;
 mod member;
 mod record;
+mod repairs;
 mod sessions;
 mod sidecar;
 mod world;

@@ -8,6 +8,7 @@ use tracing::{debug, info, warn};
 use super::foreign::{Foreign, ForeignConflict};
 use super::hold::Hold;
 use super::intent::{Intent, Told, Wish};
+use super::own_news::Seen;
 use super::plan::{Observed, Wanted};
 use super::replace::Leaving;
 use super::stats::RegistrarStats;
@@ -35,6 +36,8 @@ pub(super) struct Entry {
     pub(super) registered_at_ms: Option<i64>,
     /// What was found or put in the tree the last time.
     pub(super) settled: Option<Box<Record>>,
+    /// What the view showed of it before the last look at the tree.
+    pub(super) seen: Option<Seen>,
     pub(super) state: RegistrationState,
     pub(super) failback: Failback,
     pub(super) hold: Hold,
@@ -134,6 +137,7 @@ impl Entry {
             health: InstanceHealth { state: HealthState::Initial, is_degraded: false },
             registered_at_ms: None,
             settled: None,
+            seen: None,
             state: RegistrationState::Absent,
             failback,
             hold: Hold::Off,

@@ -1,0 +1,209 @@
+//! What the view tells of our own instances: whoever deletes or overwrites a record of ours is answered at once, and not when the tree
+//! is looked at anyway.
+//!
+//! The view lags behind what we write, so that a difference alone says nothing. It is news when the view shows something else than
+//! before, and that is not what we have written. Who has the id by another session is not our business here: that is reported and
+//! tried again elsewhere, and two sidecars of one owner must not outwrite one another at the speed of the network.
+
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use super::RegistrarTask;
+use super::entry::Entry;
+use crate::id::{SessionId, Zxid};
+use crate::registry::cache::Cache;
+use crate::registry::name::{Label, ServiceKey};
+use crate::registry::record::Record;
+use crate::registry::view::{Instance, Service, Standing};
+
+/// What the view showed of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// A record, as it was written then.
+    Registered { mzxid: Zxid, session: SessionId },
+    /// None, as of this change of its service: one that was written and deleted in between may never have been seen.
+    Missing { zxid: Zxid },
+}
+
+/// What was written of an instance, and what the view showed of it before.
+#[derive(Debug)]
+pub(super) struct Written {
+    service: ServiceKey,
+    id: Label,
+    record: Box<Record>,
+    session: SessionId,
+    seen: Option<Seen>,
+}
+
+impl RegistrarTask {
+    /// Notes what the view shows of each instance before the tree is looked at.
+    pub(super) fn note_seen(&mut self) {
+        let view = self.cache.load();
+        for Entry { registration, seen, .. } in &mut self.entries {
+            let service = view.services.get(&registration.service);
+            *seen = service.map(|service| Seen::of(service, shown(service, &registration.id)));
+        }
+    }
+
+    /// What is in the tree of us, by `session`.
+    pub(super) fn written(&self, session: Option<SessionId>) -> Vec<Written> {
+        let written = |entry: &Entry| {
+            Some(Written {
+                service: entry.registration.service.clone(),
+                id: entry.registration.id.clone(),
+                record: entry.settled.clone()?,
+                session: session?,
+                seen: entry.seen,
+            })
+        };
+        self.entries.iter().filter_map(written).collect()
+    }
+}
+
+/// Waits until the view tells that one of these is not in the tree any more as it was written; no earlier than `not_before`, and for ever
+/// if there are none.
+pub(super) async fn own_news(
+    cache: &Cache,
+    views: &mut watch::Receiver<u64>,
+    mut written: Vec<Written>,
+    not_before: Instant,
+) {
+    loop {
+        views.borrow_and_update();
+        let is_current = !cache.is_stale();
+        let view = cache.load();
+        let is_news = |written: &mut Written| {
+            view.services.get(&written.service).is_some_and(|service| written.is_news(service))
+        };
+        if is_current && written.iter_mut().any(is_news) {
+            return tokio::time::sleep_until(not_before.into()).await;
+        }
+        drop(view);
+        if written.is_empty() || views.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// The instance, if its record is there.
+fn shown<'a>(service: &'a Service, id: &Label) -> Option<&'a Instance> {
+    let instance = service.instance(id.as_str())?;
+    (instance.standing == Standing::Registered).then_some(instance)
+}
+
+impl Seen {
+    fn of(service: &Service, shown: Option<&Instance>) -> Self {
+        match shown {
+            Some(Instance { mzxid, session, .. }) => Self::Registered { mzxid: *mzxid, session: *session },
+            None => Self::Missing { zxid: service.zxid },
+        }
+    }
+}
+
+impl Written {
+    /// Takes what the view shows now; returns whether somebody has deleted or overwritten what was written.
+    fn is_news(&mut self, service: &Service) -> bool {
+        let shown = shown(service, &self.id);
+        let seen = Some(Seen::of(service, shown));
+        if seen == self.seen {
+            return false;
+        }
+        self.seen = seen;
+        shown.is_none_or(|shown| shown.session == self.session && shown.record != *self.record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock;
+    use crate::registry::view::View;
+
+    const OURS: SessionId = SessionId(7);
+
+    #[test]
+    fn what_is_news_is_told_once_and_what_lags_behind_is_none() {
+        let record = record("up");
+        let mut written = Written {
+            service: key(),
+            id: label("a"),
+            record: Box::new(record.clone()),
+            session: OURS,
+            seen: Some(Seen::of(&service(1, None), None)),
+        };
+        assert!(!written.is_news(&service(1, None)), "it was not there before, either");
+        assert!(!written.is_news(&service(2, Some((2, OURS, &record)))), "the view has caught up");
+        assert!(written.is_news(&service(3, None)));
+        assert!(!written.is_news(&service(3, None)), "that is known");
+        assert!(written.is_news(&service(5, None)), "it was written and deleted again");
+        assert!(!written.is_news(&service(6, Some((6, OURS, &record)))), "it is back");
+        let mut limbo = service(7, Some((6, OURS, &record)));
+        Arc::make_mut(&mut limbo.instances[0]).standing = Standing::Limbo;
+        assert!(written.is_news(&limbo), "offered on, and not registered");
+        let overwritten = self::record("draining");
+        assert!(written.is_news(&service(8, Some((8, OURS, &overwritten)))));
+        assert!(
+            !written.is_news(&service(9, Some((9, SessionId(8), &overwritten)))),
+            "that is somebody else's"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn news_of_a_view_that_lags_behind_the_ensemble_waits() {
+        let cache = Arc::new(Cache::new(clock::now()));
+        let view = |service: Service| View {
+            services: BTreeMap::from([(key(), Arc::new(service))]),
+            is_loaded: true,
+            ..View::default()
+        };
+        let record = record("up");
+        cache.publish(view(service(1, Some((1, OURS, &record)))));
+        let written = |seen| Written {
+            service: key(),
+            id: label("a"),
+            record: Box::new(record.clone()),
+            session: OURS,
+            seen: Some(seen),
+        };
+        let written = vec![written(Seen::Registered { mzxid: Zxid::from_raw(1), session: OURS })];
+        let (mut views, not_before) = (cache.subscribe(), clock::now() + Duration::from_secs(1));
+        let waiting = tokio::spawn({
+            let cache = cache.clone();
+            async move { own_news(&cache, &mut views, written, not_before).await }
+        });
+        cache.publish(view(service(2, None)));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(!waiting.is_finished());
+        cache.set_synced(true);
+        tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("it is told").unwrap();
+    }
+
+    /// A service as of a txn, and its instance as it was written.
+    fn service(zxid: i64, own: Option<(i64, SessionId, &Record)>) -> Service {
+        let instance = |(mzxid, session, record): (i64, SessionId, &Record)| {
+            Arc::new(Instance::new(label("a"), record.clone(), Zxid::from_raw(mzxid), session))
+        };
+        let instances = own.map(instance).into_iter().collect();
+        Service { instances, zxid: Zxid::from_raw(zxid), ..Service::new(key()) }
+    }
+
+    fn key() -> ServiceKey {
+        ServiceKey { namespace: label("default"), name: label("web") }
+    }
+
+    fn label(text: &str) -> Label {
+        Label::parse(text).unwrap()
+    }
+
+    fn record(status: &str) -> Record {
+        let text = format!(
+            r#"{{"v":1,"addresses":["10.0.0.1"],"ports":[{{"name":"http","port":80}}],"status":"{status}"}}"#
+        );
+        Record::decode(text.as_bytes()).unwrap()
+    }
+}
