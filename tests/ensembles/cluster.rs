@@ -292,7 +292,8 @@ impl Drop for Cluster {
     /// What the members of a failed test have said is kept.
     fn drop(&mut self) {
         if thread::panicking() {
-            for member in &self.members {
+            for member in &mut self.members {
+                member.dump_threads();
                 let kept = keep_log(&member.log_path(), &format!("{}-{}", self.name, member.name()));
                 eprintln!("the log of {}: {}", member.name(), kept.display());
             }

@@ -6,7 +6,10 @@ use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
+
+use rollcall::clock;
 
 use crate::certificates::{AUTHORITY, IDENTITY};
 use crate::cluster::{INIT_LIMIT, Profile, TICK};
@@ -48,6 +51,11 @@ pub(crate) enum State {
 }
 
 const WORD_LIMIT: Duration = Duration::from_millis(400);
+/// How long a JVM may take to tell what its threads do, the last of which are its own.
+const DUMP_LIMIT: Duration = Duration::from_secs(5);
+const DUMP_END: &str = "JNI global refs";
+/// What ours say in their logs: also whom they cannot reach on the election port, and that they look for a leader.
+const FILTER: &str = "info,rollcall::ensemble::election_port=debug,rollcall::zab=debug";
 /// The last five are for TLS, whose detection is written with types of them (`UnifiedServerSocket`).
 const JARS: [&str; 9] = [
     "zookeeper.jar",
@@ -166,7 +174,7 @@ impl Member {
              client: {{address: '{address}', four_letter_words: [isro, mntr, ruok, srvr]}}\n\
              member: {{tick: {tick}ms, snapshot_txns: {txns}, read_only_mode: {read_only}{local}}}\n\
              quorum: {{init_limit: {INIT_LIMIT}, sync_limit: {sync_limit}{tls}}}\n\
-             log: {{format: text, filter: info}}\nmembers:\n{entries}",
+             log: {{format: text, filter: '{FILTER}'}}\nmembers:\n{entries}",
             id = self.id,
             data = self.data().display(),
             host = self.host,
@@ -254,6 +262,17 @@ impl Member {
             }
             Signal::CONT => self.is_stopped = false,
             _ => {}
+        }
+    }
+
+    /// Has a JVM add to its log what each of its threads does, which tells who waits for whom.
+    pub(crate) fn dump_threads(&mut self) {
+        if self.kind == Kind::Apache && self.is_running() {
+            self.signal(Signal::QUIT);
+            let begun = clock::now();
+            while !self.log().contains(DUMP_END) && begun.elapsed() < DUMP_LIMIT {
+                thread::sleep(Duration::from_millis(50));
+            }
         }
     }
 
@@ -364,6 +383,8 @@ fn apache(configuration: &Path) -> Command {
         .arg("-Dorg.slf4j.simpleLogger.showDateTime=true")
         // Whom it sent TRUNC is said at this level only.
         .arg("-Dorg.slf4j.simpleLogger.log.org.apache.zookeeper.server.quorum.LearnerHandler=debug")
+        // As is who is connected to whom for an election.
+        .arg("-Dorg.slf4j.simpleLogger.log.org.apache.zookeeper.server.quorum.QuorumCnxManager=debug")
         .arg(format!("@{}", configuration.with_file_name(JAVA_OPTIONS).display()))
         .args(["-cp", &jars.join(":")])
         .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain")
