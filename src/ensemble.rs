@@ -28,6 +28,7 @@ mod members_config;
 mod metrics;
 mod my_id;
 mod peers;
+mod places;
 mod quorum_port;
 mod settings;
 mod stats;

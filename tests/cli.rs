@@ -81,11 +81,11 @@ fn the_file_of_apache_zookeeper_is_checked_too() {
         fs_err::write(&file, text).unwrap();
         run(&["check-config", file.to_str().unwrap()])
     };
-    let good = check("dataDir=/var/lib/zookeeper\nclientPort=2181\nmaxClientCnxns=60\nmine=1\n");
+    let good = check("dataDir=/var/lib/zookeeper\nclientPort=2181\npreAllocSize=65536\nmine=1\n");
     let told = String::from_utf8(good.stdout).unwrap().replace(file.to_str().unwrap(), "zoo.cfg");
     assert_eq!(
         told,
-        "zoo.cfg: keys without effect here: maxClientCnxns; not known: mine; not set, though snapshots beyond 3 are removed \
+        "zoo.cfg: keys without effect here: preAllocSize; not known: mine; not set, though snapshots beyond 3 are removed \
          here all the same, with their logs: autopurge.purgeInterval\n\
          zoo.cfg: ok (Apache ZooKeeper's settings, server 1)\n"
     );

@@ -58,6 +58,9 @@ pub struct ClientPort {
     /// Connections at a time. Default 10000.
     #[cfg_attr(test, schemars(range(min = 1)))]
     pub connections_max: Option<usize>,
+    /// Connections from one address at a time. Default: as many as in all. Danger: many clients may share one address.
+    #[cfg_attr(test, schemars(range(min = 1)))]
+    pub address_connections_max: Option<usize>,
     /// How long a connection may take to open its session, `100ms` to `10m`. Default `10s`.
     #[cfg_attr(test, schemars(with = "Option<schema::Duration>"))]
     pub handshake_timeout: Option<Scalar>,
@@ -197,10 +200,13 @@ impl ClientPort {
     const HANDSHAKE_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(600));
 
     fn apply(&self, member: &mut MemberSettings, mistakes: &mut Vec<Mistake>) {
-        if let Some(connections_max) = self.connections_max {
-            member.connections_max = connections_max;
-            if connections_max == 0 {
-                let path = "client.connections_max";
+        member.connections_max = self.connections_max.unwrap_or(member.connections_max);
+        member.address_connections_max = self.address_connections_max.or(member.address_connections_max);
+        for (path, max) in [
+            ("client.connections_max", self.connections_max),
+            ("client.address_connections_max", self.address_connections_max),
+        ] {
+            if max == Some(0) {
                 mistakes.push(Mistake::new(path, "0 connections serve nobody", "use 1 or more"));
             }
         }
@@ -424,7 +430,7 @@ mod tests {
 
     #[test]
     fn every_mistake_is_told_at_once() {
-        let text = "server_id: 255\nclient: {address: here, connections_max: 0, frame_bytes_max: 1, \
+        let text = "server_id: 255\nclient: {address: here, connections_max: 0, address_connections_max: 0, frame_bytes_max: 1, \
                     handshake_timeout: 1ms, four_letter_words: [ruok, conf]}\nmember: {tick: 1h, snapshots_kept: 0, local_sessions_upgrading: true, session_timeout_min: 1m, session_timeout_max: 5s}\n\
                     log: {filter: a=b=c}\n";
         let mistakes = plan(text).unwrap_err();
@@ -435,6 +441,7 @@ mod tests {
             "member.local_sessions_upgrading",
             "member.session_timeout_min",
             "client.connections_max",
+            "client.address_connections_max",
             "client.frame_bytes_max",
             "client.handshake_timeout",
             "client.four_letter_words[1]",

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -20,6 +20,7 @@ use super::four_letter::FourLetterWord;
 use super::log_limit::LogLimit;
 use super::log_thread;
 use super::peers::{PeerListeners, Peers};
+use super::places::Places;
 use super::settings::MemberSettings;
 use super::stats::MemberStats;
 use crate::clock;
@@ -178,7 +179,7 @@ async fn accept(
     events: mpsc::Sender<ConnectionEvent>,
     stop: CancellationToken,
 ) {
-    let permits = Arc::new(Semaphore::new(settings.connections_max));
+    let places = Places::new(settings.connections_max, settings.address_connections_max);
     let mut connections = JoinSet::new();
     let mut next_id = 0;
     let (mut refusals, mut failures) = (LogLimit::default(), LogLimit::default());
@@ -199,12 +200,14 @@ async fn accept(
                 continue;
             }
         };
-        let Ok(permit) = permits.clone().try_acquire_owned() else {
-            if let Some(held_back) = refusals.pass() {
-                let max = settings.connections_max;
-                warn!(%peer, max, held_back, "too many connections; closing a new one");
+        let place = match places.take(peer.ip()) {
+            Ok(place) => place,
+            Err(reason) => {
+                if let Some(held_back) = refusals.pass() {
+                    warn!(%peer, %reason, held_back, "too many connections; closing a new one");
+                }
+                continue;
             }
-            continue;
         };
         next_id += 1;
         let id = ConnectionId(next_id);
@@ -215,7 +218,7 @@ async fn accept(
             // A task of its own, so that the driver hears of the end even if it is a panic.
             let _ = tokio::spawn(connection.run(socket)).await;
             let _ = events.send(ConnectionEvent::Disconnected(id)).await;
-            drop(permit);
+            drop(place);
         });
     }
     connections.shutdown().await;
@@ -227,7 +230,7 @@ mod tests {
 
     use bytes::BytesMut;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
+    use tokio::net::{TcpSocket, TcpStream};
 
     use super::*;
     use crate::codec::Reader;
@@ -367,6 +370,41 @@ mod tests {
             let _ = socket.read_to_end(&mut rest).await;
             assert_eq!(rest, b"", "nothing is said to {garbage:?}");
             assert_eq!(canary.ask(&Request::Ping).await, Ok(Response::Empty));
+        }
+        member.shutdown().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_address_has_no_more_connections_than_are_allowed_and_another_has_its_own() {
+        let data_dir = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let settings = MemberSettings {
+            data_dir: data_dir.path().to_owned(),
+            address_connections_max: Some(2),
+            ..MemberSettings::default()
+        };
+        let member = Member::start(settings, listener, None).await.unwrap();
+        let first = Wire::connect(&member, SessionId::NONE).await;
+        let mut second = Wire::connect(&member, SessionId::NONE).await;
+        let mut refused = TcpStream::connect(member.client_addr()).await.unwrap();
+        assert_eq!(refused.read(&mut [0; 8]).await.unwrap_or_default(), 0, "it is closed at once");
+        let other = TcpSocket::new_v4().unwrap();
+        other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        let mut other = other.connect(member.client_addr()).await.unwrap();
+        other.write_all(b"srvr").await.unwrap();
+        let mut text = String::new();
+        other.read_to_string(&mut text).await.unwrap();
+        assert!(text.contains("Mode: standalone"), "{text}");
+        drop(first);
+        assert_eq!(second.ask(&Request::Ping).await, Ok(Response::Empty));
+        // Until the member has seen the end of the first.
+        while {
+            let mut third = TcpStream::connect(member.client_addr()).await.unwrap();
+            third.write_all(b"srvr").await.unwrap();
+            let mut text = String::new();
+            third.read_to_string(&mut text).await.is_err() || text.is_empty()
+        } {
+            tokio::task::yield_now().await;
         }
         member.shutdown().await.unwrap();
     }

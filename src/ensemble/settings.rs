@@ -28,6 +28,8 @@ pub struct MemberSettings {
     pub frame_bytes_max: usize,
     /// Client connections at a time (10 000); more are closed at once.
     pub connections_max: usize,
+    /// Those from one address (as many as in all).
+    pub address_connections_max: Option<usize>,
     /// The four-letter words that are answered on the client port (`srvr`).
     pub four_letter_words: Vec<FourLetterWord>,
     /// How long a connection may take to open its session (10 s).
@@ -104,6 +106,7 @@ impl Default for MemberSettings {
             session_timeouts: None,
             frame_bytes_max: FRAME_BYTES_MAX,
             connections_max: 10_000,
+            address_connections_max: None,
             four_letter_words: vec![FourLetterWord::Srvr],
             handshake_timeout: Duration::from_secs(10),
             snapshot_txns: 100_000,

@@ -96,6 +96,7 @@ struct Reading {
     data_log_dir: Option<(usize, PathBuf)>,
     client_host: Option<String>,
     client_port: Option<u16>,
+    address_connections_max: Option<usize>,
     session_min: Option<Duration>,
     session_max: Option<Duration>,
     servers: BTreeMap<ServerId, MemberAddress>,
@@ -118,6 +119,8 @@ struct Reading {
     mistakes: Vec<LocatedMistake>,
 }
 
+/// What `maxClientCnxns` is when it is not given, as in Apache's `NIOServerCnxnFactory`; 0 stands for no bound.
+const ADDRESS_CONNECTIONS_MAX: usize = 60;
 /// What to do about a store that Java wrote.
 const TO_PEM: &str = "convert the store to PEM, and write PEM as its type";
 
@@ -158,6 +161,11 @@ impl Reading {
             "maxCnxns" => {
                 if let Some(max) = self.number(property, 0..=10_000_000).filter(|max| *max > 0) {
                     self.member.connections_max = max;
+                }
+            }
+            "maxClientCnxns" => {
+                if let Some(max) = self.number(property, 0..=10_000_000) {
+                    self.address_connections_max = Some(max);
                 }
             }
             "commitLogCount" => self.commit_log_count = self.number(property, 1..=1_000_000),
@@ -378,6 +386,8 @@ impl Reading {
             (true, false) => LocalSessionMode::On,
             (true, true) => LocalSessionMode::Upgraded,
         };
+        let of_address = self.address_connections_max.unwrap_or(ADDRESS_CONNECTIONS_MAX);
+        self.member.address_connections_max = (of_address > 0).then_some(of_address);
         let timeouts = SessionTimeouts::from_tick(self.member.tick);
         let (min, max) = (self.session_min.unwrap_or(timeouts.min), self.session_max.unwrap_or(timeouts.max));
         if min > max {

@@ -128,7 +128,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "leader.",
     "learner.",
     "maxBatchSize",
-    "maxClientCnxns",
     "maxGetChildrenResponseCacheSize",
     "maxResponseCacheSize",
     "metricsProvider.",

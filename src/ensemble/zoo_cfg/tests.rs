@@ -26,6 +26,7 @@ fn the_example_of_the_package_runs_alone() {
     let (ZooCfg { plan, warnings, .. }, _folder) = read_cfg(text, None).unwrap();
     assert_eq!(plan.client_addr.to_string(), "0.0.0.0:2181");
     assert_eq!((plan.member.peers, plan.member.tick), (None, Duration::from_secs(2)));
+    assert_eq!(plan.member.address_connections_max, Some(60), "as Apache's server has it");
     assert_eq!(
         warnings,
         [
@@ -37,7 +38,7 @@ fn the_example_of_the_package_runs_alone() {
 #[test]
 fn three_voters_and_an_observer() {
     let text = "tickTime=200\ninitLimit=20\nsyncLimit=6\ndataDir=DATA\nclientPortAddress=127.0.0.1\nclientPort=2181\n\
-                autopurge.snapRetainCount=5\nautopurge.purgeInterval=1\nsnapCount=1000\nmaxSessionTimeout=90000\n\
+                maxClientCnxns=0\nautopurge.snapRetainCount=5\nautopurge.purgeInterval=1\nsnapCount=1000\nmaxSessionTimeout=90000\n\
                 4lw.commands.whitelist=srvr, ruok, wchp\nreadonlymode.enabled=true\nlocalSessionsEnabled=true\n\
                 localSessionsUpgradingEnabled=true\nadmin.enableServer=false\nmyOwn=1\n\
                 server.1=zoo1:2888:3888\nserver.2=[::1]:2889:3889:participant;2182\nserver.3=a:1:2|b:1:2\n\
@@ -48,6 +49,7 @@ fn three_voters_and_an_observer() {
     assert_eq!((member.server_id.get(), peers.init_limit, peers.sync_limit), (3, 20, 6));
     assert_eq!((member.snapshots_kept, member.snapshot_txns, member.read_only_mode), (5, 1000, true));
     assert_eq!(member.local_sessions, LocalSessionMode::Upgraded);
+    assert_eq!(member.address_connections_max, None);
     let timeouts = member.session_timeouts.unwrap();
     assert_eq!((timeouts.min, timeouts.max), (Duration::from_millis(400), Duration::from_secs(90)));
     assert_eq!(member.four_letter_words, [FourLetterWord::Srvr, FourLetterWord::Ruok]);
@@ -307,12 +309,13 @@ fn a_file_made_for_kubernetes() {
         (3, MemberSettings::default().snapshot_bytes)
     );
     assert_eq!(member.connections_max, MemberSettings::default().connections_max);
+    assert_eq!(member.address_connections_max, Some(60));
     assert_eq!(member.peers.unwrap().listen_host.as_deref(), Some("0.0.0.0"));
     assert_eq!(plan.client_addr.to_string(), "0.0.0.0:2181");
     let expected = [
         "autopurge.purgeInterval=0 does not keep everything here: after each new snapshot those beyond 3 are removed, with \
          their logs; say how many to keep with autopurge.snapRetainCount",
-        "keys without effect here: maxClientCnxns, preAllocSize, admin.serverPort, admin.enableServer",
+        "keys without effect here: preAllocSize, admin.serverPort, admin.enableServer",
     ];
     assert_eq!(warnings, expected);
 }
