@@ -30,6 +30,8 @@ use clap::Parser;
 use rollcall::clock;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+use self::news::Delivery;
+
 /// What stands in the log for a write: a setData of 100 bytes with its header and checksum comes to that.
 const LOG_BYTES: usize = 150;
 /// As Apache ZooKeeper's preAllocSize.
@@ -91,8 +93,10 @@ fn main() -> io::Result<()> {
     raise_file_limit()?;
     for watchers in arguments.watchers {
         // Both ends of each connection are here.
-        let news = news::news_floor(watchers, limit)?;
-        report(&format!("news floor ({watchers} watchers, three members)"), &news);
+        for (delivery, how) in [(Delivery::Read, "each reads"), (Delivery::WithTheEvent, "nobody reads")] {
+            let news = news::news_floor(watchers, delivery, limit)?;
+            report(&format!("news floor ({watchers} watchers, three members, {how})"), &news);
+        }
     }
     Ok(())
 }

@@ -6,7 +6,9 @@
 //!               ── reply ─►
 //! ```
 //!
-//! What a round takes is the time from the first event until the last watcher has its reply. Nothing is parsed and nothing is kept.
+//! Or the record comes with the event, and nobody reads, which the protocol of ZooKeeper does not have: what that would save.
+//!
+//! What a round takes is the time from the first event until the last watcher has the record. Nothing is parsed and nothing is kept.
 
 use std::io::{self, Read, Write};
 use std::sync::Barrier;
@@ -30,8 +32,15 @@ const REPLY_BYTES: usize = 320;
 /// From one round to the next, so that nothing of the last is left.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How a watcher gets the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    Read,
+    WithTheEvent,
+}
+
 /// Measures rounds with so many watchers.
-pub(crate) fn news_floor(watchers: usize, limit: Limit) -> io::Result<Measured> {
+pub(crate) fn news_floor(watchers: usize, delivery: Delivery, limit: Limit) -> io::Result<Measured> {
     let mut members: Vec<Vec<TcpStream>> = (0..MEMBERS).map(|_member| Vec::new()).collect();
     let mut near_ends = Vec::new();
     for index in 0..watchers {
@@ -49,7 +58,7 @@ pub(crate) fn news_floor(watchers: usize, limit: Limit) -> io::Result<Measured> 
         let running: Vec<_> = members
             .into_iter()
             .zip(polls)
-            .map(|(sockets, poll)| scope.spawn(move || serve(sockets, poll, begin, is_over)))
+            .map(|(sockets, poll)| scope.spawn(move || serve(sockets, delivery, poll, begin, is_over)))
             .collect();
         begin.wait();
         let measured = watch(&mut near_ends, &wakers, limit);
@@ -65,6 +74,7 @@ pub(crate) fn news_floor(watchers: usize, limit: Limit) -> io::Result<Measured> 
 /// A member: sends all its watchers an event when it is woken, and answers what they ask.
 fn serve(
     mut sockets: Vec<TcpStream>,
+    delivery: Delivery,
     mut poll: Poll,
     begin: &Barrier,
     is_over: &AtomicBool,
@@ -75,6 +85,10 @@ fn serve(
     begin.wait();
     let mut events = Events::with_capacity(EVENTS_MAX);
     let mut request = [0; READ_BYTES];
+    let event_bytes = match delivery {
+        Delivery::Read => EVENT_BYTES,
+        Delivery::WithTheEvent => REPLY_BYTES,
+    };
     loop {
         poll.poll(&mut events, None)?;
         if is_over.load(Ordering::Relaxed) {
@@ -82,7 +96,9 @@ fn serve(
         }
         for event in &events {
             match event.token() {
-                WAKER => sockets.iter_mut().try_for_each(|socket| socket.write_all(&[1; EVENT_BYTES]))?,
+                WAKER => sockets
+                    .iter_mut()
+                    .try_for_each(|socket| socket.write_all(&[1; REPLY_BYTES][..event_bytes]))?,
                 // Messages are far shorter than what a socket takes, so that each comes and goes whole.
                 Token(index) => {
                     sockets[index].read_exact(&mut request)?;
