@@ -182,10 +182,13 @@ impl History {
         loop {
             match (was.peek(), is.peek()) {
                 (None, None) => return,
+                // Mostly: what has not changed is not even looked at, of which there may be thousands.
+                (Some(old), Some(new)) if Arc::ptr_eq(old, new) => {
+                    was.next();
+                    is.next();
+                }
                 (Some(old), Some(new)) if old.id == new.id => {
-                    if !Arc::ptr_eq(old, new) {
-                        instance(&old.id, Some(old));
-                    }
+                    instance(&old.id, Some(old));
                     was.next();
                     is.next();
                 }
