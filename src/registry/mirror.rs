@@ -8,7 +8,8 @@
 //! - Events only say where to look; what a read finds is what counts.
 //! - A change is read and published at once, those that follow within [`PUBLISH_GAP`] together.
 //! - When changes were missed (a reconnect, a new session, a queue that overflowed) the services are walked once and compared, and
-//!   the instances of those whose own stat has changed.
+//!   the instances of those whose own stat has changed; after an overflow the instances of all, since what was read may be newer than what was
+//!   told and is lost.
 //!   Meanwhile, and while there is no connection, lookups go on reading the last view, which is told to be stale.
 //! - Every few minutes, everything is compared without need, and the instances of a slice of the services with it. Whatever differs
 //!   without having been told is mended, and counted: it is a defect of ours, or of the server's.
@@ -48,7 +49,7 @@ use super::cache::{Cache, CachePart};
 use super::layout::Place;
 use super::view::View;
 use super::view_settings::LiveViewSettings;
-use crate::client::{Client, ClientError, ClientState, WatchNotice, Watcher};
+use crate::client::{Client, ClientError, ClientState, ResyncReason, WatchNotice, Watcher};
 use crate::clock;
 use crate::id::Zxid;
 use crate::znode::{AddWatchMode, EventKind, WatchedEvent};
@@ -246,6 +247,10 @@ impl Mirror {
             WatchNotice::Resync(reason) => {
                 info!(?reason, "reading the registry again");
                 self.lose_track();
+                match reason {
+                    ResyncReason::Overflow => self.state.on_notices_lost(),
+                    ResyncReason::Reconnected | ResyncReason::NewSession => {}
+                }
                 self.is_connected = true;
             }
         }

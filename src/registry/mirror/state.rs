@@ -132,6 +132,13 @@ impl MirrorState {
         self.unsure.insert(service.clone());
     }
 
+    /// Something was told that nobody knows any more. What was read since may be newer than that, so that the stats of all services may say
+    /// that nothing is missing, and be wrong. (After a lost connection they are right: what was told comes before any reply that shows it,
+    /// and was read, or is forgotten by its place.)
+    pub fn on_notices_lost(&mut self) {
+        self.unsure.extend(self.view.services.keys().cloned());
+    }
+
     /// Whether a service whose znode has this stat can have no instances but those that are known, unchanged. What our registrars
     /// write deletes and creates, and so shows in the stat; what others set in place does not.
     pub fn is_unchanged(&self, service: &ServiceKey, stat: &Stat) -> bool {

@@ -196,6 +196,24 @@ mod tests {
     }
 
     #[test]
+    fn no_stat_is_believed_once_notices_were_lost() {
+        let mut state = state();
+        let stat = Stat { mzxid: zxid(2), pzxid: zxid(12), ..Stat::default() };
+        // One of two that were created in one txn: of the other it was told, too, and that is lost.
+        state.on_read(&instance("web", "a"), &found(&record(80), 12), clock::now());
+        assert!(state.is_unchanged(&key("web"), &stat), "what was told is read");
+        state.on_notices_lost();
+        assert!(!state.is_unchanged(&key("web"), &stat));
+
+        let instances = ["a", "b"].map(|id| (label(id), found(&record(80), 12))).into();
+        let znode = ReadOutcome::Found { data: None, stat };
+        let walked = WalkedService { znode, instances: WalkedInstances::Read(instances) };
+        state.on_walk(&walk_of("web", walked), clock::now());
+        assert_eq!(ids(&state.take_changed(clock::now()).unwrap(), "web"), ["a", "b"]);
+        assert!(state.is_unchanged(&key("web"), &stat), "once it was read");
+    }
+
+    #[test]
     fn what_may_not_be_listed_stays_and_hides_nothing_else() {
         let mut state = state();
         state.on_read(&instance("web", "a"), &found(&record(80), 5), clock::now());
