@@ -311,11 +311,13 @@ impl LoadedServices {
         {
             self.vanished.push(Vanished { service: key.clone(), index, at_ms: instance.vanished_at_ms });
         }
-        let instances = saved.instances.into_iter().map(|saved| {
+        // A list of its own: what is collected stays in the room of what it was made from, some forty times as much.
+        let mut instances = Vec::with_capacity(saved.instances.len());
+        instances.extend(saved.instances.into_iter().map(|saved| {
             let (mzxid, session) = (Zxid::from_raw(saved.mzxid), SessionId(saved.session));
             Arc::new(Instance::new(saved.id, saved.record, mzxid, session))
-        });
-        let (instances, zxid) = (instances.collect(), Zxid::from_raw(saved.zxid));
+        }));
+        let zxid = Zxid::from_raw(saved.zxid);
         let (settings, is_followed) = (saved.settings, saved.followed);
         // What was told and not read yet, when it was saved, is not in it: the list of instances is not known to be whole.
         let service = Service { settings, is_followed, instances, zxid, ..Service::new(key.clone()) };
@@ -383,6 +385,15 @@ mod tests {
             assert_eq!(text(&loaded), text(&sample(port)));
             assert!(loaded.view.is_loaded);
             assert_eq!(std::fs::read_dir(&state_dir).unwrap().count(), 1, "nothing else is left behind");
+        }
+    }
+
+    #[test]
+    fn what_is_loaded_takes_no_more_room_than_it_needs() {
+        let loaded = decode(&sample(80).encode(&Layout::default(), moment()).unwrap()).unwrap();
+        let instances = loaded.view.services.values().map(|service| &service.instances);
+        for instances in instances {
+            assert_eq!(instances.capacity(), instances.len());
         }
     }
 
