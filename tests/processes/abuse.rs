@@ -16,6 +16,7 @@ use self::attacks::{Attack, Kind};
 use self::client::{Client, Latencies};
 use self::sink::Sink;
 use crate::support::dns::{A, Header, ask_tcp, question};
+use crate::support::process::resident_kb;
 use crate::support::{Dev, Sidecar, wait_until};
 
 #[test]
@@ -125,11 +126,8 @@ struct Usage {
 
 impl Usage {
     fn of(sidecar: &Sidecar) -> Self {
-        let folder = std::path::PathBuf::from(format!("/proc/{}", sidecar.id()));
-        let status = std::fs::read_to_string(folder.join("status")).expect("it runs");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it has memory");
-        let resident_kb = line.split_whitespace().nth(1).and_then(|kb| kb.parse().ok()).expect("a number");
-        Self { resident_kb, files: std::fs::read_dir(folder.join("fd")).expect("it runs").count() }
+        let files = std::fs::read_dir(format!("/proc/{}/fd", sidecar.id())).expect("it runs").count();
+        Self { resident_kb: resident_kb(sidecar.id()), files }
     }
 
     fn is_as(self, before: Self) -> bool {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rollcall::clock;
 
+use crate::support::process::resident_kb;
 use crate::support::raw_client::{int, text};
 use crate::support::{Dev, RawClient, wait_until};
 
@@ -32,7 +33,7 @@ fn memory_stays_bounded_and_others_are_served_while_sessions_do_not_read() {
     while began.elapsed() < Duration::from_secs(3) {
         canary.ping().expect("the canary is served");
         assert_eq!(canary.get("/long").expect("it is read").map(|data| data.len()), Some(DATA_BYTES));
-        most = most.max(resident_kb(&mut dev));
+        most = most.max(resident_kb(dev.process().id()));
     }
     assert!(most < RESIDENT_MAX_KB, "{most} KB were resident");
     assert!(dev.log().contains("closing the connection with the most"), "{}", dev.log());
@@ -46,12 +47,6 @@ fn memory_stays_bounded_and_others_are_served_while_sessions_do_not_read() {
     }
     drop(greedy);
     wait_until("what waited is free again", Duration::from_secs(20), || {
-        resident_kb(&mut dev) < RESIDENT_MAX_KB / 2
+        resident_kb(dev.process().id()) < RESIDENT_MAX_KB / 2
     });
-}
-
-fn resident_kb(dev: &mut Dev) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", dev.process().id())).expect("it runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it has memory");
-    line.split_whitespace().nth(1).and_then(|kb| kb.parse().ok()).expect("a number")
 }

@@ -10,7 +10,7 @@ use rollcall::clock;
 
 use crate::support::dns::{A, Header, ask_udp, question};
 use crate::support::process::Signal;
-use crate::support::{Kind, Server, Sidecar, http, wait_until};
+use crate::support::{Kind, Server, Sidecar, wait_until};
 
 const INSTANCES: u8 = 10;
 const LOST: usize = 8;
@@ -77,10 +77,7 @@ fn answers(reader: &Sidecar) -> u16 {
 }
 
 fn metric(reader: &Sidecar, name: &str) -> u64 {
-    let text = http::get(reader.http.number(), "/metrics").map(|answer| answer.body).unwrap_or_default();
-    let name = format!("rollcall_registry_{name} ");
-    let value = text.lines().find_map(|line| line.strip_prefix(&name)).and_then(|value| value.parse().ok());
-    value.unwrap_or_else(|| panic!("no {name} in:\n{text}"))
+    reader.metric(&format!("rollcall_registry_{name}")).unwrap_or_else(|| panic!("it does not tell {name}"))
 }
 
 /// What an instance is: something that accepts connections, on an address of its own.

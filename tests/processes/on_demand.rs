@@ -172,9 +172,7 @@ fn service(reader: &Sidecar, name: &str) -> (u16, Value) {
 }
 
 fn metric(reader: &Sidecar, name: &str) -> u64 {
-    let metrics = http::get(reader.http.number(), "/metrics").expect("it answers").body;
-    let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("rollcall_registry_{name} ")));
-    line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {metrics}"))
+    reader.metric(&format!("rollcall_registry_{name}")).unwrap_or_else(|| panic!("it does not tell {name}"))
 }
 
 /// What the command tells.

@@ -162,6 +162,17 @@ impl Process {
     }
 }
 
+/// How much of a process is in memory, in KB of 1024 bytes.
+///
+/// # Panics
+///
+/// When it does not run.
+pub(crate) fn resident_kb(id: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("it runs");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it has memory");
+    line.split_whitespace().nth(1).and_then(|kb| kb.parse().ok()).expect("a number")
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();

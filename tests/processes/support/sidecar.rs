@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::dev::rollcall;
 use super::process::Signal;
-use super::{Port, Process};
+use super::{Port, Process, http};
 
 /// A running sidecar; killed by its id when dropped.
 #[derive(Debug)]
@@ -99,6 +99,12 @@ impl Sidecar {
     /// Waits for its end and demands success.
     pub(crate) fn expect_success(&mut self, limit: Duration) {
         self.process.expect_success(limit);
+    }
+
+    /// One of its metrics, by its whole name; `None` when it does not tell it.
+    pub(crate) fn metric(&self, name: &str) -> Option<u64> {
+        let text = http::get(self.http.number(), "/metrics").ok()?.body;
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 
     pub(crate) fn log(&self) -> String {
