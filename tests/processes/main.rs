@@ -32,6 +32,7 @@ mod member_outage;
 mod nginx;
 mod on_demand;
 mod prometheus;
+mod resident;
 mod resolvers;
 mod rust_client;
 mod same_answers;

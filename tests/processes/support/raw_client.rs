@@ -61,6 +61,33 @@ impl RawClient {
         self.request(CREATE, &create_body(path, data, flags))
     }
 
+    /// Creates persistent znodes, a hundred in a transaction, and asks for the next hundred before it has heard of those before.
+    ///
+    /// # Errors
+    ///
+    /// When one transaction is not carried out.
+    pub(crate) fn create_all(&mut self, znodes: &[(String, String)]) -> io::Result<()> {
+        let multis = znodes.chunks(100);
+        for together in multis.clone() {
+            self.xid += 1;
+            let mut frame = [int(self.xid), int(MULTI)].concat();
+            for (path, data) in together {
+                let create = create_body(path, Some(data.as_bytes()), 0);
+                frame.extend([int(CREATE), vec![0], int(-1), create].concat());
+            }
+            frame.extend([int(-1), vec![1], int(-1)].concat());
+            self.send_frame(&frame)?;
+        }
+        for together in multis {
+            let frame = self.receive_frame()?;
+            // A failed multi succeeds as a request, and its first result is an error.
+            if int_at(&frame, 12) != 0 || int_at(&frame, 16) != CREATE {
+                return Err(io::Error::other(format!("not created: {:?} and on", together[0].0)));
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn set(&mut self, path: &str, data: &[u8]) -> io::Result<RawReply> {
         self.request(SET_DATA, &set_body(path, data))
     }
