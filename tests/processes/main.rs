@@ -39,3 +39,4 @@ mod same_answers;
 mod settings;
 mod state_directory;
 mod swarm;
+mod takeover;

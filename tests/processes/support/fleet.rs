@@ -25,14 +25,19 @@ pub(crate) struct Instance {
 }
 
 impl Fleet {
-    /// Starts the ensemble, and the web server and the sidecar of the first instance.
+    /// Starts the ensemble, and the web server and the sidecar of the first instance, a primary that is back in its tier within the
+    /// patience of a test.
     pub(crate) fn start() -> Self {
+        Self::start_on(Kind::Rollcall, &["--failback-after", "1s"])
+    }
+
+    /// The same on an ensemble of this kind, and with these settings of the service, as arguments of `rollcall service set`.
+    pub(crate) fn start_on(kind: Kind, settings: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let server = Server::start(Kind::Rollcall, folder.path());
-        // So that a primary is back in its tier within the patience of a test.
+        let server = Server::start(kind, folder.path());
         let mut command = rollcall();
-        let set = ["service", "set", "web", "--create", "--failback-after", "1s"];
-        command.args(set).args(["--server", &server.address()]);
+        command.args(["service", "set", "web", "--create"]).args(settings);
+        command.args(["--server", &server.address()]);
         let output = command.output().expect("it starts");
         assert!(output.status.success(), "{output:?}");
         let mut fleet = Self { instances: Vec::new(), server, _folder: folder };
@@ -47,11 +52,14 @@ impl Fleet {
     }
 
     fn add(&mut self, id: &'static str, web: WebServer, more: &str) {
+        let (rise, fall, interval_ms) =
+            (Instance::RISE, Instance::FALL, Instance::CHECK_INTERVAL.as_millis());
         let sidecar = Sidecar::start(
             &self.server.address(),
             &format!(
                 "services: [{{name: web, id: {id}, address: {}, ports: [{{name: http, port: {}}}], {more}, checks: \
-                 [{{kind: http, path: /health, interval: 300ms, timeout: 300ms, jitter: 0ms, rise: 1, fall: 2}}]}}]\n",
+                 [{{kind: http, path: /health, interval: {interval_ms}ms, timeout: {interval_ms}ms, jitter: 0ms, rise: {rise}, \
+                 fall: {fall}}}]}}]\n",
                 web.host(),
                 web.port()
             ),
@@ -81,12 +89,20 @@ impl Fleet {
 }
 
 impl Instance {
-    /// Runs `rollcall` with a command for its sidecar.
-    pub(crate) fn tell(&self, arguments: &[&str]) {
+    /// From one check to the next, and the time for an answer.
+    pub(crate) const CHECK_INTERVAL: Duration = Duration::from_millis(300);
+    /// Checks that must pass in a row.
+    pub(crate) const RISE: u32 = 1;
+    /// Checks that must fail in a row.
+    pub(crate) const FALL: u32 = 3;
+
+    /// Runs `rollcall` with a command for its sidecar, and returns what it prints.
+    pub(crate) fn tell(&self, arguments: &[&str]) -> String {
         let mut command = rollcall();
         command.args(arguments).args(["--http-addr", &self.sidecar.http.address()]);
         let output = command.output().expect("it starts");
         assert!(output.status.success(), "{}: {arguments:?}: {output:?}", self.id);
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Has the sidecar stop as Kubernetes does; it leaves in order.

@@ -19,7 +19,7 @@ pub(crate) mod web_server;
 
 pub(crate) use dev::Dev;
 pub(crate) use dig::{Dig, dig, dig_with};
-pub(crate) use fleet::Fleet;
+pub(crate) use fleet::{Fleet, Instance};
 pub(crate) use knotd::{KnotZone, start_knot};
 pub(crate) use namespace::Namespace;
 pub(crate) use port::Port;

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::process::Signal;
 use super::{Port, Process, wait_until};
 
 /// `python3 -m http.server` on a port of its own. Its pages: `/health`, its address at `/name`, and `/metrics`.
@@ -53,6 +54,16 @@ impl WebServer {
     /// `/health` is found again.
     pub(crate) fn recover(&self) {
         std::fs::write(self.root.path().join("health"), "fine\n").expect("a file can be written");
+    }
+
+    /// From now on it takes connections, and says nothing.
+    pub(crate) fn hang(&self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    /// Hangs no more.
+    pub(crate) fn go_on(&self) {
+        self.process.signal(Signal::CONT);
     }
 
     pub(crate) fn kill(&mut self) {
