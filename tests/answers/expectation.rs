@@ -6,28 +6,36 @@ use rollcall::registry::Verdict;
 
 use crate::application::{FALL, RISE, Report, TTL};
 use crate::record::Move;
+use crate::told::Phase;
 
-/// The moves between primary `a` and standby `s`, from when `a` has first passed up to `end`, when an instance that failed takes its
-/// tier again after `after` of health.
-pub(crate) fn moves(reports: &[Report], end: Instant, after: Duration) -> Vec<Move> {
-    let mut moves = Vec::new();
-    let mut is_offered = true;
-    let mut to = |at, is_primary: bool| {
-        if std::mem::replace(&mut is_offered, is_primary) != is_primary {
-            moves.push(Move { at, to: if is_primary { "a" } else { "s" }.to_owned() });
-        }
-    };
+/// The phases of primary `a`, each with when it begins, from when it has first passed up to `end`, when an instance that failed takes
+/// its tier again after `after` of health. The first is that it serves.
+pub(crate) fn phases(reports: &[Report], end: Instant, after: Duration) -> Vec<(Instant, Phase)> {
     let changes = changes(&results(reports, end));
-    // The first is that it passes, with which it is registered.
-    for (index, (at, passes)) in changes.iter().enumerate().skip(1) {
+    let mut phases = Vec::new();
+    for (index, (at, passes)) in changes.iter().enumerate() {
         let until = changes.get(index + 1).map_or(end, |(at, _)| *at);
         match passes {
-            false => to(*at, false),
-            true if *at + after < until => to(*at + after, true),
-            true => {}
+            // With which it is registered.
+            true if index == 0 => phases.push((*at, Phase::Serving)),
+            true => {
+                phases.push((*at, Phase::Held));
+                if *at + after < until {
+                    phases.push((*at + after, Phase::Serving));
+                }
+            }
+            false => phases.push((*at, Phase::Failing)),
         }
     }
-    moves
+    phases
+}
+
+/// The moves between primary `a` and standby `s` that these phases amount to.
+pub(crate) fn moves(phases: &[(Instant, Phase)]) -> Vec<Move> {
+    let offered = phases.iter().map(|(at, phase)| (*at, if *phase == Phase::Serving { "a" } else { "s" }));
+    let mut moves: Vec<_> = offered.map(|(at, to)| Move { at, to: to.to_owned() }).collect();
+    moves.dedup_by(|next, before| next.to == before.to);
+    moves.split_off(1)
 }
 
 /// The results of the check: every report, and every ttl of silence.

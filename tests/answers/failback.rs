@@ -7,8 +7,9 @@ use rollcall::clock;
 use tokio::time::sleep;
 
 use crate::application::{Condition, REPORT_INTERVAL, RISE};
-use crate::expectation::{assert_seen, moves};
-use crate::record::Lookups;
+use crate::expectation::{assert_seen, moves, phases};
+use crate::record::{Lookups, Move};
+use crate::told::Phase;
 use crate::world::{FAILBACK_AFTER, REACTION, SETTLING, World, automatic};
 
 const OUTAGES: usize = 50;
@@ -67,8 +68,11 @@ async fn moves_to_the_standby_and_back(condition: Condition) {
 #[tokio::test(start_paused = true)]
 async fn over_50_random_outages_answers_go_there_and_back_once_each() {
     let world = World::start();
-    let trio = world.trio(&automatic(), Lookups::None).await;
+    let trio = world.trio(&automatic(), Lookups::Whole).await;
     let (mut rng, start) = (world.rng(), clock::now());
+    for sidecar in trio.all() {
+        assert_eq!(sidecar.record.whole(), Phase::Serving.told());
+    }
     let mut random = |ranges: &[Range<u64>]| {
         let range = ranges[rng.usize(..ranges.len())].clone();
         Duration::from_millis(rng.u64(range))
@@ -82,13 +86,18 @@ async fn over_50_random_outages_answers_go_there_and_back_once_each() {
     }
     sleep(FAILBACK_AFTER + SETTLING).await;
 
-    let expected = moves(&trio.a.application().reports(), clock::now(), FAILBACK_AFTER);
+    let phases = phases(&trio.a.application().reports(), clock::now(), FAILBACK_AFTER);
+    let expected = moves(&phases);
+    let told = phases[1..].iter().map(|(at, phase)| Move { at: *at, to: phase.told().to_owned() });
+    let told: Vec<_> = told.collect();
     for (who, sidecar) in ["the primary", "the standby", "the reader"].into_iter().zip(trio.all()) {
         assert_seen(who, &sidecar.record.moves_since(start), &expected, REACTION);
+        assert_seen(who, &sidecar.record.whole_since(start), &told, REACTION);
     }
     let there = expected.iter().filter(|one| one.to == "s").count();
     assert_eq!(expected.len(), 2 * there, "there and back");
-    eprintln!("{there} of {OUTAGES} outages moved answers");
+    let held = phases.iter().filter(|(_, phase)| *phase == Phase::Held).count();
+    eprintln!("{there} of {OUTAGES} outages moved answers; the primary was held off {held} times");
     assert!(
         (10..OUTAGES).contains(&there),
         "some outages were too short, or fell into another's hold: {there}"

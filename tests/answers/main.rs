@@ -20,4 +20,5 @@ mod record;
 mod repairs;
 mod sessions;
 mod sidecar;
+mod told;
 mod world;

@@ -1,13 +1,9 @@
 //! What lookups of one sidecar are told, whenever its view changes: by selection, by DNS and by HTTP, which have to agree.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use hickory_proto::op::Message;
-use hickory_proto::rr::RData;
-use http_body_util::BodyExt;
-use hyper::{Method, Request, StatusCode};
 use rollcall::clock;
 use rollcall::dns::{DnsPlan, Handler, Transport, Zone};
 use rollcall::http::Router;
@@ -15,7 +11,9 @@ use rollcall::registry::select::select;
 use rollcall::registry::{Cache, HELD_PRIORITY, Service};
 use rollcall::telemetry::Metrics;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
+use crate::told::{self, ask, get};
 use crate::world::{label, web_key};
 
 /// How the service is looked up.
@@ -23,11 +21,16 @@ use crate::world::{label, web_key};
 pub(crate) enum Lookups {
     /// By DNS and HTTP, as applications do, so that the sidecar probes what vanishes. These connections are real: they are refused.
     Real,
+    /// The same by all names and types, which are written down, and every [`PAUSE`] when nothing changes, too.
+    Whole,
     /// Not at all: the selection is made beside, and leaves no mark.
     None,
 }
 
-/// Who is offered from a time on, the ids in their order.
+/// From one look to the next while nothing changes; it comes at the same moment as nothing that matters.
+const PAUSE: Duration = Duration::from_millis(16_900);
+
+/// Who is offered from a time on, the ids in their order; or what else is told from then on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Move {
     pub(crate) at: Instant,
@@ -44,6 +47,8 @@ pub(crate) struct Record {
 #[derive(Debug, Default)]
 struct Told {
     moves: Vec<Move>,
+    /// All that lookups were told.
+    whole: Vec<Move>,
     /// Who was seen to be held off, and when.
     held: Vec<(Instant, String)>,
 }
@@ -62,7 +67,17 @@ impl Record {
 
     /// Who was offered from `start` on, one after the other.
     pub(crate) fn moves_since(&self, start: Instant) -> Vec<Move> {
-        self.told().moves.iter().filter(|known| known.at > start).cloned().collect()
+        since(&self.told().moves, start)
+    }
+
+    /// All that lookups are told now, where they are [`Lookups::Whole`].
+    pub(crate) fn whole(&self) -> String {
+        self.told().whole.last().map(|last| last.to.clone()).unwrap_or_default()
+    }
+
+    /// All that lookups were told from `start` on, one after the other, where they are [`Lookups::Whole`].
+    pub(crate) fn whole_since(&self, start: Instant) -> Vec<Move> {
+        since(&self.told().whole, start)
     }
 
     /// Who was seen to be held off from `start` on.
@@ -89,24 +104,40 @@ async fn keep(cache: Arc<Cache>, router: Arc<Router>, lookups: Lookups, told: Ar
     loop {
         published.borrow_and_update();
         let (ids, addresses) = selected(&cache);
-        if lookups == Lookups::Real {
+        if lookups != Lookups::None {
             // Twice, since the first may be the one that is encoded, and the second what is kept of it.
             for _ in 0..2 {
                 assert_eq!(by_dns(&handler), addresses, "DNS");
             }
             assert_eq!(by_http(&router).await, ids, "HTTP");
         }
-        note(&mut told.lock().unwrap_or_else(PoisonError::into_inner), ids.join(" "), held(&cache));
-        if published.changed().await.is_err() {
+        let whole = match lookups {
+            Lookups::Whole => Some(told::told(&handler, &router).await),
+            Lookups::Real | Lookups::None => None,
+        };
+        note(&mut told.lock().unwrap_or_else(PoisonError::into_inner), ids.join(" "), whole, held(&cache));
+        let changed = match lookups {
+            Lookups::Whole => timeout(PAUSE, published.changed()).await.unwrap_or(Ok(())),
+            Lookups::Real | Lookups::None => published.changed().await,
+        };
+        if changed.is_err() {
             return;
         }
     }
 }
 
-fn note(told: &mut Told, to: String, held: Vec<String>) {
+fn since(moves: &[Move], start: Instant) -> Vec<Move> {
+    moves.iter().filter(|known| known.at > start).cloned().collect()
+}
+
+fn note(told: &mut Told, to: String, whole: Option<String>, held: Vec<String>) {
     let at = clock::now();
-    if told.moves.last().is_none_or(|last| last.to != to) {
-        told.moves.push(Move { at, to });
+    for (moves, to) in [(&mut told.moves, Some(to)), (&mut told.whole, whole)] {
+        if let Some(to) = to
+            && moves.last().is_none_or(|last| last.to != to)
+        {
+            moves.push(Move { at, to });
+        }
     }
     told.held.extend(held.into_iter().map(|id| (at, id)));
 }
@@ -132,31 +163,16 @@ fn held(cache: &Cache) -> Vec<String> {
 
 /// The addresses of an answer to `web.default.rollcall.internal. A`; none when there is no answer.
 fn by_dns(handler: &Handler) -> Vec<IpAddr> {
-    let mut packet = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in ["web", "default", "rollcall", "internal", ""] {
-        packet.push(u8::try_from(label.len()).expect("it is short"));
-        packet.extend_from_slice(label.as_bytes());
-    }
-    packet.extend_from_slice(&[0, 1, 0, 1]);
-    let mut out = Vec::new();
-    handler.answer(&packet, SocketAddr::from(([127, 0, 0, 1], 40_000)), Transport::Udp, &mut out);
-    let message = Message::from_vec(&out).expect("an answer");
-    let address = |data: &RData| data.ip_addr();
-    let mut addresses: Vec<_> = message.answers.iter().filter_map(|record| address(&record.data)).collect();
+    let message = ask(handler, "web", 1, Transport::Udp);
+    let mut addresses: Vec<_> = message.answers.iter().filter_map(|record| record.data.ip_addr()).collect();
     addresses.sort();
     addresses
 }
 
 /// The instances that are marked as selected; none when the service is not known.
 async fn by_http(router: &Router) -> Vec<String> {
-    let request = Request::builder().method(Method::GET).uri("/api/v1/services/default/web");
-    let response = router.answer(&request.body(()).expect("a request")).await;
-    if response.status() != StatusCode::OK {
-        return Vec::new();
-    }
-    let body = response.into_body().collect().await.expect("it is in memory").to_bytes();
-    let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
-    let instances = body["instances"].as_array().expect("a list").iter();
+    let Some(web) = get(router, "/api/v1/services/default/web").await else { return Vec::new() };
+    let instances = web["instances"].as_array().expect("a list").iter();
     let selected = instances.filter(|one| one["selected"] == true);
     selected.map(|one| one["id"].as_str().expect("an id").to_owned()).collect()
 }
