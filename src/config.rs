@@ -25,6 +25,7 @@ pub mod timestamp;
 mod typed;
 
 use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -37,8 +38,8 @@ pub use scalar::{Scalar, socket_addr};
 
 use document::Document;
 
-/// Bytes of the longest settings file; it is read into memory, and nobody writes more by hand.
-pub const FILE_BYTES_MAX: u64 = 256 * 1024;
+/// Bytes of the longest settings file, which is read into memory: no ConfigMap of Kubernetes holds more.
+pub const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Why a settings file gives no settings.
 #[derive(Debug, thiserror::Error)]
@@ -46,8 +47,14 @@ pub enum ConfigError {
     /// The file cannot be read.
     #[error("{0}; give the path of a file that can be read")]
     Read(#[from] std::io::Error),
+    /// It is a folder, a pipe that somebody has put there, or the like.
+    #[error("{}: no regular file; save what it is to say in one, and give the path of that", .0.display())]
+    NoFile(PathBuf),
     /// The file is longer than any settings.
-    #[error("{}: longer than {FILE_BYTES_MAX} bytes; give a settings file", .0.display())]
+    #[error(
+        "{}: longer than {FILE_BYTES_MAX} bytes; give a settings file, and divide what it lists among several if it is one",
+        .0.display()
+    )]
     TooLong(PathBuf),
     /// The file is no text.
     #[error("{}: not UTF-8 text; save it as UTF-8", .0.display())]
@@ -118,8 +125,15 @@ pub fn parse<T: DeserializeOwned, R>(
 ///
 /// # Errors
 ///
-/// When it cannot be read, is too long, or is no text.
+/// When it cannot be read, is no file, is too long, or is no text.
 pub fn read(file: &Path) -> Result<String, ConfigError> {
+    let kind = fs::metadata(file)?.file_type();
+    // A FIFO keeps whoever opens it until somebody opens its other end. Of a pipe that this process was given, such as /dev/stdin, somebody
+    // has the other end, and it is closed in the end.
+    let is_given = ["/dev", "/proc"].iter().any(|folder| file.starts_with(folder));
+    if kind.is_dir() || (kind.is_fifo() && !is_given) {
+        return Err(ConfigError::NoFile(file.to_owned()));
+    }
     let mut bytes = Vec::new();
     fs::File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
@@ -131,7 +145,10 @@ pub fn read(file: &Path) -> Result<String, ConfigError> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
 
+    use rustix::fs::{CWD, Mode, mkfifoat};
     use serde::Deserialize;
 
     use super::*;
@@ -317,6 +334,23 @@ broken.yaml:22:1: colour: unknown key; remove it (known: namespace, http, servic
     }
 
     #[test]
+    fn a_file_of_five_thousand_services_is_read_and_one_of_too_many_values_is_told_the_bound() {
+        let services = |checks: usize| {
+            let checks = ["{kind: http, interval: 2s, rise: 2}"].repeat(checks).join(", ");
+            let service = |number| format!("- {{name: web-{number}, port: 8080, checks: [{checks}]}}\n");
+            parse_example(&format!("services:\n{}", (0..5_000).map(service).collect::<String>()))
+        };
+        let example = services(1).unwrap();
+        assert_eq!((example.services.len(), example.services[4_999].name.as_str()), (5_000, "web-4999"));
+        let mistakes = services(5).unwrap_err();
+        assert_eq!(
+            mistakes[0].mistake.to_string(),
+            "more than 100000 values, an alias counted as all that it stands for; use fewer aliases, or divide what the file lists among \
+             several"
+        );
+    }
+
+    #[test]
     fn a_file_that_is_none_says_so() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("x.yaml");
@@ -324,8 +358,24 @@ broken.yaml:22:1: colour: unknown key; remove it (known: namespace, http, servic
         assert!(load(&file).contains("x.yaml"));
         fs::write(&file, [0xff, 0xfe]).unwrap();
         assert!(load(&file).contains("not UTF-8"));
-        fs::write(&file, "#".repeat(300 * 1024)).unwrap();
+        fs::write(&file, "#".repeat(1_100_000)).unwrap();
         assert!(load(&file).contains("longer than"));
+        fs::remove_file(&file).unwrap();
+        mkfifoat(CWD, &file, Mode::RUSR | Mode::WUSR).unwrap();
+        for no_file in [file.as_path(), folder.path()] {
+            let told = format!("{}: no regular file; save what it is", no_file.display());
+            assert!(load(no_file).starts_with(&told), "{}", load(no_file));
+        }
+        assert_eq!(read(Path::new("/dev/null")).unwrap(), "");
+    }
+
+    #[test]
+    fn a_pipe_that_the_process_was_given_is_read() {
+        let (receiver, mut sender) = std::io::pipe().unwrap();
+        sender.write_all(b"colour: blue").unwrap();
+        drop(sender);
+        let file = format!("/proc/self/fd/{}", receiver.as_raw_fd());
+        assert_eq!(read(Path::new(&file)).unwrap(), "colour: blue");
     }
 
     proptest::proptest! {

@@ -282,7 +282,7 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         what,
         remedy: "give a PEM file with a certificate (BEGIN CERTIFICATE)",
     };
-    let bytes = fs::read(file).map_err(|error| wrong(error.to_string()))?;
+    let bytes = read(file).map_err(|error| wrong(error.to_string()))?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
@@ -293,8 +293,7 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let wrong = |what: String, remedy| TlsError::File { file: file.to_owned(), what, remedy };
-    let bytes =
-        fs::read(file).map_err(|error| wrong(error.to_string(), "give a PEM file that can be read"))?;
+    let bytes = read(file).map_err(|error| wrong(error.to_string(), "give a PEM file that can be read"))?;
     if bytes.windows(ENCRYPTED.len()).any(|window| window == ENCRYPTED) {
         let what = "the key is encrypted".to_owned();
         return Err(wrong(what, "decrypt it (openssl pkcs8 -in KEY -out PLAIN), and guard the file"));
@@ -303,6 +302,14 @@ fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|_not_a_key| {
         wrong("there is no private key in it".to_owned(), "give a PEM file with a key (BEGIN PRIVATE KEY)")
     })
+}
+
+/// Reads the file, if it is one: a FIFO would keep who opens it until somebody opens its other end.
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    if !fs::metadata(file)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    fs::read(file)
 }
 
 const ENCRYPTED: &[u8] = b"BEGIN ENCRYPTED PRIVATE KEY";

@@ -1,6 +1,6 @@
 //! The commands as people run them: arguments in; output, exit status and what is left behind.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -101,6 +101,23 @@ fn a_missing_file_has_status_2_too() {
     let output = run(&["check-config", "/nowhere/x.yaml"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8(output.stderr).unwrap().contains("/nowhere/x.yaml"));
+}
+
+#[test]
+fn settings_are_checked_from_a_pipe_as_from_a_file() {
+    let check = |settings: &[u8]| {
+        let mut command = command(&["check-config", "/dev/stdin"]);
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(settings).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let good = check(b"services: [{name: web, port: 80, address: 10.0.0.1}]");
+    assert_eq!(good.stdout, b"/dev/stdin: ok (sidecar settings, 1 service)\n", "{good:?}");
+    let bad = check(b"services: [{name: web, port: many, address: 10.0.0.1}]");
+    let told = String::from_utf8(bad.stderr).unwrap();
+    assert_eq!((bad.status.code(), told.lines().count()), (Some(2), 1), "{told}");
+    assert!(told.starts_with("/dev/stdin:1:30: services[0].port: the text \"many\""), "{told}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::arguments::CheckConfigArguments;
 use super::dev::DevSettings;
 use super::failure::Failure;
 use super::output::print;
-use crate::config::{ConfigError, Environment, LocatedMistake, load};
+use crate::config::{ConfigError, Environment, LocatedMistake, parse, read};
 use crate::ensemble::{EnsembleConfig, ZooCfg, load_zoo_cfg};
 use crate::registry::ServiceKey;
 use crate::registry::check::{Asking, Check, CheckSource};
@@ -25,19 +25,21 @@ pub(super) fn run(arguments: &CheckConfigArguments) -> Result<(), Failure> {
     if file.extension().is_some_and(|extension| extension == "cfg") {
         return check_zoo_cfg(file);
     }
+    // Once for all roles: what comes through /dev/stdin comes once.
+    let text = read(file)?;
     let environment = Environment::of_process();
     let services = |count: usize| format!("{count} {}", if count == 1 { "service" } else { "services" });
     let mut checks = BTreeMap::new();
-    let sidecar = load(file, &environment, SidecarSettings::plan).map(|plan| {
+    let sidecar = parse(&text, &environment, SidecarSettings::plan).map(|plan| {
         checks.insert("sidecar", trusts(&plan));
         format!("sidecar settings, {}", services(plan.registrations.len()))
     });
-    let dev = load(file, &environment, DevSettings::plan).map(|plan| {
+    let dev = parse(&text, &environment, DevSettings::plan).map(|plan| {
         checks.insert("dev", trusts(&plan.sidecar));
         format!("dev settings, {}", services(plan.sidecar.registrations.len()))
     });
     let mut tls = None;
-    let ensemble = load(file, &environment, EnsembleConfig::plan).map(|plan| {
+    let ensemble = parse(&text, &environment, EnsembleConfig::plan).map(|plan| {
         tls = plan.member.peers.and_then(|peers| peers.tls);
         format!("ensemble settings, server {}", plan.member.server_id)
     });
@@ -47,7 +49,8 @@ pub(super) fn run(arguments: &CheckConfigArguments) -> Result<(), Failure> {
     let readings = [("sidecar", sidecar), ("dev", dev), ("ensemble", ensemble)];
     let best = readings.into_iter().min_by_key(|(role, read)| (misfit(read), !name.contains(role)));
     let (role, read) = best.expect("there are three");
-    let read = read?;
+    let read =
+        read.map_err(|mistakes| ConfigError::Mistakes { file: file.display().to_string(), mistakes })?;
     if role == "ensemble" {
         check_tls(file, tls)?;
     }
@@ -100,15 +103,8 @@ fn check_zoo_cfg(file: &Path) -> Result<(), Failure> {
 
 /// How badly a file fits a role: first by the keys of its top level that the role does not know, since nothing below them is
 /// looked at, then by all mistakes.
-fn misfit(read: &Result<String, ConfigError>) -> (usize, usize) {
-    match read {
-        Ok(_) => (0, 0),
-        Err(ConfigError::Mistakes { mistakes, .. }) => {
-            let is_foreign = |mistake: &&LocatedMistake| mistake.mistake.is_unknown_key_at_top();
-            (mistakes.iter().filter(is_foreign).count(), mistakes.len())
-        }
-        Err(ConfigError::Read(_) | ConfigError::TooLong(_) | ConfigError::NotText(_)) => {
-            (usize::MAX, usize::MAX)
-        }
-    }
+fn misfit(read: &Result<String, Vec<LocatedMistake>>) -> (usize, usize) {
+    let mistakes = read.as_ref().err().map(Vec::as_slice).unwrap_or_default();
+    let is_foreign = |mistake: &&LocatedMistake| mistake.mistake.is_unknown_key_at_top();
+    (mistakes.iter().filter(is_foreign).count(), mistakes.len())
 }

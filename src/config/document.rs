@@ -47,8 +47,8 @@ pub(super) enum Content {
 /// More mistakes than a person reads at once; the report says that there are more.
 pub(super) const MISTAKES_MAX: usize = 100;
 const DEPTH_MAX: usize = 32;
-/// Also bounds the work: keys of one mapping are compared with one another.
-const NODES_MAX: usize = 20_000;
+/// Room for five thousand services with a check, a tag and meta data each. The whole is read anew after each mistake.
+const NODES_MAX: usize = 100_000;
 /// Shorter values are hidden only where they are the value at fault: they would blot out innocent words.
 const HIDDEN_EVERYWHERE_CHARS_MIN: usize = 4;
 
@@ -134,8 +134,9 @@ impl Document {
     }
 
     fn without_secrets(&self, path: &str, message: String) -> String {
+        let node = self.root.find(path);
         self.hidden.iter().fold(message, |message, (secret, instead)| {
-            let is_here = self.root.find(path).is_some_and(|node| node.holds(secret));
+            let is_here = node.is_some_and(|node| node.holds(secret));
             if secret.is_empty() || (!is_here && secret.chars().count() < HIDDEN_EVERYWHERE_CHARS_MIN) {
                 return message;
             }
@@ -301,6 +302,8 @@ struct Open {
     anchor: usize,
     path: String,
     key: Option<(String, Position)>,
+    /// The keys that it has already, each with its line.
+    key_lines: BTreeMap<String, usize>,
 }
 
 impl Builder<'_> {
@@ -354,7 +357,8 @@ impl Builder<'_> {
             return Err(alone(position, "a key is not a text", "write keys as plain words"));
         }
         self.refuse_tag(tag, &path, position);
-        self.open.push(Open { node: Node::new(position, content), anchor, path, key: None });
+        let node = Node::new(position, content);
+        self.open.push(Open { node, anchor, path, key: None, key_lines: BTreeMap::new() });
         Ok(())
     }
 
@@ -412,8 +416,9 @@ impl Builder<'_> {
     fn place(&mut self, mut node: Node, nodes: usize) -> Result<(), LocatedMistake> {
         self.nodes += nodes;
         if self.nodes > NODES_MAX {
-            let message = format!("more than {NODES_MAX} values");
-            return Err(alone(node.position, &message, "use fewer aliases"));
+            let message = format!("more than {NODES_MAX} values, an alias counted as all that it stands for");
+            let remedy = "use fewer aliases, or divide what the file lists among several";
+            return Err(alone(node.position, &message, remedy));
         }
         let Some(open) = self.open.last_mut() else {
             node.set_paths(String::new());
@@ -429,11 +434,12 @@ impl Builder<'_> {
                     return Err(alone(node.position, "a key is not a text", "write keys as plain words"));
                 };
                 node.key_position = key_position;
-                if let Some((_, first)) = entries.iter().find(|(name, _)| *name == key) {
-                    let message = format!("the key stands twice, first in line {}", first.key_position.line);
+                if let Some(line) = open.key_lines.get(&key) {
+                    let message = format!("the key stands twice, first in line {line}");
                     let path = child_path(&open.path, &key);
                     self.document.add(key_position, &path, message, "keep one of them".to_owned());
                 } else {
+                    open.key_lines.insert(key.clone(), key_position.line);
                     entries.push((key, node));
                 }
             }

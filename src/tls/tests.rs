@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustix::fs::{CWD, Mode, mkfifoat};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -150,6 +151,8 @@ fn what_is_wrong_with_a_file_is_said_and_no_secret_with_it() {
         "encrypted.pem",
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nc2VjcmV0\n-----END ENCRYPTED PRIVATE KEY-----\n",
     );
+    let fifo = authority.folder.path().join("fifo.pem");
+    mkfifoat(CWD, &fifo, Mode::RUSR | Mode::WUSR).unwrap();
     let wrong = [
         (TlsFiles { cert: empty.clone(), ..files.clone() }, "empty.pem: there is no certificate in it"),
         (TlsFiles { ca: empty.clone(), ..files.clone() }, "empty.pem: there is no certificate in it"),
@@ -159,6 +162,7 @@ fn what_is_wrong_with_a_file_is_said_and_no_secret_with_it() {
             TlsFiles { key: authority.sign("other.example").key, ..files.clone() },
             "the key that belongs to it",
         ),
+        (TlsFiles { key: fifo, ..files.clone() }, "fifo.pem: it is no regular file; give a PEM file"),
         (TlsFiles { cert: "/none/at/all".into(), ..files }, "/none/at/all"),
     ];
     for (files, expected) in wrong {
