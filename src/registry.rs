@@ -31,6 +31,7 @@ pub mod select;
 mod service;
 mod state_dir;
 mod state_file;
+mod stored_settings;
 mod tally;
 mod view;
 mod view_keeper;
@@ -61,6 +62,7 @@ pub use report::{CheckKey, ReportReceiver, TtlReport, TtlReports, UnknownCheck, 
 pub use saved_view::{SavedView, SavedViewError};
 pub use service::{OwnService, PortSettings, ServiceDefaults, reserved, resolve_services};
 pub use state_dir::{StateDir, StateDirError};
+pub use stored_settings::{DamagedSettings, stored_settings};
 pub use tally::Tally;
 pub use view::{
     FailbackMode, Instance, LAST_RESORT, LookupMark, Service, ServiceSettings, Standing, View, Waiting,

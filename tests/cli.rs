@@ -270,6 +270,12 @@ fn the_settings_of_services_are_changed_and_services_without_instances_pruned() 
     assert_eq!(service(&["set", "web", "--dns-ttl", "1500ms"]).0, 2);
     zk(&["create", path, "{"]);
     assert!(service(&["set", "web", "--min-healthy", "1"]).2.contains("overwrite it with"));
+    zk(&["set", path, "{\"min_healthy\":\"2\",\"brake\":false}"]);
+    let (status, _, told) = service(&["get", "web"]);
+    let remedy = "`rollcall service set web.default --unset min_healthy`";
+    assert!(status == 1 && told.contains("min_healthy: invalid type") && told.contains(remedy), "{told}");
+    let (status, shown, _) = service(&["set", "web.default", "--unset", "min_healthy"]);
+    assert!(status == 0 && shown.contains("brake             off            set"), "{shown}");
     assert_eq!(dev.stop(Signal::INT), (Some(0), 0));
 }
 

@@ -10,7 +10,9 @@ use super::output::{Format, print, printable, table};
 use super::session;
 use crate::client::{Client, ClientError};
 use crate::config::{duration, nearest_word};
-use crate::registry::{FailbackMode, Label, Layout, ServiceKey, ServiceSettings};
+use crate::registry::{
+    DamagedSettings, FailbackMode, Label, Layout, ServiceKey, ServiceSettings, stored_settings,
+};
 use crate::znode::OpError;
 
 /// The settings by the names that they are stored under.
@@ -157,27 +159,18 @@ impl Registry<'_> {
             Err(error) if error.op_error() == Some(OpError::NoNode) => return Ok(None),
             Err(error) => return Err(self.failure(&error)),
         };
-        let data = data.unwrap_or_default();
-        if data.is_empty() {
-            return Ok(Some((Map::new(), stat.version)));
-        }
-        let settings = serde_json::from_slice(&data).map_err(|error| {
-            let path = self.layout.service(service);
-            Failure::failed(format!(
-                "{path} holds no settings: {error}; overwrite it with `rollcall zk set {path} ''`"
-            ))
-        })?;
-        Ok(Some((settings, stat.version)))
+        let stored = stored_settings(&data.unwrap_or_default());
+        Ok(Some((stored.map_err(|damage| self.damage(service, &damage))?, stat.version)))
+    }
+
+    fn damage(&self, service: &ServiceKey, damage: &DamagedSettings) -> Failure {
+        let path = self.layout.service(service);
+        Failure::failed(format!("{path}: {damage}; {}", damage.remedy(service, self.layout)))
     }
 
     fn show(&self, service: &ServiceKey, stored: &Map<String, Value>, format: Format) -> Result<(), Failure> {
-        let settings: ServiceSettings =
-            serde_json::from_value(Value::from(stored.clone())).map_err(|error| {
-                let path = self.layout.service(service);
-                Failure::failed(format!(
-                    "{path} holds no settings that readers understand: {error}; set them anew"
-                ))
-            })?;
+        let settings =
+            ServiceSettings::of_stored(stored.clone()).map_err(|damage| self.damage(service, &damage))?;
         if format == Format::Json {
             let effective =
                 serde_json::to_value(&settings).map_err(|error| Failure::failed(error.to_string()))?;

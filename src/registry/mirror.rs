@@ -105,7 +105,8 @@ impl Mirror {
         let (brake, now) = (Brake::new(settings.get().brake, fastrand::u64(..)), clock::now());
         let known = source.part_of(&cache.load());
         let cache = cache.part(known.clone());
-        let state = MirrorState::new(known, brake, now);
+        let layout = source.layout().cloned().unwrap_or_default();
+        let state = MirrorState::new(known, brake, now).with_layout(layout);
         Self {
             subscriber: Subscriber::of_nobody(),
             client,

@@ -36,11 +36,8 @@ pub(super) fn differences(view: &View, walked: &BTreeMap<ServiceKey, WalkedServi
             places.push(Place::Service(key.clone()));
             continue;
         };
-        let settings = match data.as_deref() {
-            None | Some([]) => Some(ServiceSettings::default()),
-            Some(data) => serde_json::from_slice(data).ok(),
-        };
-        if settings.is_some_and(|settings| settings != known.settings) {
+        let settings = ServiceSettings::read(data.as_deref().unwrap_or_default());
+        if settings.is_ok_and(|settings| settings != known.settings) {
             places.push(Place::Service(key.clone()));
         }
         if let WalkedInstances::Read(instances) = &walked.instances {

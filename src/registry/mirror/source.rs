@@ -61,6 +61,14 @@ impl Source {
         }
     }
 
+    /// Where services have znodes with settings of ours, if this shows such.
+    pub const fn layout(&self) -> Option<&Layout> {
+        match self {
+            Self::Registry { layout, .. } | Self::Namespace { layout, .. } => Some(layout),
+            Self::Adopted(_) => None,
+        }
+    }
+
     /// Whether a service is this source's to show.
     pub fn shows(&self, service: &ServiceKey) -> bool {
         match self {

@@ -13,9 +13,10 @@ use tracing::warn;
 
 use crate::id::Zxid;
 use crate::registry::brake::{Brake, Decision, ProbeOutcome, ProbeTarget};
-use crate::registry::layout::Place;
+use crate::registry::layout::{Layout, Place};
 use crate::registry::name::{Label, ServiceKey};
 use crate::registry::record::Record;
+use crate::registry::stored_settings::DamagedSettings;
 use crate::registry::view::{Instance, Service, ServiceSettings, Standing, View};
 use crate::registry::view_settings::ViewSettings;
 use crate::znode::{OpError, Stat};
@@ -47,6 +48,8 @@ pub enum ReadOutcome {
 pub struct MirrorState {
     view: View,
     brake: Brake,
+    /// Where services have their settings, for whoever is to mend them.
+    layout: Layout,
     has_changed: bool,
     /// Services whose instances or settings have changed since the last view was taken.
     unplanned: BTreeSet<ServiceKey>,
@@ -66,7 +69,14 @@ impl MirrorState {
             }
         }
         let (gone, unsure, unplanned) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        Self { view, brake, has_changed: false, unplanned, unreadable: 0, gone, unsure }
+        let layout = Layout::default();
+        Self { view, brake, layout, has_changed: false, unplanned, unreadable: 0, gone, unsure }
+    }
+
+    /// The same, of services that stand there. Default: [`Layout::ROOT`].
+    #[must_use]
+    pub fn with_layout(self, layout: Layout) -> Self {
+        Self { layout, ..self }
     }
 
     /// The view to publish at `now`, if it differs from the last that was taken.
@@ -207,15 +217,15 @@ impl MirrorState {
             ReadOutcome::NotUnderstood(reason) => return self.skip(&service, reason),
         };
         self.gone.remove(service);
-        let settings = match data.as_deref().filter(|data| !data.is_empty()) {
-            None => Some(ServiceSettings::default()),
-            Some(data) => serde_json::from_slice(data)
-                .map_err(|error| self.skip(&format_args!("settings of {service}"), &error))
-                .ok(),
-        };
+        let settings = ServiceSettings::read(data.as_deref().unwrap_or_default());
+        if let Err(damage) = &settings {
+            self.skip_settings(service, damage);
+        }
         let zxid = stat.mzxid.max(stat.pzxid);
         let known = self.service_mut(service);
-        if let Some(settings) = settings.filter(|settings| *settings != known.settings) {
+        if let Ok(settings) = settings
+            && settings != known.settings
+        {
             Arc::make_mut(known).settings = settings;
             self.note_change(service);
         }
@@ -317,6 +327,17 @@ impl MirrorState {
         warn!(%what, error = %error, "skipped a znode that cannot be read");
     }
 
+    fn skip_settings(&mut self, service: &ServiceKey, damage: &DamagedSettings) {
+        self.unreadable += 1;
+        warn!(
+            %service,
+            path = self.layout.service(service),
+            error = %damage,
+            remedy = damage.remedy(service, &self.layout),
+            "the settings of a service are damaged, and not obeyed; those that were read last are, or the defaults"
+        );
+    }
+
     fn service_mut(&mut self, service: &ServiceKey) -> &mut Arc<Service> {
         self.view.services.entry(service.clone()).or_insert_with(|| {
             self.has_changed = true;
@@ -357,6 +378,8 @@ fn set_standing(service: &mut Arc<Service>, at: usize, standing: Standing) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Seek};
+
     use super::*;
     use crate::clock;
     use crate::id::SessionId;
@@ -463,6 +486,34 @@ mod tests {
         state.on_read(&Place::Service(key("web")), &found("[]]", 8), clock::now());
         assert_eq!(state.unreadable(), 4);
         assert_eq!(ids(state.take_changed(clock::now()).as_ref().unwrap(), "web"), ["a"]);
+    }
+
+    #[test]
+    fn damaged_settings_leave_those_that_were_read_last_and_are_told_with_their_remedy() {
+        let mut log = tempfile::tempfile().unwrap();
+        let writer = Arc::new(log.try_clone().unwrap());
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+        let mut state = state().with_layout(Layout::new("/a").unwrap());
+        let mut read = |data: &str, mzxid| {
+            state.on_read(&Place::Service(key("web")), &found(data, mzxid), clock::now());
+            let view = state.take_changed(clock::now()).unwrap();
+            (view.services[&key("web")].settings.min_healthy, view.services[&key("web")].zxid)
+        };
+        tracing::subscriber::with_default(subscriber, || {
+            assert_eq!(read("{", 4), (1, zxid(4)), "the service is known all the same");
+            assert_eq!(read(r#"{"min_healthy":2}"#, 5), (2, zxid(5)));
+            assert_eq!(read(r#"{"min_healthy":"3"}"#, 6), (2, zxid(6)));
+        });
+        assert_eq!(state.unreadable(), 2);
+        let mut told = String::new();
+        log.rewind().unwrap();
+        log.read_to_string(&mut told).unwrap();
+        let lines: Vec<_> = told.lines().collect();
+        assert_eq!(lines.len(), 2, "{told}");
+        for (line, remedy) in lines.iter().zip(["zk set /a/default/web ''", "--unset min_healthy --root /a"])
+        {
+            assert!(line.contains("path=\"/a/default/web\"") && line.contains(remedy), "{line}");
+        }
     }
 
     #[test]
