@@ -180,6 +180,9 @@ pub(super) struct ExplainArguments {
 #[derive(Debug, Args)]
 pub(super) struct RehearseArguments {
     /// What is lost: zone=NAME, node=NAME, SERVICE/NUMBER (so many of its instances), SERVICE/INSTANCE, ensemble; repeatable
+    ///
+    /// Who is lost says nothing when it is probed, as when its machine is gone. With process= before SERVICE/NUMBER or SERVICE/INSTANCE
+    /// only the process is, and its machine refuses connections.
     #[arg(long, value_name = "WHAT", required = true)]
     pub(super) lose: Vec<Loss>,
     #[command(flatten)]

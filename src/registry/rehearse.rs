@@ -4,9 +4,12 @@
 //! now ──► expired: sessions of who is lost have ended ──► probed: those that are looked up were tried ──► settled
 //! ```
 //!
+//! Who is lost says nothing to a probe, as where a machine or a network is gone, and is the last resort for a while. Where only the
+//! process is gone the machine refuses for it, and it is out at once.
+//!
 //! Without the ensemble nobody is told of anything: what is answered stays as it is, whoever is dead.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -16,6 +19,7 @@ use super::brake::{Brake, BrakePlan, ProbeOutcome};
 use super::layout::Place;
 use super::mirror::{MirrorState, ReadOutcome};
 use super::name::{Label, ServiceKey};
+use super::record::Protocol;
 use super::select::{shares, tier};
 use super::view::{Instance, Service, View};
 use crate::config::nearest_word;
@@ -28,19 +32,28 @@ pub enum Loss {
     Zone(String),
     /// One machine.
     Node(String),
-    /// The processes of so many instances of a service, of those that are offered first.
-    Some(ServiceKey, usize),
-    /// The process of one instance.
-    Instance(ServiceKey, Label),
+    /// So many instances of a service, of those that are offered first.
+    Some(ServiceKey, usize, Remains),
+    /// One instance.
+    Instance(ServiceKey, Label, Remains),
     /// The whole ensemble.
     Ensemble,
+}
+
+/// What there is where an instance was that is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Remains {
+    /// Nothing that would answer.
+    Nothing,
+    /// The machine, which refuses connections: only the process is lost.
+    Machine,
 }
 
 impl Loss {
     /// The service that it names.
     pub const fn service(&self) -> Option<&ServiceKey> {
         match self {
-            Self::Some(service, _) | Self::Instance(service, _) => Some(service),
+            Self::Some(service, ..) | Self::Instance(service, ..) => Some(service),
             Self::Zone(_) | Self::Node(_) | Self::Ensemble => None,
         }
     }
@@ -48,7 +61,10 @@ impl Loss {
 
 /// A text that names no loss.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} cannot be lost; write zone=NAME, node=NAME, SERVICE/NUMBER, SERVICE/INSTANCE or ensemble")]
+#[error(
+    "{text:?} cannot be lost; write zone=NAME, node=NAME, SERVICE/NUMBER, SERVICE/INSTANCE, process=SERVICE/NUMBER, \
+     process=SERVICE/INSTANCE or ensemble"
+)]
 pub struct LossError {
     text: String,
 }
@@ -116,8 +132,15 @@ pub fn rehearse(view: &View, plan: &BrakePlan, losses: &[Loss], now: Instant) ->
             }
         }
         expired = state.take_changed(now).unwrap_or(expired);
-        for (service, instance, outcome) in lost.all(view) {
-            state.on_probe(service, &instance.id, outcome, now);
+        for (service, instance, remains) in lost.all(view) {
+            let outcome = match remains {
+                Remains::Nothing => ProbeOutcome::Silent,
+                Remains::Machine => ProbeOutcome::Refused,
+            };
+            // Without a port that TCP is spoken on nobody asks.
+            if instance.record.ports.iter().any(|port| port.protocol == Protocol::Tcp) {
+                state.on_probe(service, &instance.id, outcome, now);
+            }
         }
         probed = state.take_changed(now).unwrap_or_else(|| expired.clone());
         settled = state.take_changed(now + plan.hold_max).unwrap_or_else(|| probed.clone());
@@ -142,8 +165,8 @@ pub fn unknown(view: &View, losses: &[Loss]) -> Option<UnknownLoss> {
     losses.iter().find_map(|loss| match loss {
         Loss::Zone(name) => unknown_place(view, "zone", name, |instance| instance.record.zone.as_deref()),
         Loss::Node(name) => unknown_place(view, "node", name, |instance| instance.record.node.as_deref()),
-        Loss::Some(key, _) => unknown_service(view, key),
-        Loss::Instance(key, id) => unknown_service(view, key).or_else(|| unknown_instance(view, key, id)),
+        Loss::Some(key, ..) => unknown_service(view, key),
+        Loss::Instance(key, id, _) => unknown_service(view, key).or_else(|| unknown_instance(view, key, id)),
         Loss::Ensemble => None,
     })
 }
@@ -198,56 +221,56 @@ fn meant(nearest: Option<impl fmt::Display>, otherwise: impl FnOnce() -> String)
 /// The losses, with what "some" of a service means decided.
 struct Lost<'a> {
     losses: &'a [Loss],
-    chosen: BTreeSet<(ServiceKey, Label)>,
+    chosen: BTreeMap<(ServiceKey, Label), Remains>,
 }
 
 impl<'a> Lost<'a> {
     fn of(view: &View, losses: &'a [Loss]) -> Self {
-        let mut chosen = BTreeSet::new();
+        let mut chosen = BTreeMap::new();
+        let mut choose = |key: &ServiceKey, id: &Label, remains: Remains| {
+            let known = chosen.entry((key.clone(), id.clone())).or_insert(remains);
+            // Of what is lost twice the less remains.
+            *known = remains.min(*known);
+        };
         for loss in losses {
             match loss {
-                Loss::Some(key, count) => {
+                Loss::Some(key, count, remains) => {
                     let Some(service) = view.services.get(key) else { continue };
                     let mut up: Vec<_> = service.up().collect();
                     up.sort_by_key(|instance| instance.tier());
-                    chosen.extend(up.iter().take(*count).map(|it| (key.clone(), it.id.clone())));
+                    up.iter().take(*count).for_each(|it| choose(key, &it.id, *remains));
                 }
-                Loss::Instance(key, id) => drop(chosen.insert((key.clone(), id.clone()))),
+                Loss::Instance(key, id, remains) => choose(key, id, *remains),
                 Loss::Zone(_) | Loss::Node(_) | Loss::Ensemble => {}
             }
         }
         Self { losses, chosen }
     }
 
-    /// What a probe of the instance would come to, if it is lost: a machine that is gone says nothing, one whose process is gone refuses.
-    fn outcome(&self, key: &ServiceKey, instance: &Instance) -> Option<ProbeOutcome> {
+    /// What remains of the instance, if it is lost.
+    fn remains(&self, key: &ServiceKey, instance: &Instance) -> Option<Remains> {
         let (zone, node) = (instance.record.zone.as_ref(), instance.record.node.as_ref());
         let is_machine_lost = self.losses.iter().any(|loss| match loss {
             Loss::Zone(lost) => zone == Some(lost),
             Loss::Node(lost) => node == Some(lost),
             Loss::Some(..) | Loss::Instance(..) | Loss::Ensemble => false,
         });
-        let is_process_lost = || self.chosen.contains(&(key.clone(), instance.id.clone()));
         if is_machine_lost {
-            Some(ProbeOutcome::Silent)
-        } else {
-            is_process_lost().then_some(ProbeOutcome::Refused)
+            return Some(Remains::Nothing);
         }
+        self.chosen.get(&(key.clone(), instance.id.clone())).copied()
     }
 
-    fn all<'v>(
-        &'v self,
-        view: &'v View,
-    ) -> impl Iterator<Item = (&'v ServiceKey, &'v Instance, ProbeOutcome)> {
+    fn all<'v>(&'v self, view: &'v View) -> impl Iterator<Item = (&'v ServiceKey, &'v Instance, Remains)> {
         let instances = view
             .services
             .iter()
             .flat_map(|(key, service)| service.instances.iter().map(move |instance| (key, &**instance)));
-        instances.filter_map(|(key, instance)| Some((key, instance, self.outcome(key, instance)?)))
+        instances.filter_map(|(key, instance)| Some((key, instance, self.remains(key, instance)?)))
     }
 
     fn of_service(&self, service: &Service) -> BTreeSet<Label> {
-        let lost = service.instances.iter().filter(|it| self.outcome(&service.key, it).is_some());
+        let lost = service.instances.iter().filter(|it| self.remains(&service.key, it).is_some());
         lost.map(|instance| instance.id.clone()).collect()
     }
 }
@@ -273,22 +296,23 @@ impl FromStr for Loss {
 
     fn from_str(text: &str) -> Result<Self, LossError> {
         let error = || LossError { text: text.to_owned() };
-        match text.split_once('=') {
+        let (instances, remains) = match text.split_once('=') {
             Some((_, "")) => return Err(error()),
             Some(("zone", name)) => return Ok(Self::Zone(name.to_owned())),
             Some(("node", name)) => return Ok(Self::Node(name.to_owned())),
+            Some(("process", instances)) => (instances, Remains::Machine),
             Some(_) => return Err(error()),
             None if text == "ensemble" => return Ok(Self::Ensemble),
-            None => {}
-        }
-        let (service, which) = text.split_once('/').ok_or_else(error)?;
+            None => (text, Remains::Nothing),
+        };
+        let (service, which) = instances.split_once('/').ok_or_else(error)?;
         let (name, namespace) = service.split_once('.').unwrap_or((service, ServiceKey::NAMESPACE_DEFAULT));
         let label = |text: &str| Label::parse(text).map_err(|_| error());
         let key = ServiceKey { namespace: label(namespace)?, name: label(name)? };
         match which.parse() {
             Ok(0) => Err(error()),
-            Ok(count) => Ok(Self::Some(key, count)),
-            Err(_) => Ok(Self::Instance(key, label(which)?)),
+            Ok(count) => Ok(Self::Some(key, count, remains)),
+            Err(_) => Ok(Self::Instance(key, label(which)?, remains)),
         }
     }
 }
@@ -298,9 +322,19 @@ impl fmt::Display for Loss {
         match self {
             Self::Zone(name) => write!(f, "zone={name}"),
             Self::Node(name) => write!(f, "node={name}"),
-            Self::Some(service, count) => write!(f, "{service}/{count}"),
-            Self::Instance(service, id) => write!(f, "{service}/{id}"),
+            Self::Some(service, count, remains) => write!(f, "{}{service}/{count}", remains.prefix()),
+            Self::Instance(service, id, remains) => write!(f, "{}{service}/{id}", remains.prefix()),
             Self::Ensemble => f.write_str("ensemble"),
+        }
+    }
+}
+
+impl Remains {
+    /// What the text of a loss begins with.
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Nothing => "",
+            Self::Machine => "process=",
         }
     }
 }
@@ -341,6 +375,37 @@ mod tests {
         let web = &played(&view, &["zone=z"])[0];
         assert_eq!((web.probed.tier, web.probed.offered.len()), (Some(LAST_RESORT), 3));
         assert_eq!((web.settled.tier, web.settled.offered.len()), (None, 0));
+    }
+
+    #[test]
+    fn who_is_lost_says_nothing_and_who_lost_only_its_process_refuses() {
+        let view = view(&[("web", &[("a", "z", 0), ("b", "z", 0)])]);
+        let probed = |losses: &[&str]| {
+            let web = played(&view, losses).remove(0);
+            assert_eq!((web.settled.tier, web.settled.offered.len()), (None, 0), "{losses:?}");
+            (web.probed.tier, web.probed.offered.len())
+        };
+        for lost in
+            [&["web/2"][..], &["web/a", "web/b"], &["process=web/2", "web/2"], &["process=web/2", "zone=z"]]
+        {
+            assert_eq!(probed(lost), (Some(LAST_RESORT), 2), "{lost:?}");
+        }
+        for refusing in [&["process=web/2"][..], &["process=web/a", "process=web/b"]] {
+            assert_eq!(probed(refusing), (None, 0), "{refusing:?}");
+        }
+        assert_eq!(probed(&["web/a", "process=web/b"]), (Some(LAST_RESORT), 1));
+    }
+
+    #[test]
+    fn whom_nobody_can_ask_is_offered_until_it_is_believed_to_be_gone() {
+        let mut view = view(&[("web", &[("a", "z", 0), ("b", "z", 0)])]);
+        for service in view.services.values_mut() {
+            for instance in &mut Arc::make_mut(service).instances {
+                Arc::make_mut(instance).record.ports[0].protocol = Protocol::Udp;
+            }
+        }
+        let web = played(&view, &["process=web/a"]).remove(0);
+        assert_eq!((ids(&web.probed), ids(&web.settled)), (vec!["a", "b"], vec!["b"]));
     }
 
     #[test]
@@ -402,11 +467,26 @@ mod tests {
             ("node=n 1", "node=n 1"),
             ("web/3", "web.default/3"),
             ("web.shop/web-1", "web.shop/web-1"),
+            ("process=web/3", "process=web.default/3"),
+            ("process=web.shop/web-1", "process=web.shop/web-1"),
             ("ensemble", "ensemble"),
         ] {
             assert_eq!(text.parse::<Loss>().unwrap().to_string(), written);
         }
-        for bad in ["", "zone=", "rack=1", "web", "web/0", "web/", "Web/1", "/1", "a.b.c/1"] {
+        let bad = [
+            "",
+            "zone=",
+            "rack=1",
+            "web",
+            "web/0",
+            "web/",
+            "Web/1",
+            "/1",
+            "a.b.c/1",
+            "process=",
+            "process=web",
+        ];
+        for bad in bad {
             assert!(bad.parse::<Loss>().is_err(), "{bad}");
         }
     }
