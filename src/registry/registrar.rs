@@ -54,6 +54,7 @@ pub use self::leave::{DRAINING_MIN, DrainError};
 use self::maintenance_keeper::MaintenanceKeeper;
 use self::own_news::own_news;
 pub use self::plan::{Observed, Plan, Wanted, plan};
+use self::replace::tell_of_those_away;
 pub use self::stats::RegistrarStats;
 use super::barrier::BarrierAsker;
 use super::cache::Cache;
@@ -258,7 +259,10 @@ impl RegistrarTask {
         let board = HealthBoard::default();
         let entries = entries_of(registrations, &board, &left, maintenance.saved());
         let is_own = |name: &String| entries.iter().any(|entry| entry.registration.name() == *name);
-        let away = left.held.iter().filter(|name| !is_own(name)).cloned().collect();
+        let away: BTreeSet<_> = left.held.iter().filter(|name| !is_own(name)).cloned().collect();
+        for entry in entries.iter().filter(|entry| !entry.failback.is_marked()) {
+            tell_of_those_away(&away, &entry.registration);
+        }
         let checks = CheckTasks::new(board, settings.ttl_reports.clone());
         let published = watch::Sender::new(entries.iter().map(Entry::publication).collect());
         let check_names = watch::Sender::new(entries.iter().map(Entry::check_names).collect());

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use crate::application::{Condition, REPORT_INTERVAL, RISE};
 use crate::expectation::{assert_seen, moves, phases};
 use crate::record::{Lookups, Move};
+use crate::sidecar::registration;
 use crate::told::Phase;
 use crate::world::{FAILBACK_AFTER, REACTION, SETTLING, World, automatic};
 
@@ -129,4 +130,33 @@ async fn answers_stay_with_the_standby_until_somebody_says_otherwise() {
         assert!(back.at - told_at <= REACTION, "{:?}", back.at - told_at);
     }
     assert_eq!(trio.a.fail_back().await, 0, "it is not held off any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_id_in_the_settings_is_no_way_around_that() {
+    let world = World::start();
+    let trio = world.trio(r#"{"failback":"manual"}"#, Lookups::None).await;
+    trio.a.application().is(Condition::Dead);
+    sleep(SETTLING).await;
+    trio.a.application().is(Condition::Well);
+    sleep(SETTLING).await;
+    let edited_at = clock::now();
+    for id in ["a-2", "a-3", "a-2"] {
+        // Without checks it is well at once.
+        let text = format!("{{name: web, id: {id}, address: 127.1.0.1, port: 9, checks: []}}");
+        trio.a.registrar.replace(vec![registration(&text)]).await.expect("it runs");
+        sleep(SETTLING).await;
+    }
+    for sidecar in trio.all() {
+        let moves = sidecar.record.moves_since(edited_at);
+        assert!(moves.is_empty(), "{moves:?}");
+    }
+
+    let told_at = clock::now();
+    assert_eq!(trio.a.fail_back().await, 1);
+    sleep(SETTLING).await;
+    for sidecar in trio.all() {
+        let moves = sidecar.record.moves_since(told_at);
+        assert_eq!(moves.iter().map(|one| one.to.as_str()).collect::<Vec<_>>(), ["a-2"]);
+    }
 }

@@ -63,7 +63,8 @@ impl Sidecar {
             ttl_reports: reports.clone(),
             ..RegistrarSettings::new(layout.clone(), format!("owner-of-{}", pod.id))
         };
-        let registrations = pod.priority.map(|priority| registration(pod, priority)).into_iter().collect();
+        let registrations = pod.priority.map(|priority| registration(&service_of(pod, priority)));
+        let registrations = registrations.into_iter().collect();
         let (registrar, task) = Registrar::new(client.clone(), cache.clone(), settings, registrations)
             .expect("what was left behind can be read");
         let subscription = Subscription::new(client.clone(), SubscriberName::parse(pod.id).expect("a name"));
@@ -127,14 +128,18 @@ fn control_of(registrar: Registrar) -> Control {
     })
 }
 
-fn registration(pod: &Pod, priority: u16) -> Registration {
+fn service_of(pod: &Pod, priority: u16) -> String {
     let ttl_ms = TTL.as_millis();
-    let text = format!(
+    format!(
         "{{name: web, id: {}, address: 127.1.0.{}, port: 9, priority: {priority}, checks: [
             {{kind: ttl, ttl: {ttl_ms}ms, rise: {RISE}, fall: {FALL}}}]}}",
         pod.id, pod.number
-    );
-    let service: OwnService = serde_yaml::from_str(&text).expect("settings of a service");
+    )
+}
+
+/// The service that the text of the settings describes.
+pub(crate) fn registration(text: &str) -> Registration {
+    let service: OwnService = serde_yaml::from_str(text).expect("settings of a service");
     let defaults = ServiceDefaults::default();
     resolve_services(&[service], "services", &defaults).expect("nothing is wrong with them").remove(0)
 }

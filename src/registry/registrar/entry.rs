@@ -49,6 +49,8 @@ pub(super) struct Entry {
     pub(super) told: Told,
     /// How far it is with leaving, if it is not wanted any more.
     pub(super) leaving: Option<Leaving>,
+    /// Whether there is another in its place by now, which waits for it.
+    pub(super) has_successor: bool,
     /// Whether the tree was brought to that.
     pub(super) is_carried_out: bool,
     /// Whether somebody has taken it out, and it has not passed since: its failures are nobody's fault.
@@ -145,6 +147,7 @@ impl Entry {
             foreign: Foreign::default(),
             told: Told::default(),
             leaving: None,
+            has_successor: false,
             is_carried_out: true,
             is_excused: false,
             is_apart: false,
