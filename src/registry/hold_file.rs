@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::state_file::{self, Loaded};
+use super::state_file;
 
 /// The file's name in the state directory.
 const FILE: &str = "failback";
@@ -35,18 +35,15 @@ impl HoldFile {
     /// When it cannot be read.
     pub fn load(folder: &Path) -> io::Result<Self> {
         let parse = |bytes: &[u8]| serde_json::from_slice(bytes);
-        Ok(match state_file::load(folder, FILE, FILE_BYTES_MAX, parse)? {
-            Loaded::Absent => Self::default(),
-            Loaded::Whole(file) => file,
-            Loaded::Damaged { aside, reason } => {
-                warn!(
-                    file = %aside.display(),
-                    reason,
-                    "damaged, and not used: own instances wait below standbys that serve, as after a crash; `rollcall failback` ends that"
-                );
-                Self { is_running: true, ..Self::default() }
-            }
-        })
+        let kept = state_file::load(folder, FILE, FILE_BYTES_MAX, parse)?.or_damaged(|aside, reason| {
+            warn!(
+                file = %aside.display(),
+                reason,
+                "damaged, and not used: own instances wait below standbys that serve, as after a crash; `rollcall failback` ends that"
+            );
+            Ok(Self { is_running: true, ..Self::default() })
+        })?;
+        Ok(kept.unwrap_or_default())
     }
 
     /// Writes the file in `folder`, which is made if need be; a crash leaves the earlier one or this one.

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tracing::error;
 
-use super::state_file::{self, Loaded};
+use super::state_file;
 
 /// That an instance is in maintenance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,18 +107,16 @@ impl MaintenanceFile {
     /// When it cannot be read.
     pub fn load(folder: &Path) -> io::Result<Self> {
         let parse = |bytes: &[u8]| serde_json::from_slice(bytes);
-        Ok(match state_file::load(folder, Self::NAME, Self::BYTES_MAX as u64, parse)? {
-            Loaded::Absent => Self::default(),
-            Loaded::Whole(file) => file,
-            Loaded::Damaged { aside, reason } => {
-                error!(
-                    file = %aside.display(),
-                    reason,
-                    "damaged, and not used: no instance is in maintenance now; put those that should be there again"
-                );
-                Self::default()
-            }
-        })
+        let loaded = state_file::load(folder, Self::NAME, Self::BYTES_MAX as u64, parse)?;
+        let kept = loaded.or_damaged(|aside, reason| {
+            error!(
+                file = %aside.display(),
+                reason,
+                "damaged, and not used: no instance is in maintenance now; put those that should be there again"
+            );
+            Ok(Self::default())
+        })?;
+        Ok(kept.unwrap_or_default())
     }
 
     /// Writes the file in `folder`, which is made if need be; a crash leaves the earlier one or this one.

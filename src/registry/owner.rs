@@ -6,7 +6,7 @@ use std::path::Path;
 use tracing::warn;
 
 use super::registration::OWNER_BYTES_MAX;
-use super::state_file::{self, Loaded};
+use super::state_file;
 
 /// The file in the state directory that holds the id.
 const FILE: &str = "owner";
@@ -21,20 +21,18 @@ const FILE_BYTES_MAX: u64 = 1 << 10;
 /// When the file can be neither read nor written.
 pub fn owner_id(state_dir: Option<&Path>) -> io::Result<String> {
     let Some(state_dir) = state_dir else { return Ok(random_id()) };
-    let (aside, reason) = match state_file::load(state_dir, FILE, FILE_BYTES_MAX, parse)? {
-        Loaded::Whole(id) => return Ok(id),
-        Loaded::Absent => return create(state_dir),
-        Loaded::Damaged { aside, reason } => (aside, reason),
-    };
-    let owner = create(state_dir)?;
-    warn!(
-        file = %aside.display(),
-        reason,
-        owner,
-        "damaged, and not used: the sidecar has another identity now, and takes what it had registered before for somebody else's until \
-         that session ends; wait for that"
-    );
-    Ok(owner)
+    let kept = state_file::load(state_dir, FILE, FILE_BYTES_MAX, parse)?.or_damaged(|aside, reason| {
+        let owner = create(state_dir)?;
+        warn!(
+            file = %aside.display(),
+            reason,
+            owner,
+            "damaged, and not used: the sidecar has another identity now, and takes what it had registered before for somebody else's until \
+             that session ends; wait for that"
+        );
+        Ok(owner)
+    })?;
+    kept.map_or_else(|| create(state_dir), Ok)
 }
 
 /// An id that nobody else has: 128 random bits as hexadecimal digits.

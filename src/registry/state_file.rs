@@ -23,6 +23,25 @@ pub(super) enum Loaded<T> {
     },
 }
 
+impl<T> Loaded<T> {
+    /// What was written, or what `stand_in` makes of a file that is damaged, by where that was put and what is wrong with it; `None` where there
+    /// is none.
+    ///
+    /// # Errors
+    ///
+    /// That of `stand_in`.
+    pub(super) fn or_damaged(
+        self,
+        stand_in: impl FnOnce(&Path, &str) -> io::Result<T>,
+    ) -> io::Result<Option<T>> {
+        match self {
+            Self::Absent => Ok(None),
+            Self::Whole(value) => Ok(Some(value)),
+            Self::Damaged { aside, reason } => stand_in(&aside, &reason).map(Some),
+        }
+    }
+}
+
 /// Reads the file `name` in `folder`. One that has more than `bytes_max` bytes, or that `parse` does not understand, is set aside as
 /// `NAME.damaged`, for somebody to look at, over one that was put there before.
 ///
@@ -159,6 +178,16 @@ mod tests {
             assert_eq!((&found, std::fs::read(&found).unwrap()), (&aside, damaged.to_vec()));
             assert_eq!(load().unwrap(), Loaded::Absent);
         }
+    }
+
+    #[test]
+    fn only_what_is_damaged_has_a_stand_in() {
+        let damaged = || Loaded::Damaged { aside: "a".into(), reason: "b".to_owned() };
+        let told = |aside: &Path, reason: &str| Ok(format!("{} {reason}", aside.display()));
+        assert_eq!(Loaded::Absent.or_damaged(told).unwrap(), None);
+        assert_eq!(Loaded::Whole("c".to_owned()).or_damaged(told).unwrap().unwrap(), "c");
+        assert_eq!(damaged().or_damaged(told).unwrap().unwrap(), "a b");
+        damaged().or_damaged(|_, _| Err(io::ErrorKind::Other.into())).unwrap_err();
     }
 
     #[test]
