@@ -61,7 +61,7 @@ pub use registration::Registration;
 pub use report::{CheckKey, ReportReceiver, TtlReport, TtlReports, UnknownCheck, Verdict};
 pub use saved_view::{SavedView, SavedViewError};
 pub use service::{OwnService, PortSettings, ServiceDefaults, reserved, resolve_services};
-pub use state_dir::{StateDir, StateDirError};
+pub use state_dir::{StateDir, StateDirError, StateFolder};
 pub use stored_settings::{DamagedSettings, stored_settings};
 pub use tally::Tally;
 pub use view::{

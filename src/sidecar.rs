@@ -102,7 +102,7 @@ pub struct Sidecar {
     /// Ends DNS, HTTP and the mirror.
     serving: CancellationToken,
     /// Held until all parts have ended.
-    _state_dir: Option<StateDir>,
+    _state_dir: Option<Arc<StateDir>>,
 }
 
 impl Sidecar {
@@ -122,7 +122,7 @@ impl Sidecar {
         listeners: Listeners,
         metrics: Arc<Metrics>,
     ) -> Result<Self, SidecarError> {
-        let state_dir = plan.state_dir.as_deref().map(StateDir::open).transpose()?;
+        let state_dir = plan.state_dir.as_deref().map(StateDir::open).transpose()?.map(Arc::new);
         let owner = owner_id(plan.state_dir.as_deref()).map_err(SidecarError::Owner)?;
         let dns_addr = listeners.dns_addr().map_err(SidecarError::Listener)?;
         let http_addr = listeners.http_addr().map_err(SidecarError::Listener)?;
@@ -147,9 +147,9 @@ impl Sidecar {
         // 1. Ourselves, who can be told something.
         let ttl_reports = TtlReports::default();
         let settings = RegistrarSettings {
-            state_dir: plan.state_dir.clone(),
+            state_dir: state_dir.as_ref().map(|state_dir| state_dir.folder().clone()),
             ttl_reports: ttl_reports.clone(),
-            ..RegistrarSettings::new(plan.layout.clone(), owner)
+            ..RegistrarSettings::new(plan.layout.clone(), owner.clone())
         };
         let (registrar, task) = Registrar::new(client.clone(), cache.clone(), settings, plan.registrations)
             .map_err(SidecarError::State)?;
@@ -173,7 +173,9 @@ impl Sidecar {
         }
         let worker = dns::Worker::tcp(tcp, handler, plan.dns_tcp, serving.clone());
         spawn(&mut parts, "DNS listener (TCP)", worker.map_err(SidecarError::Listener)?.ended());
-        let keeper = plan.state_dir.map(|folder| ViewKeeper::new(cache.clone(), folder, plan.layout.clone()));
+        let keeper = state_dir
+            .as_ref()
+            .map(|state_dir| ViewKeeper::new(cache.clone(), state_dir.folder().clone(), plan.layout.clone()));
         let status = status::source_of(
             client.clone(),
             registrar.clone(),
@@ -214,6 +216,14 @@ impl Sidecar {
         if let Some(keeper) = keeper {
             metrics::observe_keeper(&metrics, &keeper.stats())?;
             spawn(&mut parts, "view keeper", keeper.run(serving.clone()));
+        }
+        if let Some(state_dir) = &state_dir {
+            metrics::observe_state_dir(&metrics, state_dir.folder())?;
+            spawn(
+                &mut parts,
+                "watch on the state directory",
+                state_dir.clone().watch(owner, serving.clone()),
+            );
         }
         if let Some(reloader) = reloader {
             metrics::observe_reloader(&metrics, &reloader.stats())?;

@@ -128,6 +128,11 @@ pub const VIEW_SAVES: Metric =
 /// Failed saves of the view.
 pub const VIEW_SAVE_FAILURES: Metric =
     metric("rollcall_registry_view_save_failures_total", "Times that the view could not be saved.");
+/// Losses of the state directory.
+pub const STATE_DIR_LOSSES: Metric = metric(
+    "rollcall_registry_state_dir_losses_total",
+    "Times that the state directory was removed or replaced while the sidecar ran, and made anew.",
+);
 /// Reloads of the settings.
 pub const SETTINGS_RELOADS: Metric = metric(
     "rollcall_settings_reloads_total",
@@ -347,7 +352,7 @@ pub const PROCESS_FDS: Metric =
 pub const PROCESS_THREADS: Metric = metric("rollcall_process_threads", "Threads of the process.");
 
 /// All of the above.
-pub const ALL: [Metric; 79] = [
+pub const ALL: [Metric; 80] = [
     DNS_QUERIES,
     DNS_HITS,
     DNS_SECONDS,
@@ -374,6 +379,7 @@ pub const ALL: [Metric; 79] = [
     VIEW_INSTANCES,
     VIEW_SAVES,
     VIEW_SAVE_FAILURES,
+    STATE_DIR_LOSSES,
     SETTINGS_RELOADS,
     SETTINGS_REJECTED,
     SETTINGS_RESTART_NEEDED,

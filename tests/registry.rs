@@ -462,7 +462,7 @@ impl World {
         let repair_interval = Duration::from_millis(100);
         let settings = RegistrarSettings {
             repair_interval,
-            state_dir: state_dir.map(Path::to_owned),
+            state_dir: state_dir.map(|folder| folder.to_owned().into()),
             ..RegistrarSettings::new(Layout::default(), owner.to_owned())
         };
         let (registrar, task) = Registrar::new(client.clone(), cache.clone(), settings, registrations)

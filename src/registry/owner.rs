@@ -9,7 +9,7 @@ use super::registration::OWNER_BYTES_MAX;
 use super::state_file;
 
 /// The file in the state directory that holds the id.
-const FILE: &str = "owner";
+pub(super) const FILE: &str = "owner";
 /// An id, and blanks around it that somebody may have put there.
 const FILE_BYTES_MAX: u64 = 1 << 10;
 
@@ -42,8 +42,17 @@ pub fn random_id() -> String {
 
 fn create(state_dir: &Path) -> io::Result<String> {
     let id = random_id();
-    state_file::replace(state_dir, FILE, id.as_bytes())?;
+    keep(state_dir, &id)?;
     Ok(id)
+}
+
+/// Has `state_dir` keep `id`.
+///
+/// # Errors
+///
+/// When the file cannot be written.
+pub(super) fn keep(state_dir: &Path, id: &str) -> io::Result<()> {
+    state_file::replace(state_dir, FILE, id.as_bytes())
 }
 
 fn parse(bytes: &[u8]) -> Result<String, &'static str> {

@@ -39,7 +39,7 @@ mod stats;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -68,6 +68,7 @@ pub use super::own::{OwnCheck, OwnInstance, OwnStatus, RegistrationState};
 use super::owner::random_id;
 use super::registration::Registration;
 use super::report::TtlReports;
+use super::state_dir::StateFolder;
 use crate::client::Client;
 use crate::clock;
 
@@ -92,7 +93,7 @@ pub struct RegistrarSettings {
     /// From one look at the tree to the next when nothing else is a reason. Default: 30 s.
     pub repair_interval: Duration,
     /// Where it is kept who is held off or in maintenance, and whether the sidecar left in order. Default: nowhere.
-    pub state_dir: Option<PathBuf>,
+    pub state_dir: Option<StateFolder>,
     /// Where applications report to ttl checks.
     pub ttl_reports: TtlReports,
 }
@@ -241,8 +242,8 @@ pub struct RegistrarTask {
     stats: Arc<RegistrarStats>,
     /// Those that are not in the settings, and are held off if they ever are again.
     away: BTreeSet<String>,
-    /// What the file says.
-    saved: Option<HoldFile>,
+    /// What the file says, and how often the state directory had been lost by then.
+    saved: Option<(HoldFile, u64)>,
     maintenance: MaintenanceKeeper,
 }
 
@@ -254,7 +255,8 @@ impl RegistrarTask {
         registrations: Vec<Registration>,
         orders: mpsc::Receiver<Order>,
     ) -> io::Result<Self> {
-        let left = settings.state_dir.as_deref().map(HoldFile::load).transpose()?.unwrap_or_default();
+        let folder = settings.state_dir.as_ref().and_then(StateFolder::path);
+        let left = folder.map(HoldFile::load).transpose()?.unwrap_or_default();
         let maintenance = MaintenanceKeeper::load(settings.state_dir.clone());
         let board = HealthBoard::default();
         let entries = entries_of(registrations, &board, &left, maintenance.saved());
@@ -317,6 +319,7 @@ impl RegistrarTask {
             }
             let (held_for, decided) = self.hold_off(now);
             self.note_seen();
+            let losses = self.settings.state_dir.as_ref().map_or(0, StateFolder::losses);
             self.save().await;
             self.save_maintenance().await;
             // 2. The tree, when it can be reached.
@@ -355,11 +358,13 @@ impl RegistrarTask {
             let pause = if is_disputed { pause.min(RETRY_MAX) } else { pause };
             let cache = self.cache.clone();
             let written = self.written(session.map(|(id, _)| id));
+            let state_dir = self.settings.state_dir.clone();
             tokio::select! {
                 changed = health.changed() => if changed.is_err() { return },
                 changed = connection.changed() => if changed.is_err() { return },
                 () = grounds_change(&cache, &mut views, &decided) => {}
                 () = own_news(&cache, &mut own_views, written, next_repair) => next_repair = clock::now() + REPAIR_PAUSE,
+                () = loss_of(state_dir.as_ref(), losses) => {}
                 order = orders.recv() => match order {
                     Some(order) => self.on_order(order).await,
                     None => return,
@@ -418,6 +423,8 @@ impl RegistrarTask {
     /// Keeps for the next process what it must know; without a state directory it will know nothing.
     async fn save(&mut self) {
         let Some(folder) = self.settings.state_dir.clone() else { return };
+        // Who has it by now is told of by whoever noticed.
+        let Some(path) = folder.path().map(Path::to_owned) else { return };
         let marked = self.entries.iter().filter(|entry| entry.failback.is_marked());
         let held: BTreeSet<_> = marked.map(|entry| entry.registration.name()).collect();
         let held = held.union(&self.away).cloned().collect();
@@ -426,13 +433,14 @@ impl RegistrarTask {
         // Whoever is told to leave leaves in order, also while nobody can be told of it: what is in the tree by then goes with the
         // session. If that lives on for some seconds, the next process finds its record there, and nobody has taken over.
         let file = HoldFile { is_running: self.phase == Phase::Serving, held, drained };
-        if self.saved.as_ref() == Some(&file) {
+        let wanted = (file, folder.losses());
+        if self.saved.as_ref() == Some(&wanted) {
             return;
         }
-        let written = file.clone();
-        let saved = tokio::task::spawn_blocking(move || written.save(&folder)).await;
+        let written = wanted.0.clone();
+        let saved = tokio::task::spawn_blocking(move || written.save(&path)).await;
         match saved.unwrap_or_else(|panicked| Err(io::Error::other(panicked))) {
-            Ok(()) => self.saved = Some(file),
+            Ok(()) => self.saved = Some(wanted),
             Err(error) => warn!(%error, "cannot keep who is held off; tried again with the next change"),
         }
     }
@@ -460,6 +468,14 @@ impl RegistrarTask {
             *published = instances;
             has_changed
         });
+    }
+}
+
+/// Waits until the state directory was lost again after `known` times; for ever where there is none.
+async fn loss_of(state_dir: Option<&StateFolder>, known: u64) {
+    match state_dir {
+        Some(folder) => folder.lost(known).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -5,7 +5,7 @@
 //! pause would be longer than 30 s. Who changed in the last pause is not in the file after a crash; an orderly end saves once more.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 use super::cache::Cache;
 use super::layout::Layout;
 use super::saved_view::SavedView;
+use super::state_dir::StateFolder;
 use crate::clock::{self, Moment};
 
 /// The shortest pause after a save.
@@ -59,7 +60,7 @@ impl ViewKeeperStats {
 #[derive(Debug)]
 pub struct ViewKeeper {
     cache: Arc<Cache>,
-    folder: PathBuf,
+    folder: StateFolder,
     layout: Layout,
     stats: Arc<ViewKeeperStats>,
     has_failed: bool,
@@ -67,8 +68,8 @@ pub struct ViewKeeper {
 
 impl ViewKeeper {
     /// A keeper of `cache`'s view in `folder`.
-    pub fn new(cache: Arc<Cache>, folder: PathBuf, layout: Layout) -> Self {
-        Self { cache, folder, layout, stats: Arc::default(), has_failed: false }
+    pub fn new(cache: Arc<Cache>, folder: impl Into<StateFolder>, layout: Layout) -> Self {
+        Self { cache, folder: folder.into(), layout, stats: Arc::default(), has_failed: false }
     }
 
     /// What it counts.
@@ -79,12 +80,15 @@ impl ViewKeeper {
     /// Runs until `shutdown`, and saves what is known then.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut published = self.cache.subscribe();
+        let mut losses = self.folder.losses();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 changed = published.changed() => if changed.is_err() { break },
+                () = self.folder.lost(losses) => {}
                 () = tokio::time::sleep(PROOF_GAP) => {}
             }
+            losses = self.folder.losses();
             let pause = self.save().await;
             tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -98,14 +102,16 @@ impl ViewKeeper {
     /// with its own age.
     async fn save(&mut self) -> Duration {
         let Some(age) = self.cache.proved_age(clock::now()) else { return PAUSE_MIN };
+        // Who has it by now is told of by whoever noticed.
+        let Some(folder) = self.folder.path().map(Path::to_owned) else { return PAUSE_MIN };
         let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
         let view = self.cache.load_full();
-        let (folder, layout) = (self.folder.clone(), self.layout.clone());
+        let (path, layout) = (folder.clone(), self.layout.clone());
         let saving = tokio::task::spawn_blocking(move || {
             let view = view.as_ref().clone();
             let moment = Moment::read();
             let current_at_ms = moment.unix_ms.saturating_sub(age_ms);
-            let saved = SavedView { view, current_at_ms }.save(&folder, &layout, moment);
+            let saved = SavedView { view, current_at_ms }.save(&path, &layout, moment);
             (saved, clock::now().saturating_duration_since(moment.now))
         });
         let failed = |panicked| (Err(io::Error::other(panicked)), Duration::ZERO);
@@ -122,7 +128,7 @@ impl ViewKeeper {
                 if std::mem::replace(&mut self.has_failed, true) {
                     debug!(%error, "the view is still not saved");
                 } else {
-                    warn!(%error, folder = %self.folder.display(), "cannot save the view; after a restart the sidecar knows what it saved last");
+                    warn!(%error, folder = %folder.display(), "cannot save the view; after a restart the sidecar knows what it saved last");
                 }
             }
         }
@@ -138,8 +144,6 @@ fn pause_after(took: Duration, bytes: u64) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::id::{SessionId, Zxid};
     use crate::registry::{Instance, Label, Record, Service, ServiceKey, View};

@@ -6,7 +6,7 @@ use super::reload::ReloadStats;
 use crate::client::Client;
 use crate::dns::Forwarder;
 use crate::registry::registrar::RegistrarStats;
-use crate::registry::{Cache, Demand, MirrorStats, ViewKeeperStats};
+use crate::registry::{Cache, Demand, MirrorStats, StateFolder, ViewKeeperStats};
 use crate::telemetry::{self, Count, Metrics, MetricsError};
 use crate::{client::ClientStats, http};
 
@@ -92,6 +92,12 @@ pub(super) fn observe_reloader(metrics: &Metrics, reloader: &Arc<ReloadStats>) -
         (telemetry::SETTINGS_RESTART_NEEDED, ReloadStats::restart_needed),
     ];
     metrics.sample_counts(reloader, &counts)
+}
+
+/// The state directory.
+pub(super) fn observe_state_dir(metrics: &Metrics, folder: &StateFolder) -> Result<(), MetricsError> {
+    let counts: [Count<StateFolder>; 1] = [(telemetry::STATE_DIR_LOSSES, StateFolder::losses)];
+    metrics.sample_counts(&Arc::new(folder.clone()), &counts)
 }
 
 /// The saved view, which a sidecar without a state directory does not have.

@@ -59,7 +59,7 @@ impl Sidecar {
         });
         let reports = TtlReports::default();
         let settings = RegistrarSettings {
-            state_dir: state_dir.clone(),
+            state_dir: state_dir.clone().map(Into::into),
             ttl_reports: reports.clone(),
             ..RegistrarSettings::new(layout.clone(), format!("owner-of-{}", pod.id))
         };

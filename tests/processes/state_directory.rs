@@ -77,6 +77,25 @@ fn what_is_no_file_does_not_hang_the_start_and_is_named() {
     }
 }
 
+#[test]
+fn a_directory_that_is_removed_is_made_anew_with_what_the_sidecar_knows() {
+    let nobody = Port::free();
+    let sidecar = Sidecar::start(&nobody.address(), "");
+    answers(&sidecar);
+    let file = |name: &str| sidecar.state_dir().join(name);
+    wait_until("it keeps that it runs", LIMIT, || file("failback").exists());
+    let read = |name: &str| std::fs::read_to_string(file(name)).expect("it was written");
+    let (owner, failback) = (read("owner"), read("failback"));
+    std::fs::remove_dir_all(sidecar.state_dir()).expect("it is there");
+    wait_until("all of it is there again", LIMIT, || {
+        file("failback").exists() && file("maintenance").exists()
+    });
+    assert_eq!((read("owner"), read("failback")), (owner, failback));
+    assert_eq!(sidecar.log().matches("the state directory was removed or replaced").count(), 1);
+    let mut second = sidecar.start_twin();
+    assert_eq!(second.wait(LIMIT).code(), Some(1), "it has its lock");
+}
+
 fn make_fifo(path: &Path) {
     mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR).expect("a FIFO can be made");
 }
