@@ -10,6 +10,8 @@ mod app;
 mod formats;
 #[path = "registry/on_demand.rs"]
 mod on_demand;
+#[path = "registry/overflowed.rs"]
+mod overflowed;
 #[path = "registry/replaced.rs"]
 mod replaced;
 #[path = "registry/returned.rs"]
