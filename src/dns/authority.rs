@@ -217,9 +217,11 @@ impl Knowledge<'_> {
     }
 
     fn pointers(&self, name: &Name, found: &[(&Service, &Instance)]) -> Answer {
+        // A set has one TTL (RFC 2181 section 5.2).
+        let ttl = found.iter().map(|(service, _)| self.ttl(service)).min().unwrap_or(0);
         let pointer = |(service, instance): &(&Service, &Instance)| {
             let target = instance_name(&self.zone.service_name(&service.key), &instance.id);
-            Record::from_rdata(name.clone(), self.ttl(service), RData::PTR(PTR(target)))
+            Record::from_rdata(name.clone(), ttl, RData::PTR(PTR(target)))
         };
         self.positive(found.iter().map(pointer).collect())
     }
@@ -232,6 +234,7 @@ impl Knowledge<'_> {
         (domain, question): (&ConsulDomain, &ConsulQuestion),
         rng: &mut Rng,
     ) -> Answer {
+        let is_of_the_registry = matches!(question, ConsulQuestion::Service(..) | ConsulQuestion::Node(_));
         let answer = match question {
             ConsulQuestion::Empty if name.iter().len() == domain.apex().iter().len() => {
                 self.apex_of(name, kind, domain.apex())
@@ -254,7 +257,8 @@ impl Knowledge<'_> {
             },
             ConsulQuestion::Node(node) => self.node(name, kind, node),
         };
-        let mut answer = self.mark_stale(answer);
+        // What a name says by itself is as true as ever.
+        let mut answer = if is_of_the_registry { self.mark_stale(answer) } else { answer };
         for soa in &mut answer.authority {
             *soa = self.soa_of(domain.apex());
         }
@@ -277,9 +281,11 @@ impl Knowledge<'_> {
         let first = |instance: &Instance| domain.address_name(instance.record.addresses[0]);
         let target = |instance: &'_ Instance| (first(instance), 1);
         let mut answer = self.srv_to(name, &some, rng, target, |instance| instance.record.default_port());
-        // Instances that share an address share its name.
+        // Instances that share an address share its name, and those that share the port as well may have one record.
         let mut seen = FxHashSet::default();
         answer.additional.retain(|record| seen.insert(record.data.ip_addr()));
+        let mut seen = FxHashSet::default();
+        answer.answers.retain(|record| seen.insert(record.data.clone()));
         answer
     }
 

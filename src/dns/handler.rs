@@ -228,7 +228,7 @@ impl Handler {
             None if head.has_broken_options(packet) => {
                 (refusal(head, packet, ResponseCode::FormErr), DnsSource::Query)
             }
-            None => match Request::from_bytes(packet.to_vec(), client, transport.into()) {
+            None => match Request::from_bytes(head.without_subnet(packet), client, transport.into()) {
                 Ok(request) => match self.reply(&plan.dns, rules, &request, transport) {
                     Ok(reply) => reply,
                     Err(forwarded) => {
@@ -422,7 +422,7 @@ fn with_rest(answer: Answer, rest: Option<Rest>) -> Answer {
 
 /// The reply to what is refused for its form.
 fn refusal(head: Head, packet: &[u8], rcode: ResponseCode) -> Reply {
-    let Remains { question, options } = head.remains(packet);
+    let Remains { question, options, .. } = head.remains(packet);
     // Who has sent an OPT record is told so in one (RFC 6891 sections 6.1.1 and 7).
     Reply::bare(head.metadata(), rcode, question, options.map(|_| bare_edns()))
 }

@@ -6,6 +6,12 @@ use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
 
 /// Octets of a header (RFC 1035 section 4.1.1).
 pub(super) const HEADER_OCTETS: usize = 12;
+/// Code and length of an option (RFC 6891 section 6.1.2).
+const OPTION_HEAD_OCTETS: usize = 4;
+/// RFC 7871 section 6.
+const CLIENT_SUBNET: [u8; 2] = [0, 8];
+/// The last that is for local use (RFC 6891 section 9).
+const NOBODYS_OPTION: [u8; 2] = [0xff, 0xfe];
 
 /// What the first four fields of a query say, read before anything that a malformed packet could break.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +32,8 @@ pub(super) struct Remains<'a> {
     pub(super) question: Option<Query>,
     /// The data of its first OPT record.
     pub(super) options: Option<&'a [u8]>,
+    /// Where in the packet they begin.
+    options_start: usize,
 }
 
 impl Head {
@@ -70,6 +78,27 @@ impl Head {
         self.records[2] > 0 && self.remains(packet).options.is_some_and(|options| !are_whole(options))
     }
 
+    /// The packet with this header for hickory to read, which takes a client subnet that makes no sense for the end of everything. Nobody here
+    /// looks at it, so that it is to be ignored (RFC 6891 section 6.1.2): it goes by a code that hickory passes over.
+    pub(super) fn without_subnet(self, packet: &[u8]) -> Vec<u8> {
+        let mut copy = packet.to_vec();
+        if self.records[2] == 0 {
+            return copy;
+        }
+        let Remains { options: Some(mut options), options_start: mut at, .. } = self.remains(packet) else {
+            return copy;
+        };
+        while let Some(([code @ .., high, low], rest)) = options.split_first_chunk::<OPTION_HEAD_OCTETS>() {
+            if *code == CLIENT_SUBNET {
+                copy[at..at + 2].copy_from_slice(&NOBODYS_OPTION);
+            }
+            let octets = usize::from(u16::from_be_bytes([*high, *low]));
+            at += OPTION_HEAD_OCTETS + octets;
+            options = rest.get(octets..).unwrap_or_default();
+        }
+        copy
+    }
+
     /// Reads as much as there is of the packet with this header.
     pub(super) fn remains(self, packet: &[u8]) -> Remains<'_> {
         let mut remains = Remains::default();
@@ -92,9 +121,10 @@ impl Head {
             // Class and TTL.
             decoder.read_slice(6)?;
             let octets = decoder.read_u16()?.unverified(/* so many are read, or none */);
+            let start = decoder.index();
             let data = decoder.read_slice(octets.into())?.unverified(/* any octets will do */);
             if kind == RecordType::OPT && number >= answers + authorities {
-                remains.options = Some(data);
+                (remains.options, remains.options_start) = (Some(data), start);
                 return Ok(());
             }
         }

@@ -82,10 +82,11 @@ fn rfc6891_6_1_2_the_root_owns_an_opt_record() {
 fn rfc6891_6_1_2_options_that_nobody_knows_are_ignored() {
     let world = World::shop();
     // Unassigned; NSID, EDNS client subnet, expire, keepalive, padding, chain, and for local use.
-    for code in [0, 3, 4, 9, 11, 12, 13, 14, 4096, 20_000, 65_001, 65_535] {
-        let subnet = [0, 1, 24, 0, 192, 0, 2];
-        let data = if code == 8 { &subnet[..] } else { &[] };
-        let opt = Opt::of(1232).option(code, data).option(65_002, &[7; 100]);
+    let subnets: [&[u8]; 5] = [&[0, 1, 24, 0, 192, 0, 2], &[0, 4, 0, 0], &[0, 3, 0, 0], &[1], b"abc"];
+    let subnets = subnets.map(|subnet| (8, subnet));
+    let others = [0, 3, 4, 8, 9, 11, 12, 13, 14, 4096, 20_000, 65_001, 65_535].map(|code| (code, &[][..]));
+    for (code, data) in others.into_iter().chain(subnets) {
+        let opt = Opt::of(1232).option(code, data).option(65_002, &[7; 100]).option(code, data);
         for reply in [world.udp(&Query::of(WEB, A).opt(&opt)), world.tcp(&Query::of(WEB, A).opt(&opt))] {
             assert_eq!((reply.rcode(), reply.answers.len()), (0, 2), "option {code}");
             assert!(reply.opt.expect("an OPT record").options.is_empty(), "option {code}");

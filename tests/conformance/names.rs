@@ -90,6 +90,15 @@ fn rfc1035_3_5_a_reverse_name_points_to_the_instances_that_have_the_address() {
 }
 
 #[test]
+fn rfc2181_5_2_instances_of_several_services_with_one_address_are_a_set_with_the_least_ttl() {
+    let slow = ServiceSettings { dns_ttl_s: Some(77), ..ServiceSettings::default() };
+    let registry = Registry::new().service("shop", "web", &[member("a", "10.0.0.1")]);
+    let world = World::start(registry.service_with("shop", "api", &[member("b", "10.0.0.1")], slow));
+    let reply = world.ask("1.0.0.10.in-addr.arpa", PTR);
+    assert_eq!(reply.answers.iter().map(|record| record.ttl).collect::<Vec<_>>(), [2, 2]);
+}
+
+#[test]
 fn filters_leave_those_that_are_meant() {
     let world = World::shop();
     let cases = [
@@ -157,6 +166,7 @@ fn consuls_names_have_the_same_answers() {
     let shared = [
         member("a", "10.0.9.1").with(json!({"tags": ["v1"], "ports": [{"name": "http", "port": 81}]})),
         member("b", "10.0.9.1").with(json!({"tags": ["v2"], "ports": [{"name": "http", "port": 82}]})),
+        member("c", "10.0.9.1").with(json!({"tags": ["v3"], "ports": [{"name": "http", "port": 82}]})),
     ];
     let view = Registry::shop().service("shop", "twins", &shared).into_view();
     let world = World::start_with(view, Ways { has_consul: true, ..Ways::default() });
@@ -171,7 +181,7 @@ fn consuls_names_have_the_same_answers() {
         let reply = world.ask(name, SRV);
         let target = || "0a000901.addr.dc1.consul.".to_owned();
         assert_eq!(reply.services(), [(0, 1, 81, target()), (0, 1, 82, target())]);
-        // RFC 2181 section 5: no record twice, although both have the address.
+        // RFC 2181 section 5: no record twice, although all have the address, and two the port.
         let besides: Vec<_> = reply.additionals.iter().map(|record| record.address().to_string()).collect();
         assert_eq!(besides, ["10.0.9.1"]);
     }

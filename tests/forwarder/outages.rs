@@ -172,6 +172,10 @@ async fn an_upstream_that_takes_edns_for_an_error_is_asked_without() {
     let world = World::asking(&[upstream.addr]);
     assert_eq!(addresses(&world.ask("www.example.com.").await), [1]);
     assert_eq!(upstream.count(), 2);
+    // Nor does who wants signatures go without an answer.
+    let mut signed = query("ftp.example.com.", RecordType::A);
+    signed.edns.as_mut().expect("it has EDNS").set_dnssec_ok(true);
+    assert_eq!(addresses(&world.ask_with(&signed).await), [1]);
 }
 
 #[tokio::test]

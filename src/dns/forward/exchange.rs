@@ -122,10 +122,9 @@ impl Exchange<'_> {
     async fn over_udp_first(&self) -> Result<Reply, Failure> {
         let reply = self.over_udp(WithEdns::Yes).await?;
         match reply {
-            // It may be the OPT record that it does not understand (RFC 6891 section 7).
-            Reply::Unusable(rcode, _) if reply::is_own_fault(rcode) && !self.question.dnssec_ok => {
-                self.over_udp(WithEdns::No).await
-            }
+            // It may be the OPT record that it does not understand (RFC 6891 section 7). Whoever wants signatures is told without them what there
+            // is, as by any resolver whose upstream has none.
+            Reply::Unusable(rcode, _) if reply::is_own_fault(rcode) => self.over_udp(WithEdns::No).await,
             Reply::Found(_) | Reply::Truncated | Reply::Unusable(..) => Ok(reply),
         }
     }

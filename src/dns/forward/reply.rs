@@ -176,14 +176,17 @@ pub(super) const fn is_own_fault(rcode: ResponseCode) -> bool {
 }
 
 fn believed(message: Message, question: &Question) -> Reply {
-    let Metadata { response_code: rcode, authentic_data, recursion_available, .. } = message.metadata;
+    let Metadata { response_code: rcode, authentic_data, recursion_available, authoritative, .. } =
+        message.metadata;
     let Chain { records: mut answers, last, is_negative, is_loop } = chain(question, &message.answers);
     let is_signature = |record: &&Record| question.dnssec_ok && is_of_dnssec(record.record_type());
     let is_soa = |record: &&Record| record.record_type() == RecordType::SOA && record.name.zone_of(&last);
     let soa = message.authorities.iter().find(|record| is_negative && is_soa(record) && is_internet(record));
     let is_referral = message.authorities.iter().any(|record| record.record_type() == RecordType::NS);
-    if answers.is_empty() && soa.is_none() && is_referral && !recursion_available {
-        // It points elsewhere: it is no resolver (RFC 2308 section 2.2).
+    // Success, and nothing at all, by one who does not claim to know it.
+    let is_blank = rcode == ResponseCode::NoError && message.authorities.is_empty() && !authoritative;
+    if answers.is_empty() && soa.is_none() && (is_referral || is_blank) && !recursion_available {
+        // It points elsewhere, or nowhere: it is no resolver (RFC 2308 section 2.2).
         return Reply::Unusable(ResponseCode::Refused, Explanations::of(&message));
     }
     let is_open = is_negative && rcode == ResponseCode::NoError && soa.is_none() && !answers.is_empty();
@@ -489,6 +492,15 @@ mod tests {
         referral.add_authority(Record::from_rdata(Name::from_ascii("com.").unwrap(), 60, elsewhere));
         let reply = read(&referral.to_vec().unwrap(), &question, &sent).unwrap();
         assert!(matches!(reply, Reply::Unusable(ResponseCode::Refused, _)), "{reply:?}");
+        // Nothing at all is believed of whoever knows it, or may have asked those who do.
+        for (authoritative, recursion_available) in [(false, false), (true, false), (false, true)] {
+            let mut blank = answer(&sent);
+            blank.metadata.authoritative = authoritative;
+            blank.metadata.recursion_available = recursion_available;
+            let reply = read(&blank.to_vec().unwrap(), &question, &sent).unwrap();
+            let is_believed = matches!(&reply, Reply::Found(found) if found.is_negative);
+            assert_eq!(is_believed, authoritative || recursion_available, "{reply:?}");
+        }
     }
 
     #[test]
