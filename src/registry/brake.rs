@@ -15,8 +15,8 @@
 //!   it. So a loss that spreads over some seconds is one loss, and none of those who live has disappeared when it turns out to be one.
 //! - When more than a share of a service, or of everything, vanished within the window, the registry is not believed: all that
 //!   vanished in it are *suspect*.
-//! - Who has come meanwhile makes up for one who went: a reader that was away while all instances were replaced in order, one after
-//!   the other, finds others in their place, and has no reason to doubt it.
+//! - A reader that was away while instances were replaced in order, one after the other, never read that they leave, and finds others in
+//!   their place when it is back. So who is found together with those that are missing makes up for as many of these.
 //! - Those in limbo and the suspects that are looked up are probed. A refusal is the truth at once. Who says nothing is *silent*:
 //!   offered when nobody else is.
 //!
@@ -70,8 +70,6 @@ pub struct Brake {
 struct Losses {
     /// Who vanished within the window, whatever became of it.
     recent: BTreeMap<Label, Instant>,
-    /// Who has come within the window, since the first of them vanished.
-    newcomers: BTreeMap<Label, Instant>,
     /// Who is still offered.
     held: BTreeMap<Label, Held>,
 }
@@ -87,6 +85,15 @@ struct Held {
     endpoints: Vec<(IpAddr, u16)>,
     /// Where it is probed: the addresses, and the first port that TCP is spoken on.
     target: Option<(Vec<IpAddr>, u16)>,
+}
+
+/// Whether an instance that vanished counts among those of which too many are not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// It does.
+    Counted,
+    /// It was found missing together with a newcomer, which makes up for it.
+    MadeUpFor,
 }
 
 /// What becomes of one instance that vanished.
@@ -185,14 +192,23 @@ impl Brake {
     }
 
     /// Takes that the record of `instance` is gone. Returns how it stands, or `None` when it is just gone.
-    pub fn on_vanished(&mut self, service: &Service, instance: &Instance, now: Instant) -> Option<Standing> {
+    pub fn on_vanished(
+        &mut self,
+        service: &Service,
+        instance: &Instance,
+        loss: Loss,
+        now: Instant,
+    ) -> Option<Standing> {
         let is_held = self.plan.is_enabled && service.settings.brake && instance.record.is_up();
         if !is_held {
             return None;
         }
         self.has_new_losses = true;
         let losses = self.losses.entry(service.key.clone()).or_default();
-        losses.recent.insert(instance.id.clone(), now);
+        match loss {
+            Loss::Counted => drop(losses.recent.insert(instance.id.clone(), now)),
+            Loss::MadeUpFor => {}
+        }
         self.hold(&service.key, instance, Held::new(&instance.record, now));
         Some(Standing::Limbo)
     }
@@ -218,18 +234,7 @@ impl Brake {
         self.losses.remove(service);
     }
 
-    /// Takes that the record of one is there that was not known. Returns who is out because the record has its address.
-    pub fn on_new(&mut self, service: &ServiceKey, instance: &Instance, now: Instant) -> Vec<Decision> {
-        if let Some(losses) = self.losses.get_mut(service)
-            && instance.record.is_up()
-            && !losses.recent.contains_key(&instance.id)
-        {
-            losses.newcomers.insert(instance.id.clone(), now);
-        }
-        self.on_registered(service, instance)
-    }
-
-    /// Takes that the record of one that is known is there, changed or again. Returns who is out because the record has its address.
+    /// Takes that a record is there, new, changed or again. Returns who is out because the record has its address.
     pub fn on_registered(&mut self, service: &ServiceKey, instance: &Instance) -> Vec<Decision> {
         if self.is_idle() {
             return Vec::new();
@@ -275,10 +280,8 @@ impl Brake {
             return Vec::new();
         }
         let mut decisions = Vec::new();
-        let is_recent = |at: Instant| now < at + self.plan.window;
         for losses in self.losses.values_mut() {
-            losses.recent.retain(|_, vanished_at| is_recent(*vanished_at));
-            losses.newcomers.retain(|_, came_at| is_recent(*came_at));
+            losses.recent.retain(|_, vanished_at| now < *vanished_at + self.plan.window);
         }
         if std::mem::take(&mut self.has_new_losses) {
             self.look_for_claims(view, &mut decisions);
@@ -354,7 +357,7 @@ impl Brake {
                 all += registered;
                 continue;
             };
-            let (lost, before) = (losses.not_made_up_for(), registered + losses.count());
+            let (lost, before) = (losses.recent.len(), registered + losses.count());
             lost_of_all += lost;
             all += before;
             if !self.plan.is_too_many(lost, before) {
@@ -422,11 +425,6 @@ impl Losses {
     fn count(&self) -> usize {
         let released = self.recent.keys().filter(|id| !self.held.contains_key(*id)).count();
         self.held.len() + released
-    }
-
-    /// How many vanished lately in whose place nobody has come.
-    fn not_made_up_for(&self) -> usize {
-        self.recent.len().saturating_sub(self.newcomers.len())
     }
 
     fn has_suspects(&self) -> bool {

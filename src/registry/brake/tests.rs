@@ -235,18 +235,24 @@ fn a_reader_that_was_away_while_all_were_replaced_finds_no_reason_to_doubt_it() 
 }
 
 #[test]
-fn who_returns_is_no_newcomer_and_newcomers_of_long_ago_make_up_for_nobody() {
-    let mut world = World::of(&[("web", 16)]);
-    world.lose("web", 15);
-    world.probe_all(ProbeOutcome::NotAsked);
-    (20..28).for_each(|index| world.register("web", index));
-    world.pass(SECOND * 5);
-    world.lose("web", 14);
-    world.pass(SECOND * 6);
-    world.register("web", 14);
-    assert_eq!((world.known("web"), world.engagements()), (23, 0));
-    (0..8).for_each(|lost| world.lose("web", lost));
-    assert_eq!((world.engagements(), world.offered("web").len()), (1, 23));
+fn newcomers_make_up_for_nobody_who_vanishes_before_ones_eyes() {
+    let mut world = World::of(&[("web", 10)]);
+    world.lose("web", 9);
+    (20..27).for_each(|index| world.register("web", index));
+    (0..7).for_each(|lost| world.lose("web", lost));
+    assert_eq!((world.engagements(), world.offered("web").len()), (1, 17));
+}
+
+#[test]
+fn newcomers_that_vanish_make_up_for_nobody() {
+    let mut world = World::of(&[("web", 10)]);
+    world.state.on_walk(&walk("web", (5..10).chain(20..25)), world.now);
+    world.publish();
+    assert_eq!((world.engagements(), world.offered("web").len()), (0, 15));
+    (20..25).for_each(|lost| world.lose("web", lost));
+    assert_eq!((world.engagements(), world.offered("web").len()), (1, 15));
+    world.pass(SECOND * 11);
+    assert_eq!(world.offered("web").len(), 15, "those, too, that were found missing just before");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tracing::warn;
 
 use crate::id::Zxid;
-use crate::registry::brake::{Brake, Decision, ProbeOutcome, ProbeTarget};
+use crate::registry::brake::{Brake, Decision, Loss, ProbeOutcome, ProbeTarget};
 use crate::registry::layout::{Layout, Place};
 use crate::registry::name::{Label, ServiceKey};
 use crate::registry::record::Record;
@@ -236,7 +236,7 @@ impl MirrorState {
     fn on_instance(&mut self, service: &ServiceKey, id: &Label, outcome: &ReadOutcome, now: Instant) {
         let (data, stat) = match outcome {
             ReadOutcome::Found { data, stat } => (data.as_deref().unwrap_or_default(), stat),
-            ReadOutcome::Missing => return self.remove_instance(service, id, now),
+            ReadOutcome::Missing => return self.remove_instance(service, id, Loss::Counted, now),
             ReadOutcome::Refused(error) => return self.skip(&format_args!("{id} of {service}"), error),
             ReadOutcome::NotUnderstood(reason) => {
                 return self.skip(&format_args!("{id} of {service}"), reason);
@@ -249,19 +249,13 @@ impl MirrorState {
         let (mzxid, session) = (stat.mzxid, stat.ephemeral_owner);
         let instance = Arc::new(Instance::new(id.clone(), record, mzxid, session));
         let known = self.service_mut(service);
-        let decisions = match position(known, id) {
+        match position(known, id) {
             Ok(at) if known.instances[at] == instance => return,
-            Ok(at) => {
-                Arc::make_mut(known).instances[at] = instance.clone();
-                self.brake.on_registered(service, &instance)
-            }
-            Err(at) => {
-                Arc::make_mut(known).instances.insert(at, instance.clone());
-                self.brake.on_new(service, &instance, now)
-            }
-        };
+            Ok(at) => Arc::make_mut(known).instances[at] = instance.clone(),
+            Err(at) => Arc::make_mut(known).instances.insert(at, instance.clone()),
+        }
         self.note_change(service);
-        for decision in decisions {
+        for decision in self.brake.on_registered(service, &instance) {
             self.on_decision(&decision);
         }
         self.raise_zxid(service, mzxid);
@@ -277,19 +271,19 @@ impl MirrorState {
         let ids: Vec<_> = known.instances.iter().map(|instance| instance.id.clone()).collect();
         self.gone.insert(service.clone());
         for id in ids {
-            self.remove_instance(service, &id, now);
+            self.remove_instance(service, &id, Loss::Counted, now);
         }
         self.drop_if_gone(service);
     }
 
-    fn remove_instance(&mut self, service: &ServiceKey, id: &Label, now: Instant) {
+    fn remove_instance(&mut self, service: &ServiceKey, id: &Label, loss: Loss, now: Instant) {
         let Some(known) = self.view.services.get_mut(service) else { return };
         let Ok(at) = position(known, id) else { return };
         let instance = known.instances[at].clone();
         if instance.standing != Standing::Registered {
             return;
         }
-        match self.brake.on_vanished(known, &instance, now) {
+        match self.brake.on_vanished(known, &instance, loss, now) {
             Some(standing) => {
                 set_standing(known, at, standing);
                 Arc::make_mut(&mut Arc::make_mut(known).instances[at]).vanished_at = Some(now);

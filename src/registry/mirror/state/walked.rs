@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{MirrorState, ReadOutcome};
+use crate::registry::brake::Loss;
 use crate::registry::name::{Label, ServiceKey};
+use crate::registry::view::{Instance, Standing};
 use crate::znode::OpError;
 
 /// Everything below the root, as one walk found it.
@@ -107,16 +109,31 @@ impl MirrorState {
             Arc::make_mut(known).children_zxid = stat.pzxid;
         }
         self.begin_to_follow(service);
-        let gone: Vec<_> = self.view.services.get(service).map_or_else(Vec::new, |known| {
-            let ids = known.instances.iter().map(|instance| &instance.id);
-            ids.filter(|id| !instances.contains_key(*id)).cloned().collect()
+        let before: Vec<_> = self.view.services.get(service).map_or_else(Vec::new, |known| {
+            known.instances.iter().map(|instance| instance.id.clone()).collect()
         });
-        for id in gone {
-            self.on_instance(service, &id, &ReadOutcome::Missing, now);
-        }
         for (id, outcome) in instances {
             self.on_instance(service, id, outcome, now);
         }
+        let (mut newcomers, mut gone) = (self.newcomers_since(&before, service), Vec::new());
+        if let Some(known) = self.view.services.get(service) {
+            let is_missing =
+                |it: &&Arc<Instance>| it.standing == Standing::Registered && !instances.contains_key(&it.id);
+            gone.extend(
+                known.instances.iter().filter(is_missing).map(|it| (it.id.clone(), it.record.is_up())),
+            );
+        }
+        for (id, was_up) in gone {
+            let loss = if was_up && newcomers > 0 { Loss::MadeUpFor } else { Loss::Counted };
+            newcomers = newcomers.saturating_sub(usize::from(was_up));
+            self.remove_instance(service, &id, loss, now);
+        }
+    }
+
+    /// How many of a service are up that were not among these, which are in their order.
+    fn newcomers_since(&self, before: &[Label], service: &ServiceKey) -> usize {
+        let Some(known) = self.view.services.get(service) else { return 0 };
+        known.up().filter(|instance| before.binary_search(&instance.id).is_err()).count()
     }
 }
 
