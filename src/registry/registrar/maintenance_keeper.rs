@@ -40,7 +40,7 @@ impl MaintenanceKeeper {
     pub(super) async fn keep(&mut self, wanted: MaintenanceFile) -> Keeping {
         let Some(folder) = self.folder.clone() else { return Keeping::NoStateDir };
         let losses = folder.losses();
-        if self.saved == wanted && self.losses == losses {
+        if self.saved == wanted && self.losses == losses && folder.path().is_some() {
             return Keeping::Kept;
         }
         let written = wanted.clone();

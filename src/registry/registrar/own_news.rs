@@ -2,8 +2,8 @@
 //! is looked at anyway.
 //!
 //! The view lags behind what we write, so that a difference alone says nothing. It is news when the view shows something else than
-//! before, and that is not what we have written. Who has the id by another session is not our business here: that is reported and
-//! tried again elsewhere, and two sidecars of one owner must not outwrite one another at the speed of the network.
+//! before, and that is not what we have written. Another owner's record in its place is news as well, which is reported. But two sidecars of
+//! one owner must not outwrite one another at the speed of the network. What is no record at all changes no view, and waits for the timer.
 
 use std::time::Instant;
 
@@ -110,7 +110,10 @@ impl Written {
             return false;
         }
         self.seen = seen;
-        shown.is_none_or(|shown| shown.session == self.session && shown.record != *self.record)
+        shown.is_none_or(|shown| {
+            let is_ours = shown.session == self.session;
+            shown.record != *self.record && (is_ours || shown.record.owner != self.record.owner)
+        })
     }
 }
 
@@ -147,10 +150,10 @@ mod tests {
         assert!(written.is_news(&limbo), "offered on, and not registered");
         let overwritten = self::record("draining");
         assert!(written.is_news(&service(8, Some((8, OURS, &overwritten)))));
-        assert!(
-            !written.is_news(&service(9, Some((9, SessionId(8), &overwritten)))),
-            "that is somebody else's"
-        );
+        let another_process = service(9, Some((9, SessionId(8), &overwritten)));
+        assert!(!written.is_news(&another_process), "of ours, too");
+        let theirs = Record { owner: "you".to_owned(), ..record };
+        assert!(written.is_news(&service(10, Some((10, SessionId(9), &theirs)))), "that is somebody else's");
     }
 
     #[tokio::test(start_paused = true)]
