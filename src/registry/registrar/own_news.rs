@@ -5,6 +5,7 @@
 //! before, and that is not what we have written. Another owner's record in its place is news as well, which is reported. But two sidecars of
 //! one owner must not outwrite one another at the speed of the network. What is no record at all changes no view, and waits for the timer.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::watch;
@@ -34,6 +35,8 @@ pub(super) struct Written {
     record: Box<Record>,
     session: SessionId,
     seen: Option<Seen>,
+    /// What was looked at last: most views have it unchanged.
+    looked_at: Option<Arc<Service>>,
 }
 
 impl RegistrarTask {
@@ -55,6 +58,7 @@ impl RegistrarTask {
                 record: entry.settled.clone()?,
                 session: session?,
                 seen: entry.seen,
+                looked_at: None,
             })
         };
         self.entries.iter().filter_map(written).collect()
@@ -103,7 +107,11 @@ impl Seen {
 
 impl Written {
     /// Takes what the view shows now; returns whether somebody has deleted or overwritten what was written.
-    fn is_news(&mut self, service: &Service) -> bool {
+    fn is_news(&mut self, service: &Arc<Service>) -> bool {
+        if self.looked_at.as_ref().is_some_and(|before| Arc::ptr_eq(before, service)) {
+            return false;
+        }
+        self.looked_at = Some(service.clone());
         let shown = shown(service, &self.id);
         let seen = Some(Seen::of(service, shown));
         if seen == self.seen {
@@ -120,7 +128,6 @@ impl Written {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
@@ -138,6 +145,7 @@ mod tests {
             record: Box::new(record.clone()),
             session: OURS,
             seen: Some(Seen::of(&service(1, None), None)),
+            looked_at: None,
         };
         assert!(!written.is_news(&service(1, None)), "it was not there before, either");
         assert!(!written.is_news(&service(2, Some((2, OURS, &record)))), "the view has caught up");
@@ -146,7 +154,7 @@ mod tests {
         assert!(written.is_news(&service(5, None)), "it was written and deleted again");
         assert!(!written.is_news(&service(6, Some((6, OURS, &record)))), "it is back");
         let mut limbo = service(7, Some((6, OURS, &record)));
-        Arc::make_mut(&mut limbo.instances[0]).standing = Standing::Limbo;
+        Arc::make_mut(&mut Arc::make_mut(&mut limbo).instances[0]).standing = Standing::Limbo;
         assert!(written.is_news(&limbo), "offered on, and not registered");
         let overwritten = self::record("draining");
         assert!(written.is_news(&service(8, Some((8, OURS, &overwritten)))));
@@ -159,8 +167,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn news_of_a_view_that_lags_behind_the_ensemble_waits() {
         let cache = Arc::new(Cache::new(clock::now()));
-        let view = |service: Service| View {
-            services: BTreeMap::from([(key(), Arc::new(service))]),
+        let view = |service: Arc<Service>| View {
+            services: BTreeMap::from([(key(), service)]),
             is_loaded: true,
             ..View::default()
         };
@@ -172,6 +180,7 @@ mod tests {
             record: Box::new(record.clone()),
             session: OURS,
             seen: Some(seen),
+            looked_at: None,
         };
         let written = vec![written(Seen::Registered { mzxid: Zxid::from_raw(1), session: OURS })];
         let (mut views, not_before) = (cache.subscribe(), clock::now() + Duration::from_secs(1));
@@ -187,12 +196,12 @@ mod tests {
     }
 
     /// A service as of a txn, and its instance as it was written.
-    fn service(zxid: i64, own: Option<(i64, SessionId, &Record)>) -> Service {
+    fn service(zxid: i64, own: Option<(i64, SessionId, &Record)>) -> Arc<Service> {
         let instance = |(mzxid, session, record): (i64, SessionId, &Record)| {
             Arc::new(Instance::new(label("a"), record.clone(), Zxid::from_raw(mzxid), session))
         };
         let instances = own.map(instance).into_iter().collect();
-        Service { instances, zxid: Zxid::from_raw(zxid), ..Service::new(key()) }
+        Arc::new(Service { instances, zxid: Zxid::from_raw(zxid), ..Service::new(key()) })
     }
 
     fn key() -> ServiceKey {
