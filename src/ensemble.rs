@@ -32,6 +32,7 @@ mod places;
 mod quorum_port;
 mod settings;
 mod stats;
+mod waiting;
 mod zoo_cfg;
 
 pub use config::{ClientPort, EnsembleConfig, EnsemblePlan, MemberKeys};

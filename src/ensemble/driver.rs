@@ -10,11 +10,12 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::connection::{ConnectionEvent, Outbox, WAITING_BYTES_MAX};
+use super::connection::{ConnectionEvent, Outbox};
 use super::error::MemberError;
 use super::log_thread::{LogCommand, LogEvent};
 use super::peers::Peers;
 use super::stats::MemberStats;
+use super::waiting::WAITING_BYTES_MAX;
 use crate::clock;
 use crate::id::Zxid;
 use crate::replica::{CloseReason, ConnectionId, Input, Now, Output, Recovery, Replica};
