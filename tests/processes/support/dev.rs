@@ -26,12 +26,22 @@ pub(crate) struct Dev {
 impl Dev {
     /// Starts it on `data_dir` with more `arguments`, and waits until it serves on all its ports.
     pub(crate) fn start(data_dir: Option<&Path>, arguments: &[&str]) -> Self {
+        Self::start_in(&[], data_dir, arguments)
+    }
+
+    /// The same without a data folder and arguments, with more variables in its environment.
+    pub(crate) fn start_with_environment(environment: &[(&str, &str)]) -> Self {
+        Self::start_in(environment, None, &[])
+    }
+
+    fn start_in(environment: &[(&str, &str)], data_dir: Option<&Path>, arguments: &[&str]) -> Self {
         let ports = [Port::free(), Port::free(), Port::free()];
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect::<Vec<_>>();
         let temporary = tempfile::tempdir().expect("a temporary folder can be made");
         let numbers = [ports[0].number(), ports[1].number(), ports[2].number()];
         let mut command = command(numbers, data_dir, &arguments, temporary.path());
-        let process = Process::start("rollcall dev", command.env("ROLLCALL_LOG", "info"));
+        command.env("ROLLCALL_LOG", "info").envs(environment.iter().copied());
+        let process = Process::start("rollcall dev", &mut command);
         let [client, dns, http] = ports;
         let data_dir = data_dir.map(Path::to_path_buf);
         let mut dev = Self { client, dns, http, arguments, data_dir, process, temporary };
