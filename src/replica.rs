@@ -441,8 +441,8 @@ impl Replica {
         self.counts.applied_txns += 1;
         self.check_digest(txn);
         for change in &applied.changes {
-            for (watcher, event) in self.watches.fire(change) {
-                self.notify(watcher, zxid, &event);
+            for firing in self.watches.fire(change) {
+                self.notify_watchers(zxid, &firing);
             }
         }
         if let Role::Leading(leading) = &mut self.role {

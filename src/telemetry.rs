@@ -172,6 +172,11 @@ pub const REGISTRY_WALK_READS: Metric = metric(
 /// Single reads of the mirror.
 pub const REGISTRY_READS: Metric =
     metric("rollcall_registry_reads_total", "Znodes that the mirror read because they had changed.");
+/// What the mirror needed not read.
+pub const REGISTRY_CARRIED: Metric = metric(
+    "rollcall_registry_carried_total",
+    "Znodes that came with the event that named them, so that the mirror did not read them.",
+);
 /// Views published.
 pub const REGISTRY_PUBLICATIONS: Metric = metric("rollcall_registry_publications_total", "Views published.");
 /// Services that began to be followed.
@@ -352,7 +357,7 @@ pub const PROCESS_FDS: Metric =
 pub const PROCESS_THREADS: Metric = metric("rollcall_process_threads", "Threads of the process.");
 
 /// All of the above.
-pub const ALL: [Metric; 80] = [
+pub const ALL: [Metric; 81] = [
     DNS_QUERIES,
     DNS_HITS,
     DNS_SECONDS,
@@ -388,6 +393,7 @@ pub const ALL: [Metric; 80] = [
     REGISTRY_WRITE_FAILURES,
     REGISTRY_WALKS,
     REGISTRY_READS,
+    REGISTRY_CARRIED,
     REGISTRY_PUBLICATIONS,
     REGISTRY_FOLLOWS,
     REGISTRY_LAPSES,

@@ -15,7 +15,7 @@ mod stat;
 pub use acl::{Acl, Permissions, Principal};
 pub use barrier::{BarrierPath, MEMBERS_OWN_PATH, SubscriberName, is_members_own};
 pub use error::OpError;
-pub use event::{AddWatchMode, EventKind, WatchedEvent};
+pub use event::{AddWatchMode, CarriedZnode, EventKind, WatchedEvent};
 pub use op::{CreateMode, OpCode};
 pub use path::{PathError, ZnodePath};
 pub use session::{SessionPassword, SessionTimeouts};

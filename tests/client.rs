@@ -163,7 +163,7 @@ async fn a_recursive_watch_sees_every_change_below_before_any_later_answer() {
     ];
     for (kind, path) in expected {
         let notice = watcher.try_recv().expect("was delivered before the answer");
-        assert!(matches!(notice, WatchNotice::Event(seen, _) if seen == event(kind, path)));
+        assert!(matches!(notice, WatchNotice::Event { event: seen, .. } if seen == event(kind, path)));
     }
 
     let mut one_path = client.watch("/w/a", AddWatchMode::Persistent).await.unwrap();
@@ -390,7 +390,7 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
 
 async fn next_event(watcher: &mut Watcher) -> WatchedEvent {
     match soon(watcher.recv()).await {
-        Some(WatchNotice::Event(event, _)) => event,
+        Some(WatchNotice::Event { event, .. }) => event,
         other => panic!("{other:?} instead of an event"),
     }
 }

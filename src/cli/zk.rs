@@ -164,7 +164,7 @@ async fn watch(client: &Client, path: &str, recursive: bool, servers: &str) -> R
         };
         match notice {
             None => return Err(Failure::failed(format!("the client is closed (at {servers})"))),
-            Some(WatchNotice::Event(event, zxid)) => {
+            Some(WatchNotice::Event { event, zxid, .. }) => {
                 let kind = match event.kind {
                     EventKind::Created => "created",
                     EventKind::Deleted => "deleted",

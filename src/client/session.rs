@@ -43,7 +43,7 @@ use super::watcher::{ResyncReason, WatchNotice};
 use crate::codec::Reader;
 use crate::id::{SessionId, Xid, Zxid};
 use crate::wire::{ConnectRequest, ConnectResponse, ReplyHeader, Request, SetWatches, write_frame};
-use crate::znode::{SessionPassword, WatchedEvent};
+use crate::znode::{CarriedZnode, SessionPassword, WatchedEvent};
 
 /// Bytes of paths in one setWatches; Apache's client has the same, well below the frame bound.
 const REARM_BYTES_MAX: usize = 128 << 10;
@@ -362,11 +362,13 @@ impl Session {
 
     fn on_notification(&mut self, header: ReplyHeader, reader: &mut Reader<'_>) -> Result<(), String> {
         let event = WatchedEvent::decode(reader).map_err(|error| error.to_string())?;
+        let carried = CarriedZnode::decode_rest(reader);
         for watcher in self.watches.fire_once(&event) {
             self.outputs.push_back(Output::Fire(watcher, event.clone()));
         }
         for watcher in self.watches.fire_lasting(&event) {
-            let notice = WatchNotice::Event(event.clone(), header.zxid);
+            let notice =
+                WatchNotice::Event { event: event.clone(), zxid: header.zxid, carried: carried.clone() };
             self.outputs.push_back(Output::Notify(watcher, notice));
         }
         Ok(())

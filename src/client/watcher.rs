@@ -6,13 +6,21 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
 
 use crate::id::Zxid;
-use crate::znode::WatchedEvent;
+use crate::znode::{CarriedZnode, WatchedEvent};
 
 /// What a persistent watcher is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchNotice {
-    /// Something changed. The zxid is that of the txn, or [`Zxid::NONE`] from servers before 3.9, which do not say.
-    Event(WatchedEvent, Zxid),
+    /// Something changed.
+    Event {
+        /// What, and where.
+        event: WatchedEvent,
+        /// The txn, or [`Zxid::NONE`] from servers before 3.9, which do not say.
+        zxid: Zxid,
+        /// The znode as the txn has left it, if the server says, which only our members do, and to subscribers alone; and unless the
+        /// watcher is far behind.
+        carried: Option<CarriedZnode>,
+    },
     /// The connection is gone: changes from here on are not told, and what is known grows stale.
     Disconnected,
     /// The watch is in force, but changes were missed. What is read from now on, together with the notices that
@@ -71,6 +79,9 @@ impl Drop for Watcher {
     }
 }
 
+/// Notices that wait with the znodes that came with them; those beyond wait without, so that a queue takes little memory.
+const CARRYING_MAX: usize = 512;
+
 /// The client's end of a [`Watcher`], or of one more path of it.
 #[derive(Debug)]
 pub(super) struct WatchSender {
@@ -98,12 +109,12 @@ pub(super) fn watcher(notices_max: usize) -> (WatchSender, Watcher) {
 
 impl WatchSender {
     /// Queues a notice. Never waits: a reader that is slow must not hold up the connection of all.
-    pub(super) fn send(&self, notice: WatchNotice) -> Delivery {
+    pub(super) fn send(&self, mut notice: WatchNotice) -> Delivery {
         let mut state = self.queue.lock();
         if state.is_closed {
             return Delivery::Dropped;
         }
-        if !self.is_own && !matches!(notice, WatchNotice::Event(..)) {
+        if !self.is_own && !matches!(notice, WatchNotice::Event { .. }) {
             return Delivery::Queued;
         }
         let is_full = state.notices.len() >= self.notices_max;
@@ -115,6 +126,11 @@ impl WatchSender {
             state.notices.push_back(WatchNotice::Resync(ResyncReason::Overflow));
             state.notices.extend(Some(notice).filter(|_| is_disconnected));
         } else {
+            if let WatchNotice::Event { carried, .. } = &mut notice
+                && state.notices.len() >= CARRYING_MAX
+            {
+                *carried = None;
+            }
             state.notices.push_back(notice);
         }
         drop(state);
@@ -175,10 +191,27 @@ mod tests {
     use crate::znode::EventKind;
 
     fn event(number: i64) -> WatchNotice {
-        WatchNotice::Event(
-            WatchedEvent { kind: EventKind::Created, path: "/a".into() },
-            Zxid::from_raw(number),
-        )
+        WatchNotice::Event {
+            event: WatchedEvent { kind: EventKind::Created, path: "/a".into() },
+            zxid: Zxid::from_raw(number),
+            carried: Some(CarriedZnode::Gone),
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_far_behind_is_told_of_events_alone() {
+        let (sender, mut watcher) = watcher(CARRYING_MAX * 2);
+        for number in 0..=CARRYING_MAX {
+            sender.send(event(i64::try_from(number).unwrap()));
+        }
+        let is_carrying =
+            |notice| matches!(notice, Some(WatchNotice::Event { carried: Some(CarriedZnode::Gone), .. }));
+        for _ in 0..CARRYING_MAX {
+            assert!(is_carrying(watcher.recv().await));
+        }
+        assert!(matches!(watcher.recv().await, Some(WatchNotice::Event { carried: None, .. })));
+        sender.send(event(0));
+        assert!(is_carrying(watcher.recv().await), "it has caught up");
     }
 
     #[tokio::test]

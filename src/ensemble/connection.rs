@@ -62,7 +62,7 @@ impl Outbox {
     }
 
     /// Queues the reply to one frame.
-    pub(super) fn reply(&mut self, frame: Vec<u8>) {
+    pub(super) fn reply(&mut self, frame: Bytes) {
         if let Ok(Asked { units, came }) = self.asked.try_recv() {
             self.stats.count_reply(clock::now().saturating_duration_since(came));
             self.waiting.unanswered.add_permits(units as usize);
@@ -71,7 +71,7 @@ impl Outbox {
     }
 
     /// Queues a frame that answers none; false when the client has too much waiting already.
-    pub(super) fn notify(&self, frame: Vec<u8>) -> bool {
+    pub(super) fn notify(&self, frame: Bytes) -> bool {
         self.stats.sent.fetch_add(1, Ordering::Relaxed);
         self.waiting.add(Outgoing::Notice(frame))
     }
@@ -249,7 +249,7 @@ mod tests {
         let Some(ConnectionEvent::Connected(_, mut outbox)) = seen.recv().await else {
             panic!("not connected")
         };
-        outbox.reply(vec![0; 64 << 20]);
+        outbox.reply(vec![0; 64 << 20].into());
         drop(outbox);
         tokio::time::timeout(FLUSH_TIME * 2, connection).await.expect("it ends").unwrap();
         drop(client);

@@ -237,7 +237,7 @@ impl Driver {
         }
     }
 
-    fn notify(&mut self, id: ConnectionId, frame: Vec<u8>) {
+    fn notify(&mut self, id: ConnectionId, frame: Bytes) {
         let Some(outbox) = self.outboxes.get(&id) else { return };
         if !outbox.notify(frame) {
             let peer = outbox.peer();
@@ -297,8 +297,8 @@ struct Told {
 }
 
 enum ToClient {
-    Reply(Vec<u8>),
-    Notify(Vec<u8>),
+    Reply(Bytes),
+    Notify(Bytes),
     Close(CloseReason),
 }
 

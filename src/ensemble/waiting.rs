@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore};
 
 use super::stats::MemberStats;
@@ -59,8 +60,8 @@ struct Frames {
 /// Something to be written.
 #[derive(Debug)]
 pub(super) enum Outgoing {
-    Reply(Vec<u8>),
-    Notice(Vec<u8>),
+    Reply(Bytes),
+    Notice(Bytes),
     /// The answer to a four-letter word.
     Text(String),
 }
@@ -68,7 +69,7 @@ pub(super) enum Outgoing {
 /// Frames that are written by one system call.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Bytes,
     replies: usize,
     notices: usize,
 }
@@ -203,7 +204,8 @@ impl Drop for Waiting {
 impl Frames {
     fn take_batch(&mut self) -> Batch {
         let mut batch = Batch::default();
-        while batch.bytes.len() < WRITE_BYTES
+        let mut joined = Vec::new();
+        while batch.bytes.len().max(joined.len()) < WRITE_BYTES
             && let Some(taken) = self.waiting.pop_front()
         {
             let frame = match taken {
@@ -215,13 +217,20 @@ impl Frames {
                     batch.notices += frame.len();
                     frame
                 }
-                Outgoing::Text(text) => text.into_bytes(),
+                Outgoing::Text(text) => text.into(),
             };
-            if batch.bytes.is_empty() {
+            // One that is alone is not copied.
+            if batch.bytes.is_empty() && joined.is_empty() {
                 batch.bytes = frame;
             } else {
-                batch.bytes.extend_from_slice(&frame);
+                if joined.is_empty() {
+                    joined.extend_from_slice(&batch.bytes);
+                }
+                joined.extend_from_slice(&frame);
             }
+        }
+        if !joined.is_empty() {
+            batch.bytes = joined.into();
         }
         if self.waiting.is_empty() {
             self.waiting.shrink_to(ROOM_KEPT);
@@ -255,19 +264,19 @@ mod tests {
     #[tokio::test]
     async fn frames_are_taken_in_their_order_until_all_are_out() {
         let (stats, waiting) = waiting();
-        assert!(waiting.add(Outgoing::Reply(vec![1; WRITE_BYTES])));
-        assert!(waiting.add(Outgoing::Notice(vec![2; 3])));
+        assert!(waiting.add(Outgoing::Reply(vec![1; WRITE_BYTES].into())));
+        assert!(waiting.add(Outgoing::Notice(Bytes::from_static(&[2; 3]))));
         assert!(waiting.add(Outgoing::Text("4".to_owned())));
         waiting.close();
-        assert!(waiting.add(Outgoing::Reply(vec![5])), "it is told to nobody");
+        assert!(waiting.add(Outgoing::Reply(vec![5].into())), "it is told to nobody");
         assert_eq!(waiting.waiting_bytes(), WRITE_BYTES + 3);
 
         let first = waiting.next_batch().await.expect("the reply");
-        assert_eq!(first.bytes, [1; WRITE_BYTES]);
+        assert_eq!(first.bytes[..], [1; WRITE_BYTES]);
         waiting.on_written(&first);
         assert_eq!(stats.waiting_bytes.load(Ordering::Relaxed), 3);
         let second = waiting.next_batch().await.expect("the rest");
-        assert_eq!(second.bytes, [2, 2, 2, b'4']);
+        assert_eq!(second.bytes[..], [2, 2, 2, b'4']);
         waiting.on_written(&second);
         assert!(waiting.next_batch().await.is_none());
         assert_eq!(stats.waiting_bytes.load(Ordering::Relaxed), 0);
@@ -276,7 +285,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_given_up_is_free_at_once_and_counts_no_more() {
         let (stats, waiting) = waiting();
-        let frame = vec![0; 1 << 20];
+        let frame = Bytes::from(vec![0; 1 << 20]);
         for _ in 0..8 {
             waiting.add(Outgoing::Reply(frame.clone()));
         }
@@ -293,8 +302,8 @@ mod tests {
     async fn who_leaves_keeps_nothing_while_much_waits_for_all() {
         let (stats, waiting) = waiting();
         let others = Waiting::new(stats.clone());
-        others.add(Outgoing::Reply(vec![0; usize::try_from(WAITING_BYTES_HIGH).unwrap()]));
-        waiting.add(Outgoing::Reply(vec![0; REPLY_BYTES_SHARE + 1]));
+        others.add(Outgoing::Reply(vec![0; usize::try_from(WAITING_BYTES_HIGH).unwrap()].into()));
+        waiting.add(Outgoing::Reply(vec![0; REPLY_BYTES_SHARE + 1].into()));
         waiting.close();
         assert!(waiting.next_batch().await.is_none());
         assert_eq!(stats.waiting_bytes.load(Ordering::Relaxed), WAITING_BYTES_HIGH);
@@ -303,7 +312,7 @@ mod tests {
     #[test]
     fn news_that_nobody_reads_have_a_bound() {
         let (_stats, waiting) = waiting();
-        assert!(waiting.add(Outgoing::Notice(vec![0; NOTICE_BYTES_MAX])));
-        assert!(!waiting.add(Outgoing::Notice(vec![0])));
+        assert!(waiting.add(Outgoing::Notice(vec![0; NOTICE_BYTES_MAX].into())));
+        assert!(!waiting.add(Outgoing::Notice(vec![0].into())));
     }
 }

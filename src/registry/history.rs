@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::name::{Label, ServiceKey};
-use super::record::Record;
 use super::view::{Instance, Service, ServiceSettings, View};
 use super::zones::ZonePlan;
 use crate::id::Zxid;
@@ -250,9 +249,7 @@ impl Change {
 impl Before {
     /// What keeping it takes: its own place, and the record that nothing else may hold any more.
     fn bytes(&self) -> usize {
-        let of_instance = |instance: &Instance| {
-            size_of::<Instance>() + instance.record.encode().map_or(Record::BYTES_MAX, |text| text.len())
-        };
+        let of_instance = |instance: &Instance| size_of::<Instance>() + instance.record.heap_bytes();
         let record = match self {
             Self::Instance { instance: Some(instance), .. } => of_instance(instance),
             Self::Followed(service) => {
@@ -275,6 +272,7 @@ mod tests {
 
     use super::*;
     use crate::id::SessionId;
+    use crate::registry::record::Record;
 
     #[test]
     fn before_the_first_change_and_after_the_last_it_is_as_it_was_and_is() {

@@ -5,7 +5,8 @@
 //! watch notices ──► dirty places ──► reads (pipelined) ──► MirrorState (pure) ──► Cache
 //! ```
 //!
-//! - Events only say where to look; what a read finds is what counts.
+//! - Events only say where to look; what a read finds is what counts. Members of ours send what there is to find along, which then is
+//!   not read, unless something else of the place is to be read already, or is newer ([`Mirror::is_next`]).
 //! - A change is read and published at once, those that follow within [`PUBLISH_GAP`] together.
 //! - When changes were missed (a reconnect, a new session, a queue that overflowed) the services are walked once and compared, and
 //!   the instances of those whose own stat has changed; after an overflow the instances of all, since what was read may be newer than what was
@@ -52,7 +53,7 @@ use super::view_settings::LiveViewSettings;
 use crate::client::{Client, ClientError, ClientState, ResyncReason, WatchNotice, Watcher};
 use crate::clock;
 use crate::id::Zxid;
-use crate::znode::{AddWatchMode, EventKind, WatchedEvent};
+use crate::znode::{AddWatchMode, CarriedZnode, EventKind, WatchedEvent};
 
 /// Publications are at least this far apart: at most 200 a second, each of which may clone the map of services.
 const PUBLISH_GAP: Duration = Duration::from_millis(5);
@@ -87,6 +88,12 @@ pub struct Mirror {
     /// Thorough walks so far: which slice is next.
     thorough_walks: u64,
     is_connected: bool,
+    /// Whether reads are under way: what they find may be newer than what is told meanwhile.
+    is_reading: bool,
+    /// What was taken in last of that which came with its event.
+    taken: Option<(Zxid, String)>,
+    /// Whether something was taken in that came with its event, and is not published.
+    has_news: bool,
     published_at: Option<Instant>,
     subscriber: Subscriber,
     /// Where only what is looked up is followed.
@@ -123,6 +130,9 @@ impl Mirror {
             thorough_at: now + jittered(THOROUGH_INTERVAL),
             thorough_walks: 0,
             is_connected: false,
+            is_reading: false,
+            taken: None,
+            has_news: false,
             published_at: None,
             on_demand: None,
         }
@@ -172,13 +182,12 @@ impl Mirror {
             // 1. What was told already; what was asked first, since it is about what was told before.
             self.subscriber.hear();
             while let Some(notice) = watcher.try_recv() {
-                self.on_notice(&notice);
+                self.on_notice(notice);
             }
             self.hear_demand();
             // 2. Reads, of everything or of what changed. Without a connection they wait for one.
             let is_due = clock::now() >= self.thorough_at;
-            if self.is_connected && (self.must_walk || !self.dirty.is_empty() || is_due || self.has_demand())
-            {
+            if self.is_connected && (self.has_work() || is_due) {
                 let proof = self.client.last_proof();
                 let outcome = tokio::select! {
                     biased;
@@ -201,6 +210,7 @@ impl Mirror {
                         tokio::time::sleep(RETRY_PAUSE).await;
                     }
                 }
+                self.settle(&mut watcher);
                 // There may always be something to read, or that cannot be.
                 self.catch_up();
                 continue;
@@ -210,7 +220,7 @@ impl Mirror {
             let pause = self.look_after_brake();
             tokio::select! {
                 notice = watcher.recv() => match notice {
-                    Some(notice) => self.on_notice(&notice),
+                    Some(notice) => self.on_notice(notice),
                     None => return,
                 },
                 () = self.subscriber.stirred() => {}
@@ -237,9 +247,9 @@ impl Mirror {
         }
     }
 
-    fn on_notice(&mut self, notice: &WatchNotice) {
+    fn on_notice(&mut self, notice: WatchNotice) {
         match notice {
-            WatchNotice::Event(event, zxid) => self.on_event(event, *zxid),
+            WatchNotice::Event { event, zxid, carried } => self.on_event(event, zxid, carried),
             WatchNotice::Disconnected => {
                 info!("disconnected, serving the last view");
                 self.lose_track();
@@ -257,17 +267,68 @@ impl Mirror {
         }
     }
 
-    fn on_event(&mut self, event: &WatchedEvent, zxid: Zxid) {
-        let Some(place) = self.source.place(&event.path) else { return self.on_name_event(event) };
+    fn on_event(&mut self, event: WatchedEvent, zxid: Zxid, carried: Option<CarriedZnode>) {
+        if carried.is_some()
+            && self.taken.as_ref().is_some_and(|taken| taken.0 == zxid && taken.1 == event.path)
+        {
+            // What replaces a znode in one txn is told twice, and both carry what it has left.
+            return;
+        }
+        let Some(place) = self.source.place(&event.path) else { return self.on_name_event(&event) };
         if !self.is_watched(&place) {
             return;
+        }
+        if let Some(carried) = carried
+            && self.is_next(&place, zxid)
+        {
+            return self.take_in(&place, event, zxid, carried);
         }
         let deleted = Some(zxid).filter(|zxid| event.kind == EventKind::Deleted && *zxid != Zxid::NONE);
         let known = self.dirty.entry(place).or_insert_with(|| Dirty { path: event.path.clone(), deleted });
         known.deleted = known.deleted.max(deleted);
     }
 
+    /// Reads are over. What was told before their replies may be older than what they found, and is to be read again.
+    fn settle(&mut self, watcher: &mut Watcher) {
+        if self.is_reading {
+            while let Some(notice) = watcher.try_recv() {
+                self.on_notice(notice);
+            }
+            self.is_reading = false;
+        }
+    }
+
+    /// Whether what an event carries of this place follows on what is known of it: it is not to be read, and nothing was read that may have
+    /// found more than was told by then.
+    fn is_next(&self, place: &Place, zxid: Zxid) -> bool {
+        !self.must_walk
+            && !self.is_reading
+            && !self.dirty.contains_key(place)
+            && self.state.is_next(place, zxid)
+    }
+
+    /// Takes a znode in that came with the event that named it, as if it had been read.
+    fn take_in(&mut self, place: &Place, event: WatchedEvent, zxid: Zxid, carried: CarriedZnode) {
+        let outcome = match carried {
+            CarriedZnode::There { data, stat } => ReadOutcome::Found { data, stat },
+            CarriedZnode::Gone => ReadOutcome::Missing,
+        };
+        let outcome = self.source.translate(place, &event.path, outcome);
+        self.state.on_read(place, &outcome, clock::now());
+        if let (Place::Instance(service, _), ReadOutcome::Missing) = (place, &outcome) {
+            self.state.on_list_changed(service, zxid);
+        }
+        self.taken = Some((zxid, event.path));
+        self.stats.carried.fetch_add(1, Ordering::Relaxed);
+        self.has_news = true;
+    }
+
     fn lose_track(&mut self) {
+        if self.has_news {
+            // Nothing is read for as long as it takes.
+            self.publish();
+        }
+        self.taken = None;
         self.cache.set_synced(false);
         self.must_walk = true;
         for place in std::mem::take(&mut self.dirty).keys() {
@@ -276,26 +337,29 @@ impl Mirror {
     }
 
     async fn read(&mut self, watcher: &mut Watcher) -> Result<Progress, ClientError> {
-        if self.must_walk || (self.dirty.is_empty() && !self.has_demand()) {
+        if self.must_walk || !self.has_work() {
+            self.is_reading = true;
             self.walk(watcher).await?;
             return Ok(Progress::Published);
         }
         if self.has_demand() {
+            self.is_reading = true;
             self.meet_demand(watcher).await?;
-            if self.dirty.is_empty() {
+            self.settle(watcher);
+            if !self.has_work() {
                 return Ok(Progress::Published);
             }
         }
         if let Some(published_at) = self.published_at {
             tokio::time::sleep_until((published_at + PUBLISH_GAP).into()).await;
             while let Some(notice) = watcher.try_recv() {
-                self.on_notice(&notice);
+                self.on_notice(notice);
             }
         }
         // Changes are published together, and those not read yet stay dirty when a read fails.
         let told = self.dirty.iter().take(DIRTY_MAX);
         let told: Vec<_> = told.map(|(place, dirty)| (place.clone(), dirty.path.clone())).collect();
-        let lists = self.read_places(told).await?;
+        let lists = if told.is_empty() { Vec::new() } else { self.read_places(told).await? };
         if !lists.is_empty() {
             self.read_places(lists).await?;
         }
@@ -309,6 +373,7 @@ impl Mirror {
         &mut self,
         places: Vec<(Place, String)>,
     ) -> Result<Vec<(Place, String)>, ClientError> {
+        self.is_reading = true;
         let client = &self.client;
         let reads = pipelined(places, |(_, path)| read_znode(client.clone(), path.clone())).await?;
         self.stats.reads.fetch_add(u64::try_from(reads.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -388,7 +453,7 @@ impl Mirror {
         }
         // An event comes before any reply that shows its change.
         while let Some(notice) = watcher.try_recv() {
-            self.on_notice(&notice);
+            self.on_notice(notice);
         }
         if self.must_walk {
             // Something was missed, so that a difference says nothing; the next walk is on its way.
@@ -402,7 +467,13 @@ impl Mirror {
         }
     }
 
+    /// Whether there is something to read, or to publish.
+    fn has_work(&self) -> bool {
+        self.must_walk || self.has_news || !self.dirty.is_empty() || self.has_demand()
+    }
+
     fn publish(&mut self) {
+        self.has_news = false;
         let changed = self.state.take_changed(clock::now());
         let brake = self.state.brake();
         let held = u64::try_from(brake.held()).unwrap_or(u64::MAX);
@@ -429,8 +500,11 @@ impl Mirror {
     /// The view is in step, and a proof counts for it, when nothing that was told before is unread. That is looked at
     /// after every publication, since a busy registry may never leave a moment in which nothing is to be read.
     fn prove(&mut self, proof: Option<Instant>) {
-        let is_current =
-            self.is_connected && !self.must_walk && self.dirty.is_empty() && !self.has_untold_names();
+        let is_current = self.is_connected
+            && !self.must_walk
+            && !self.has_news
+            && self.dirty.is_empty()
+            && !self.has_untold_names();
         if is_current {
             if let Some(proof) = proof {
                 self.cache.prove_current(proof);

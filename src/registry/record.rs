@@ -186,6 +186,28 @@ impl Record {
         }
     }
 
+    /// About what it takes beside its own place, in bytes.
+    pub(super) fn heap_bytes(&self) -> usize {
+        const COUNTS: usize = 2 * size_of::<usize>();
+        let Self { addresses, ports, zone, node, tags, meta, owner, incarnation, other, .. } = self;
+        let texts =
+            [zone.as_deref().unwrap_or_default(), node.as_deref().unwrap_or_default(), owner, incarnation];
+        let labels = ports.iter().map(|port| &port.name).chain(tags);
+        let pairs = meta.iter().map(|(key, text)| size_of::<(&str, &str)>() + key.len() + text.len());
+        let other = if other.is_empty() {
+            0
+        } else {
+            serde_json::to_vec(other).map_or(Self::BYTES_MAX, |text| text.len())
+        };
+        size_of_val(addresses.as_slice())
+            + size_of_val(ports.as_slice())
+            + size_of_val(tags.as_slice())
+            + texts.iter().map(|text| text.len()).sum::<usize>()
+            + labels.map(|label| COUNTS + label.as_str().len()).sum::<usize>()
+            + pairs.sum::<usize>()
+            + other
+    }
+
     /// The tier it is in now.
     pub fn effective_priority(&self) -> u16 {
         self.effective_priority.unwrap_or(self.priority)

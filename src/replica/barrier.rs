@@ -132,6 +132,11 @@ impl Subscribers {
         self.connected.insert(id, Subscriber { name, session, asked: Zxid::ZERO, confirmed: Zxid::ZERO });
     }
 
+    /// Whether this connection is a subscriber's.
+    pub(super) fn contains(&self, id: ConnectionId) -> bool {
+        self.connected.contains_key(&id)
+    }
+
     /// Its client has ended the session, and answers nobody any more.
     pub(super) fn leave(&mut self, id: ConnectionId) {
         self.remove(id);

@@ -187,9 +187,9 @@ pub enum Output {
         digest: u64,
     },
     /// Send the reply to one frame.
-    Reply(ConnectionId, Vec<u8>),
-    /// Send a watch notification, which answers no frame.
-    Notify(ConnectionId, Vec<u8>),
+    Reply(ConnectionId, Bytes),
+    /// Send a watch notification, which answers no frame. Many clients are sent the same one.
+    Notify(ConnectionId, Bytes),
     /// Send what is queued, then close.
     Close(ConnectionId, CloseReason),
 }

@@ -1,12 +1,15 @@
 //! Telling clients: replies in the order of their requests, notifications before the replies that reveal them.
 
+use bytes::Bytes;
+
 use super::connection::{Awaiting, Pending};
 use super::prepare::ReplyShape;
-use super::{CloseReason, ConnectionId, Now, Output, Replica, config_node, read, session};
+use super::watch::Firing;
+use super::{CloseReason, ConnectionId, Now, Output, Replica, access, config_node, read, session};
 use crate::id::{Xid, Zxid};
 use crate::tree::{Txn, TxnResult};
 use crate::wire::{OpResult, ReplyHeader, Request, Response, write_frame};
-use crate::znode::{OpError, WatchedEvent};
+use crate::znode::{CarriedZnode, EventKind, OpError, Permissions, WatchedEvent};
 
 impl Replica {
     /// A txn that a request of this connection waits for is applied.
@@ -89,19 +92,56 @@ impl Replica {
             }
         });
         self.told_bytes += frame.len();
-        self.outputs.push_back(Output::Reply(id, frame));
+        self.outputs.push_back(Output::Reply(id, frame.into()));
+    }
+
+    /// Tells of what a txn that is applied has changed: subscribers with what stands there now, others without, all in one frame each.
+    pub(super) fn notify_watchers(&mut self, zxid: Zxid, firing: &Firing) {
+        let Firing { event, watchers } = firing;
+        let (mut bare, mut full) = (None, None);
+        for id in watchers {
+            let frame = if self.subscribers.contains(*id) {
+                full.get_or_insert_with(|| notification(zxid, event, |out| self.carry(event, out)))
+            } else {
+                bare.get_or_insert_with(|| notification(zxid, event, |_| {}))
+            };
+            self.told_bytes += frame.len();
+            self.outputs.push_back(Output::Notify(*id, frame.clone()));
+        }
     }
 
     /// Queues a notification. It carries the txn that fired it, as since 3.9; `-1` when a client missed it.
     pub(super) fn notify(&mut self, id: ConnectionId, zxid: Zxid, event: &WatchedEvent) {
-        let mut frame = Vec::new();
-        write_frame(&mut frame, |out| {
-            ReplyHeader { xid: Xid::NOTIFICATION, zxid, error: None }.encode(out);
-            event.encode(out);
-        });
+        let frame = notification(zxid, event, |_| {});
         self.told_bytes += frame.len();
         self.outputs.push_back(Output::Notify(id, frame));
     }
+
+    /// Adds the znode of an event, unless it is long, or is not for everybody to read. Whoever is not told reads it.
+    fn carry(&self, event: &WatchedEvent, out: &mut Vec<u8>) {
+        if event.kind == EventKind::ChildrenChanged {
+            return;
+        }
+        let Some(node) = self.tree.node(&event.path) else { return CarriedZnode::Gone.encode(out) };
+        let data = node.data();
+        let is_short = data.is_none_or(|data| data.len() <= CARRIED_BYTES_MAX);
+        if is_short && access::check(node.acl(), Permissions::READ).is_ok() {
+            CarriedZnode::encode_there(data, &node.stat(), out);
+        }
+    }
+}
+
+/// The longest data that go with an event: more than any record of an instance, and nothing to fill a client's queue with.
+const CARRIED_BYTES_MAX: usize = 4 << 10;
+
+fn notification(zxid: Zxid, event: &WatchedEvent, carry: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let mut frame = Vec::new();
+    write_frame(&mut frame, |out| {
+        ReplyHeader { xid: Xid::NOTIFICATION, zxid, error: None }.encode(out);
+        event.encode(out);
+        carry(out);
+    });
+    frame.into()
 }
 
 /// What the client is told of an applied txn; `None` when it does not fit the request.

@@ -185,7 +185,7 @@ impl Replica {
     /// Tells a client that its session is gone, or not its own.
     pub(super) fn refuse_session(&mut self, id: ConnectionId, read_only: Option<bool>) {
         let response = ConnectResponse::expired(read_only);
-        self.outputs.push_back(Output::Reply(id, encode(&response)));
+        self.outputs.push_back(Output::Reply(id, encode(&response).into()));
         self.close(id, CloseReason::NoSuchSession);
     }
 
@@ -198,7 +198,7 @@ impl Replica {
             password: SessionPassword::for_session(session),
             read_only: read_only.map(|_accepts_read_only| self.is_read_only()),
         };
-        self.outputs.push_back(Output::Reply(id, encode(&response)));
+        self.outputs.push_back(Output::Reply(id, encode(&response).into()));
     }
 
     /// The session of a connection was created, or may go on: it is open, and what it sent meanwhile is looked at.

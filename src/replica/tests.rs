@@ -3,6 +3,7 @@
 
 mod barrier;
 mod bounds;
+mod carried;
 mod ensemble;
 mod local_sessions;
 mod lost_disks;
@@ -24,7 +25,8 @@ use crate::wire::{
 };
 use crate::zab::{PeerSettings, Quorum};
 use crate::znode::{
-    AddWatchMode, CreateMode, EventKind, OpCode, OpError, SessionPassword, SessionTimeouts, WatchedEvent,
+    AddWatchMode, CarriedZnode, CreateMode, EventKind, OpCode, OpError, SessionPassword, SessionTimeouts,
+    WatchedEvent,
 };
 
 const TICK: Duration = Duration::from_millis(100);
@@ -48,7 +50,7 @@ struct Bench {
 enum Message {
     Connected(ConnectResponse),
     Reply(i32, Zxid, Result<Response, OpError>),
-    Event(WatchedEvent),
+    Event(WatchedEvent, Option<CarriedZnode>),
 }
 
 impl Bench {
@@ -134,7 +136,10 @@ impl Bench {
         let mut reader = Reader::new(frame);
         let header = ReplyHeader::decode(&mut reader).unwrap();
         match header.xid {
-            Xid::NOTIFICATION => Message::Event(WatchedEvent::decode(&mut reader).unwrap()),
+            Xid::NOTIFICATION => {
+                let event = WatchedEvent::decode(&mut reader).unwrap();
+                Message::Event(event, CarriedZnode::decode_rest(&mut reader))
+            }
             Xid(0) => Message::Connected(ConnectResponse::decode(frame).unwrap()),
             Xid(xid) => {
                 let op = OpCode::from_code(xid % 1000).unwrap_or(OpCode::CloseSession);
@@ -228,7 +233,7 @@ impl Bench {
 
     fn events(&mut self, id: u64) -> Vec<(EventKind, String)> {
         let events = self.take(id).into_iter().map(|message| match message {
-            Message::Event(event) => (event.kind, event.path),
+            Message::Event(event, _) => (event.kind, event.path),
             other => panic!("not an event: {other:?}"),
         });
         events.collect()
@@ -421,7 +426,7 @@ fn an_event_comes_before_the_reply_that_reveals_it() {
     let sent = bench.take(1);
     assert!(matches!(
         sent.as_slice(),
-        [Message::Event(WatchedEvent { kind: EventKind::Created, .. }), Message::Reply(..)]
+        [Message::Event(WatchedEvent { kind: EventKind::Created, .. }, None), Message::Reply(..)]
     ));
 }
 
@@ -476,7 +481,7 @@ fn a_client_that_comes_back_is_told_what_its_watches_missed() {
     let missed: Vec<_> = sent
         .into_iter()
         .map(|message| match message {
-            Message::Event(event) => (event.kind, event.path),
+            Message::Event(event, _) => (event.kind, event.path),
             other => panic!("not an event: {other:?}"),
         })
         .collect();

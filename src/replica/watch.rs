@@ -29,6 +29,20 @@ struct Watched {
     bytes: usize,
 }
 
+/// An event, and who is told of it, in their order.
+#[derive(Debug)]
+pub(super) struct Firing {
+    pub(super) event: WatchedEvent,
+    pub(super) watchers: Vec<ConnectionId>,
+}
+
+impl Firing {
+    fn of(kind: EventKind, path: &ZnodePath, watchers: Vec<ConnectionId>) -> Option<Self> {
+        let event = || WatchedEvent { kind, path: path.as_str().to_owned() };
+        (!watchers.is_empty()).then(|| Self { event: event(), watchers })
+    }
+}
+
 /// Bytes of paths that one connection may watch. More than any client can give back after a reconnect in reasonable time;
 /// beyond, watches are refused, so that nobody fills the member's memory with paths.
 const PATH_BYTES_MAX: usize = 64 << 20;
@@ -203,43 +217,37 @@ impl Watches {
         self.by_path.len()
     }
 
-    /// The notifications that a change sends, in order; one-shot watches that fire are gone after it.
-    pub(super) fn fire(&mut self, change: &Change) -> Vec<(ConnectionId, WatchedEvent)> {
+    /// The events that a change sends, in order; one-shot watches that fire are gone after it.
+    pub(super) fn fire(&mut self, change: &Change) -> Vec<Firing> {
         if self.by_path.is_empty() {
             return Vec::new();
         }
-        let mut events = Vec::new();
-        match change {
+        let (at_path, at_parent) = match change {
             Change::Created(path) => {
-                self.fire_at(path, EventKind::Created, &[WatchKind::Data], &mut events);
-                self.fire_children_changed(path, &mut events);
+                (self.fire_at(path, EventKind::Created, &[WatchKind::Data]), self.fire_children_changed(path))
             }
-            Change::Deleted(path) => {
-                self.fire_at(path, EventKind::Deleted, &[WatchKind::Data, WatchKind::Child], &mut events);
-                self.fire_children_changed(path, &mut events);
-            }
+            Change::Deleted(path) => (
+                self.fire_at(path, EventKind::Deleted, &[WatchKind::Data, WatchKind::Child]),
+                self.fire_children_changed(path),
+            ),
             Change::DataChanged(path) => {
-                self.fire_at(path, EventKind::DataChanged, &[WatchKind::Data], &mut events);
+                (self.fire_at(path, EventKind::DataChanged, &[WatchKind::Data]), None)
             }
-        }
-        events
+        };
+        [at_path, at_parent].into_iter().flatten().collect()
     }
 
     /// Fires the one-shot kinds named, the persistent watches at `path` and the recursive ones at or above it.
-    fn fire_at(
-        &mut self,
-        path: &ZnodePath,
-        kind: EventKind,
-        one_shot: &[WatchKind],
-        events: &mut Vec<(ConnectionId, WatchedEvent)>,
-    ) {
-        let mut told = BTreeSet::new();
+    fn fire_at(&mut self, path: &ZnodePath, kind: EventKind, one_shot: &[WatchKind]) -> Option<Firing> {
+        let (mut told, mut fired) = (Vec::new(), Vec::new());
         if let Some(watchers) = self.by_path.get(path.as_str()) {
             for (connection, kinds) in watchers {
                 let mut kinds = *kinds;
-                if kinds.persistent || kinds.recursive || one_shot.iter().any(|kind| *kinds.slot(*kind)) {
-                    told.insert(*connection);
+                let is_one_shot = one_shot.iter().any(|kind| *kinds.slot(*kind));
+                if kinds.persistent || kinds.recursive || is_one_shot {
+                    told.push(*connection);
                 }
+                fired.extend(Some(*connection).filter(|_| is_one_shot));
             }
         }
         if self.recursive > 0 {
@@ -252,24 +260,26 @@ impl Watches {
                 below = above;
             }
         }
-        for connection in told {
+        for connection in fired {
             for kind in one_shot {
                 self.clear(connection, path.as_str(), *kind);
             }
-            events.push((connection, WatchedEvent { kind, path: path.as_str().to_owned() }));
         }
+        // Sorted runs, one for each level.
+        told.sort();
+        told.dedup();
+        Firing::of(kind, path, told)
     }
 
-    fn fire_children_changed(&mut self, child: &ZnodePath, events: &mut Vec<(ConnectionId, WatchedEvent)>) {
-        let Some(parent) = child.parent() else { return };
-        let Some(watchers) = self.by_path.get(parent.as_str()) else { return };
+    fn fire_children_changed(&mut self, child: &ZnodePath) -> Option<Firing> {
+        let parent = child.parent()?;
+        let watchers = self.by_path.get(parent.as_str())?;
         let told: Vec<_> =
             watchers.iter().filter(|(_, kinds)| kinds.child || kinds.persistent).map(|(id, _)| *id).collect();
-        for connection in told {
-            self.clear(connection, parent.as_str(), WatchKind::Child);
-            let event = WatchedEvent { kind: EventKind::ChildrenChanged, path: parent.as_str().to_owned() };
-            events.push((connection, event));
+        for connection in &told {
+            self.clear(*connection, parent.as_str(), WatchKind::Child);
         }
+        Firing::of(EventKind::ChildrenChanged, &parent, told)
     }
 
     /// Removes one watch; false when it was not there.
@@ -310,7 +320,10 @@ mod tests {
     }
 
     fn fired(watches: &mut Watches, change: &Change) -> Vec<(u64, EventKind, String)> {
-        watches.fire(change).into_iter().map(|(id, event)| (id.0, event.kind, event.path)).collect()
+        let told = |Firing { event, watchers }| {
+            watchers.into_iter().map(move |id: ConnectionId| (id.0, event.kind, event.path.clone()))
+        };
+        watches.fire(change).into_iter().flat_map(told).collect()
     }
 
     #[test]

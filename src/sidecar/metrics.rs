@@ -18,10 +18,11 @@ pub(super) fn observe(
     mirror: &Arc<MirrorStats>,
 ) -> Result<(), MetricsError> {
     http::observe_view(metrics, cache)?;
-    let counts: [Count<MirrorStats>; 11] = [
+    let counts: [Count<MirrorStats>; 12] = [
         (telemetry::REGISTRY_WALKS, MirrorStats::walks),
         (telemetry::REGISTRY_WALK_READS, MirrorStats::walk_reads),
         (telemetry::REGISTRY_READS, MirrorStats::reads),
+        (telemetry::REGISTRY_CARRIED, MirrorStats::carried),
         (telemetry::REGISTRY_PUBLICATIONS, MirrorStats::publications),
         (telemetry::REGISTRY_FOLLOWS, MirrorStats::follows),
         (telemetry::REGISTRY_LAPSES, MirrorStats::lapses),

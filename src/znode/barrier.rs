@@ -3,7 +3,7 @@
 //!
 //! | Path below `/zookeeper/rollcall` | Request | Meaning |
 //! | --- | --- | --- |
-//! | `subscribers/NAME` | a persistent watch | this connection follows changes, and says so when it is asked |
+//! | `subscribers/NAME` | a persistent watch | this connection follows changes, and says so when it is asked; events of changes come with the znodes that they are about ([`CarriedZnode`](super::CarriedZnode)) |
 //! | `subscribers/NAME/ZXID` | `exists` | from NAME's own connection: it has applied all up to ZXID. From another: has it, and is it connected? The stat names its session as the owner |
 //! | `subscribers/NAME/ZXID/elsewhere/SESSION` | `exists` | in this session NAME has said so to another member |
 //! | `barriers/ZXID/PATH…` | `getData` | who follows PATH, and has applied all up to ZXID? Whoever has not is asked |

@@ -12,6 +12,7 @@
 //! that are under way in the kernel.
 
 mod application;
+mod carried;
 mod expectation;
 mod failback;
 mod line;

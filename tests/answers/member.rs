@@ -152,7 +152,7 @@ impl Task {
             Output::Reply(id, frame) | Output::Notify(id, frame) => {
                 if let Some(outbox) = self.outboxes.get(&id) {
                     // A client that has hung up does not want it.
-                    let _nobody_reads = outbox.send((clock::now(), frame));
+                    let _nobody_reads = outbox.send((clock::now(), frame.to_vec()));
                 }
                 return;
             }

@@ -6,6 +6,7 @@ use rollcall::registry::{Label, ServiceKey};
 use tempfile::TempDir;
 use tokio::time::sleep;
 
+use crate::line::Line;
 use crate::member::{ClientEvent, Member};
 use crate::record::Lookups;
 use crate::sidecar::Sidecar;
@@ -72,6 +73,11 @@ impl World {
     /// A source of chance of the test's own.
     pub(crate) fn rng(&self) -> fastrand::Rng {
         fastrand::Rng::with_seed(self.seed)
+    }
+
+    /// A way to the member.
+    pub(crate) fn line(&self) -> Line {
+        Line::to(&self.member)
     }
 
     /// Starts a pod, which keeps nothing beyond its process.

@@ -53,10 +53,11 @@ pub(super) fn differences(view: &View, walked: &BTreeMap<ServiceKey, WalkedServi
 
 fn differs(known: &Service, id: &str, outcome: &ReadOutcome) -> bool {
     let ReadOutcome::Found { data, stat } = outcome else { return false };
-    match known.instance(id) {
-        Some(known) => known.standing == Standing::Registered && known.mzxid != stat.mzxid,
-        None => Record::decode(data.as_deref().unwrap_or_default()).is_ok(),
-    }
+    let is_known = known.instance(id).is_some_and(|known| {
+        // Whoever is held is so until its record is back.
+        known.standing != Standing::Registered || known.mzxid == stat.mzxid
+    });
+    !is_known && Record::decode(data.as_deref().unwrap_or_default()).is_ok()
 }
 
 #[cfg(test)]
@@ -102,7 +103,9 @@ mod tests {
         refused.refused.insert(label("default"), OpError::NoAuth);
         assert!(gone(&view(), &refused).is_empty());
         let mut odd = walk();
+        // One that never was a record, and one that others have overwritten.
         read(&mut odd).insert(label("d"), found("no record", 9));
+        read(&mut odd).insert(label("a"), found("no record", 9));
         read(&mut odd).insert(label("e"), ReadOutcome::Refused(OpError::NoAuth));
         assert!(differences(&view(), &odd.services).is_empty());
 

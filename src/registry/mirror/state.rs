@@ -158,6 +158,12 @@ impl MirrorState {
         is_known && !self.unsure.contains(service)
     }
 
+    /// Whether what a txn did to a place is not known yet: nothing of its service is known of a later one.
+    pub fn is_next(&self, place: &Place, zxid: Zxid) -> bool {
+        let (Place::Service(service) | Place::Instance(service, _)) = place;
+        zxid > Zxid::ZERO && self.view.services.get(service).is_none_or(|known| known.zxid <= zxid)
+    }
+
     /// Takes the outcome of one read.
     pub fn on_read(&mut self, place: &Place, outcome: &ReadOutcome, now: Instant) {
         match place {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct MirrorStats {
     pub(super) walks: AtomicU64,
     pub(super) reads: AtomicU64,
+    pub(super) carried: AtomicU64,
     pub(super) walk_reads: AtomicU64,
     pub(super) publications: AtomicU64,
     pub(super) unreadable: AtomicU64,
@@ -27,6 +28,11 @@ impl MirrorStats {
     /// Znodes read because an event named them.
     pub fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
+    }
+
+    /// Znodes that came with the event that named them, and were not read.
+    pub fn carried(&self) -> u64 {
+        self.carried.load(Ordering::Relaxed)
     }
 
     /// Instances read by walks, which are those of services that have changed since they were known; and those of services that began to

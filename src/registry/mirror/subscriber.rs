@@ -132,11 +132,11 @@ impl Subscription {
 
     fn on_notice(&self, notice: &WatchNotice) {
         match notice {
-            WatchNotice::Event(event, zxid) if event.kind == EventKind::DataChanged => {
+            WatchNotice::Event { event, zxid, .. } if event.kind == EventKind::DataChanged => {
                 let said = self.said;
                 self.asked.send_modify(|asked| *asked = asked.then(*zxid, said));
             }
-            WatchNotice::Event(..) | WatchNotice::Disconnected | WatchNotice::Resync(_) => {}
+            WatchNotice::Event { .. } | WatchNotice::Disconnected | WatchNotice::Resync(_) => {}
         }
     }
 
@@ -297,10 +297,8 @@ mod tests {
 
     fn ask(session: &Subscription, zxid: i64) {
         let path = BarrierPath::Subscriber(session.name.clone()).to_string();
-        session.on_notice(&WatchNotice::Event(
-            WatchedEvent { kind: EventKind::DataChanged, path },
-            Zxid::from_raw(zxid),
-        ));
+        let event = WatchedEvent { kind: EventKind::DataChanged, path };
+        session.on_notice(&WatchNotice::Event { event, zxid: Zxid::from_raw(zxid), carried: None });
     }
 
     /// On an ensemble that is not there.

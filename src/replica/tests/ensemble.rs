@@ -245,7 +245,7 @@ impl Ensemble {
                     }
                 }
                 Output::Reply(connection, frame) | Output::Notify(connection, frame) => {
-                    self.member(id).sent.push((connection, frame));
+                    self.member(id).sent.push((connection, frame.to_vec()));
                 }
                 Output::Close(connection, reason) => self.member(id).closed.push((connection, reason)),
                 Output::RecordCommitted(entry) => {

@@ -15,6 +15,8 @@ pub(super) struct Counts {
     pub(super) events: u64,
     /// Znodes read because an event named them.
     pub(super) reads: u64,
+    /// Znodes that came with the event that named them.
+    pub(super) carried: u64,
     /// Instances read by walks, which views begin with.
     pub(super) walk_reads: u64,
     /// Views published.
@@ -33,6 +35,7 @@ impl Counts {
         requests: 0,
         events: 0,
         reads: 0,
+        carried: 0,
         walk_reads: 0,
         publications: 0,
         writes: 0,
@@ -54,6 +57,7 @@ impl Counts {
     pub(super) fn of_sidecar(client: &ClientStats, mirror: &MirrorStats, registrar: &RegistrarStats) -> Self {
         Self {
             reads: mirror.reads(),
+            carried: mirror.carried(),
             walk_reads: mirror.walk_reads(),
             publications: mirror.publications(),
             writes: registrar.writes(),
@@ -76,6 +80,7 @@ impl Counts {
             "requests": self.requests,
             "events": self.events,
             "reads": self.reads,
+            "carried": self.carried,
             "walk_reads": self.walk_reads,
             "publications": self.publications,
             "writes": self.writes,
@@ -90,6 +95,7 @@ impl Counts {
             requests: of(self.requests, other.requests),
             events: of(self.events, other.events),
             reads: of(self.reads, other.reads),
+            carried: of(self.carried, other.carried),
             walk_reads: of(self.walk_reads, other.walk_reads),
             publications: of(self.publications, other.publications),
             writes: of(self.writes, other.writes),

@@ -23,7 +23,7 @@ pub(super) struct SwarmReport {
 }
 
 const PHASES_LEGEND: &str = "CPU of all servers together and OWN CPU in processors, MEMORY of the largest server and OWN MEMORY in MiB; LOST sessions; \
-                             the last four for each view and change: CPU in us, events, znodes read because of them";
+                             the last five for each view and change: CPU in us, events, znodes that came with them, znodes read because of them";
 const VISIBILITY_LEGEND: &str =
     "VISIBLE from the reply to a change's writer until the view is published that shows it, in ms";
 
@@ -84,6 +84,7 @@ impl SwarmReport {
             "CPU/V&C",
             "OWN CPU/V&C",
             "EVENTS/V&C",
+            "CARRIED/V&C",
             "READS/V&C",
         ];
         let mut text = table(&headings, self.phases.iter().map(Phase::row).collect());
@@ -120,6 +121,7 @@ impl Phase {
             "server_cpu_us_per_view_and_change": self.server_cpu_us_per_view_and_change(),
             "client_cpu_us_per_view_and_change": self.client_cpu_us_per_view_and_change(),
             "events_per_view_and_change": self.per_view_and_change(as_f64(self.counts.events)),
+            "carried_per_view_and_change": self.per_view_and_change(as_f64(self.counts.carried)),
             "reads_per_view_and_change": self.per_view_and_change(as_f64(self.counts.reads)),
             "requests_per_view_and_change": self.per_view_and_change(as_f64(self.counts.requests)),
         })
@@ -149,6 +151,7 @@ impl Phase {
             tenths(self.server_cpu_us_per_view_and_change()),
             tenths(self.client_cpu_us_per_view_and_change()),
             hundredths(self.per_view_and_change(as_f64(self.counts.events))),
+            hundredths(self.per_view_and_change(as_f64(self.counts.carried))),
             hundredths(self.per_view_and_change(as_f64(self.counts.reads))),
         ]
     }
@@ -226,6 +229,7 @@ mod tests {
         assert_eq!(phase["server_cpu_us_per_view_and_change"], 50.0);
         assert_eq!(phase["client_cpu_us_per_view_and_change"], 100.0);
         assert_eq!(phase["reads_per_view_and_change"], 2.0);
+        assert_eq!(phase["carried_per_view_and_change"], 0.5);
         assert_eq!(phase["per_s"], 5.0);
         let visible = &json["visibility"];
         assert_eq!(
@@ -237,7 +241,7 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         let words =
             |line: &str| line.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
-        assert_eq!(words(lines[1]), "churn 2.0 10 5.0 0.50 1.00 2.0 4.0 1 0 50.0 100.0 3.00 2.00");
+        assert_eq!(words(lines[1]), "churn 2.0 10 5.0 0.50 1.00 2.0 4.0 1 0 50.0 100.0 3.00 0.50 2.00");
         // The mean is one of a histogram, and nearly 5 and 9.
         assert!(words(lines[5]).starts_with("in each view 2 "), "{text}");
         assert!(words(lines[6]).starts_with("in all views 1 "), "{text}");
@@ -284,7 +288,13 @@ mod tests {
             changes: Some(10),
             views: 2_000,
             errors: 0,
-            counts: Counts { events: 60_000, reads: 40_000, sessions_lost: 1, ..Counts::ZERO },
+            counts: Counts {
+                events: 60_000,
+                reads: 40_000,
+                carried: 10_000,
+                sessions_lost: 1,
+                ..Counts::ZERO
+            },
             resources: Resources { servers: Some(usage), client_cpu: Some(Duration::from_secs(2)) },
             client_resident_bytes: Some(4 << 20),
         }

@@ -55,7 +55,7 @@ fn events_and_answers_come_out_in_the_order_of_the_wire() {
             if let Output::Complete(ticket, _) = output {
                 return Some(ticket.0.to_string());
             }
-            let Output::Notify(_, WatchNotice::Event(event, _)) = output else { return None };
+            let Output::Notify(_, WatchNotice::Event { event, .. }) = output else { return None };
             Some(format!("{:?}", event.kind))
         })
         .collect();
