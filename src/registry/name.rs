@@ -1,15 +1,19 @@
 //! Names of namespaces, services and instances.
 
+use std::cell::RefCell;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use rustc_hash::FxHasher;
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A DNS label in lower case (RFC 1123): letters, digits and inner hyphens, at most 63 octets.
 ///
 /// Names in the registry are labels, so that each is one component of a DNS name and one of a znode path.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "String")]
 pub struct Label(Arc<str>);
 
 /// Why a text is no label.
@@ -34,7 +38,7 @@ impl Label {
             && text.bytes().all(is_inner)
             && !text.starts_with('-')
             && !text.ends_with('-');
-        if is_label { Ok(Self(Arc::from(text))) } else { Err(LabelError { text: text.to_owned() }) }
+        if is_label { Ok(Self(shared(text))) } else { Err(LabelError { text: text.to_owned() }) }
     }
 
     /// The label as text.
@@ -43,11 +47,47 @@ impl Label {
     }
 }
 
+/// The text, of which there is one copy while it comes again and again: ports and tags are called the same in thousands of records.
+fn shared(text: &str) -> Arc<str> {
+    thread_local! {
+        static RECENT: RefCell<[Option<Arc<str>>; RECENT_MAX]> = const { RefCell::new([const { None }; RECENT_MAX]) };
+    }
+    let mut hasher = FxHasher::default();
+    text.hash(&mut hasher);
+    // Its lower bits are its better ones.
+    let at = usize::try_from(hasher.finish() % RECENT_MAX as u64).unwrap_or_default();
+    RECENT.with_borrow_mut(|recent| match &mut recent[at] {
+        Some(known) if **known == *text => known.clone(),
+        slot => slot.insert(text.into()).clone(),
+    })
+}
+
+/// Texts that are remembered by each thread, which with their places are some 20 KiB.
+const RECENT_MAX: usize = 256;
+
 impl TryFrom<String> for Label {
     type Error = LabelError;
 
     fn try_from(text: String) -> Result<Self, LabelError> {
         Self::parse(&text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Label {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct LabelVisitor;
+        impl Visitor<'_> for LabelVisitor {
+            type Value = Label;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a DNS label")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Label, E> {
+                Label::parse(text).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(LabelVisitor)
     }
 }
 
@@ -105,6 +145,20 @@ impl fmt::Display for ServiceKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_comes_again_is_kept_once_and_what_does_not_is_forgotten() {
+        let is_shared = || Arc::ptr_eq(&Label::parse("http").unwrap().0, &Label::parse("http").unwrap().0);
+        assert!(is_shared());
+        let first = Label::parse("http").unwrap();
+        for number in 0..100 * RECENT_MAX {
+            let text = format!("web-{number}");
+            assert_eq!(Label::parse(&text).unwrap().as_str(), text);
+        }
+        assert_eq!(Arc::strong_count(&first.0), 1, "others have come instead");
+        assert!(is_shared());
+        assert_eq!(first, Label::parse("http").unwrap());
+    }
 
     #[test]
     fn labels_follow_rfc_1123() {
