@@ -492,7 +492,7 @@ struct Sidecar {
 impl Sidecar {
     fn instances(&self) -> Vec<Arc<Instance>> {
         let view = self.cache.load();
-        view.services.get(&web_key()).map_or_else(Vec::new, |web| web.instances.clone())
+        view.services.get(&web_key()).map_or_else(Vec::new, |web| web.instances.iter().cloned().collect())
     }
 
     async fn shows(&self, what: &str, is_so: impl Fn(&[Arc<Instance>]) -> bool) {
@@ -684,8 +684,11 @@ fn statuses(web: &[Arc<Instance>]) -> Vec<(&str, Status)> {
     web.iter().map(|instance| (instance.id.as_str(), instance.record.status)).collect()
 }
 
-fn ups(web: &[Arc<Instance>]) -> Vec<String> {
-    web.iter().filter(|instance| instance.record.is_up()).map(|instance| instance.id.to_string()).collect()
+fn ups<'a>(web: impl IntoIterator<Item = &'a Arc<Instance>>) -> Vec<String> {
+    web.into_iter()
+        .filter(|instance| instance.record.is_up())
+        .map(|instance| instance.id.to_string())
+        .collect()
 }
 
 async fn repairs(sidecar: &Sidecar, count: u64) {

@@ -83,7 +83,7 @@ impl Sample {
     /// The same view, of which of this service the name alone is known.
     pub(crate) fn unfollowed(mut self, name: &str) -> Self {
         let service = Arc::make_mut(self.service(name));
-        (service.is_followed, service.instances) = (false, Vec::new());
+        (service.is_followed, service.instances) = (false, crate::registry::Instances::new());
         self
     }
 
@@ -97,7 +97,8 @@ impl Sample {
         let mut instances: Vec<_> = rows.iter().map(|row| Arc::new(instance(row))).collect();
         instances.sort_by(|a, b| a.id.cmp(&b.id));
         let zxid = self.view.zxid;
-        let service = Service { instances, zxid, children_zxid: zxid, ..Service::new(key.clone()) };
+        let service =
+            Service { instances: instances.into(), zxid, children_zxid: zxid, ..Service::new(key.clone()) };
         self.view.services.insert(key, Arc::new(service));
     }
 

@@ -23,7 +23,8 @@ pub(crate) fn view() -> View {
     ];
     for (namespace, name, instances) in [("default", "web", web), ("shop", "empty", Vec::new())] {
         let key = key(namespace, name);
-        let service = Service { instances, zxid, children_zxid: zxid, ..Service::new(key.clone()) };
+        let service =
+            Service { instances: instances.into(), zxid, children_zxid: zxid, ..Service::new(key.clone()) };
         view.services.insert(key, Arc::new(service));
     }
     view

@@ -234,7 +234,7 @@ impl Change {
             Before::Instance { key, zxid, id, instance } => {
                 let service = past.service.get_or_insert_with(|| Service::new(key.clone()));
                 service.zxid = *zxid;
-                let at = service.instances.binary_search_by(|known| known.id.cmp(id));
+                let at = service.instances.position(id.as_str());
                 match (at, instance) {
                     (Ok(at), Some(instance)) => service.instances[at] = instance.clone(),
                     (Ok(at), None) => drop(service.instances.remove(at)),

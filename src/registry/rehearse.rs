@@ -400,7 +400,7 @@ mod tests {
     fn whom_nobody_can_ask_is_offered_until_it_is_believed_to_be_gone() {
         let mut view = view(&[("web", &[("a", "z", 0), ("b", "z", 0)])]);
         for service in view.services.values_mut() {
-            for instance in &mut Arc::make_mut(service).instances {
+            for instance in Arc::make_mut(service).instances.iter_mut() {
                 Arc::make_mut(instance).record.ports[0].protocol = Protocol::Udp;
             }
         }

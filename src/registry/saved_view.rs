@@ -21,6 +21,7 @@ use std::time::Duration;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::instances::Instances;
 use super::layout::Layout;
 use super::name::{Label, ServiceKey};
 use super::record::Record;
@@ -150,8 +151,8 @@ impl SavedView {
         }
         for Vanished { service, index, at_ms } in vanished {
             let known = services.get_mut(&service).and_then(Arc::get_mut);
-            if let Some(instance) = known.and_then(|service| Arc::get_mut(service.instances.get_mut(index)?))
-            {
+            if let Some(known) = known.filter(|service| index < service.instances.len()) {
+                let instance = Arc::make_mut(&mut known.instances[index]);
                 instance.standing = Standing::Suspect;
                 instance.vanished_at = Some(moment.instant_at(at_ms.unwrap_or(current_at_ms)));
             }
@@ -212,7 +213,7 @@ struct WrittenService<'a> {
     instances: WrittenInstances<'a>,
 }
 
-struct WrittenInstances<'a>(&'a [Arc<Instance>], Moment);
+struct WrittenInstances<'a>(&'a Instances, Moment);
 
 #[derive(Serialize)]
 struct WrittenInstance<'a> {
@@ -311,12 +312,11 @@ impl LoadedServices {
         {
             self.vanished.push(Vanished { service: key.clone(), index, at_ms: instance.vanished_at_ms });
         }
-        // A list of its own: what is collected stays in the room of what it was made from, some forty times as much.
-        let mut instances = Vec::with_capacity(saved.instances.len());
-        instances.extend(saved.instances.into_iter().map(|saved| {
+        let instances = saved.instances.into_iter().map(|saved| {
             let (mzxid, session) = (Zxid::from_raw(saved.mzxid), SessionId(saved.session));
             Arc::new(Instance::new(saved.id, saved.record, mzxid, session))
-        }));
+        });
+        let instances = instances.collect();
         let zxid = Zxid::from_raw(saved.zxid);
         let (settings, is_followed) = (saved.settings, saved.followed);
         // What was told and not read yet, when it was saved, is not in it: the list of instances is not known to be whole.
@@ -393,7 +393,7 @@ mod tests {
         let loaded = decode(&sample(80).encode(&Layout::default(), moment()).unwrap()).unwrap();
         let instances = loaded.view.services.values().map(|service| &service.instances);
         for instances in instances {
-            assert_eq!(instances.capacity(), instances.len());
+            assert!(instances.is_compact());
         }
     }
 
@@ -515,7 +515,7 @@ mod tests {
         let key = ServiceKey { namespace: label("default"), name: label("web") };
         let service = Service {
             settings: ServiceSettings { min_healthy: 2, ..ServiceSettings::default() },
-            instances: vec![Arc::new(instance("web-1")), Arc::new(vanished)],
+            instances: vec![Arc::new(instance("web-1")), Arc::new(vanished)].into(),
             zxid: Zxid::from_raw(8),
             children_zxid: Zxid::from_raw(8),
             ..Service::new(key.clone())

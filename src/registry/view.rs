@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use super::instances::Instances;
 use super::name::{Label, ServiceKey};
 use super::record::Record;
 use super::tally::Tally;
@@ -38,7 +39,7 @@ pub struct Service {
     /// of any other.
     pub is_followed: bool,
     /// Its instances, in the order of their ids.
-    pub instances: Vec<Arc<Instance>>,
+    pub instances: Instances,
     /// The newest change to it that the view reflects.
     pub zxid: Zxid,
     /// The newest change to the list of its instances that the view reflects, which is its znode's pzxid when nothing was missed;
@@ -241,7 +242,7 @@ impl Service {
             key,
             settings: ServiceSettings::default(),
             is_followed: true,
-            instances: Vec::new(),
+            instances: Instances::new(),
             zxid: Zxid::ZERO,
             children_zxid: Zxid::ZERO,
             lookups: Arc::default(),
@@ -270,8 +271,7 @@ impl Service {
 
     /// The instance with this id.
     pub fn instance(&self, id: &str) -> Option<&Arc<Instance>> {
-        let position = self.instances.binary_search_by(|instance| instance.id.as_str().cmp(id)).ok()?;
-        self.instances.get(position)
+        self.instances.get(self.instances.position(id).ok()?)
     }
 
     /// The instances that may be offered.

@@ -98,7 +98,7 @@ impl Registry {
         let key = key(namespace, name);
         let mut instances: Vec<_> = members.iter().map(|member| Arc::new(member.instance())).collect();
         instances.sort_by(|a, b| a.id.cmp(&b.id));
-        let service = Service { instances, settings, ..Service::new(key.clone()) };
+        let service = Service { instances: instances.into(), settings, ..Service::new(key.clone()) };
         self.view.services.insert(key, Arc::new(service));
         self
     }

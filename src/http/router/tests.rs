@@ -157,7 +157,7 @@ async fn a_long_poll_waits_for_a_change_of_its_service() {
     assert!(is_pending(poll.as_mut()), "another service's change wakes nobody");
 
     let web = other_changed.services.get_mut(&sample::key("default", "web")).unwrap();
-    Arc::make_mut(web).instances.pop();
+    Arc::make_mut(web).instances.remove(1);
     router.cache.publish(other_changed);
     let response = within(poll).await;
     assert_eq!(response.status(), StatusCode::OK);
@@ -210,7 +210,7 @@ async fn what_is_not_followed_is_asked_for_waited_for_and_not_taken_for_empty() 
     let (all, key) = (sample::view(), sample::key("default", "web"));
     let mut names = all.clone();
     let web = Arc::make_mut(names.services.get_mut(&key).unwrap());
-    (web.is_followed, web.instances) = (false, Vec::new());
+    (web.is_followed, web.instances) = (false, crate::registry::Instances::new());
     let demand = Arc::<Demand>::default();
     let router = started().with_demand(Some(demand.clone()));
     let rehearsal = "/api/v1/rehearse?lose=web/1";

@@ -124,7 +124,8 @@ mod tests {
             let record = Record::decode(RECORD.as_bytes()).unwrap();
             Arc::new(Instance::new(label(id), record, Zxid::from_raw(5), SessionId(1)))
         };
-        let service = Service { instances: vec![instance("a"), instance("b")], ..Service::new(key("web")) };
+        let service =
+            Service { instances: vec![instance("a"), instance("b")].into(), ..Service::new(key("web")) };
         View {
             services: BTreeMap::from([(key("web"), Arc::new(service))]),
             is_loaded: true,

@@ -248,16 +248,16 @@ impl MirrorState {
                 return self.skip(&format_args!("{id} of {service}"), reason);
             }
         };
+        let (mzxid, session) = (stat.mzxid, stat.ephemeral_owner);
         let record = match Record::decode(data) {
             Ok(record) => record,
             Err(error) => return self.skip(&format_args!("{id} of {service}"), &error),
         };
-        let (mzxid, session) = (stat.mzxid, stat.ephemeral_owner);
         let instance = Arc::new(Instance::new(id.clone(), record, mzxid, session));
         let known = self.service_mut(service);
         match position(known, id) {
             Ok(at) if known.instances[at] == instance => return,
-            Ok(at) => Arc::make_mut(known).instances[at] = instance.clone(),
+            Ok(at) => *instance_mut(known, at) = instance.clone(),
             Err(at) => Arc::make_mut(known).instances.insert(at, instance.clone()),
         }
         self.note_change(service);
@@ -292,7 +292,7 @@ impl MirrorState {
         match self.brake.on_vanished(known, &instance, loss, now) {
             Some(standing) => {
                 set_standing(known, at, standing);
-                Arc::make_mut(&mut Arc::make_mut(known).instances[at]).vanished_at = Some(now);
+                Arc::make_mut(instance_mut(known, at)).vanished_at = Some(now);
             }
             None => drop(Arc::make_mut(known).instances.remove(at)),
         }
@@ -369,11 +369,15 @@ impl MirrorState {
 }
 
 fn position(service: &Service, id: &Label) -> Result<usize, usize> {
-    service.instances.binary_search_by(|instance| instance.id.cmp(id))
+    service.instances.position(id.as_str())
 }
 
 fn set_standing(service: &mut Arc<Service>, at: usize, standing: Standing) {
-    Arc::make_mut(&mut Arc::make_mut(service).instances[at]).standing = standing;
+    Arc::make_mut(instance_mut(service, at)).standing = standing;
+}
+
+fn instance_mut(service: &mut Arc<Service>, at: usize) -> &mut Arc<Instance> {
+    &mut Arc::make_mut(service).instances[at]
 }
 
 #[cfg(test)]

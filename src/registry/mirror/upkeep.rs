@@ -198,7 +198,7 @@ mod tests {
             let instance = Instance::new(label("web-1"), record, Zxid::ZERO, SessionId(1));
             let vanished_at = Some(started);
             let vanished = Instance { standing: Standing::Suspect, vanished_at, ..instance };
-            let service = Service { instances: vec![Arc::new(vanished)], ..Service::new(key()) };
+            let service = Service { instances: vec![Arc::new(vanished)].into(), ..Service::new(key()) };
             let services = [(key(), Arc::new(service))].into();
             let view = View { services, is_loaded: true, ..View::default() };
             let cache = Arc::new(Cache::with_saved(view, Duration::ZERO, started));

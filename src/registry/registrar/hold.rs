@@ -271,7 +271,7 @@ mod tests {
     }
 
     fn view_of(key: &ServiceKey, instances: Vec<Arc<Instance>>) -> View {
-        let service = Service { instances, ..Service::new(key.clone()) };
+        let service = Service { instances: instances.into(), ..Service::new(key.clone()) };
         let services = BTreeMap::from([(key.clone(), Arc::new(service))]);
         View { services, is_loaded: true, ..View::default() }
     }

@@ -96,8 +96,7 @@ impl Change {
 
     fn is_in(&self, view: &View) -> bool {
         let Some(service) = view.services.get(&self.service) else { return false };
-        let found = service.instances.binary_search_by(|instance| instance.id.cmp(&self.id));
-        found.is_ok_and(|at| service.instances[at].record.weight == self.weight)
+        service.instances.find(&self.id).is_some_and(|instance| instance.record.weight == self.weight)
     }
 }
 
