@@ -34,6 +34,7 @@ mod state_dir;
 mod state_file;
 mod stored_settings;
 mod tally;
+mod unreadable;
 mod view;
 mod view_keeper;
 mod view_settings;
@@ -66,6 +67,7 @@ pub use service::{OwnService, PortSettings, ServiceDefaults, reserved, resolve_s
 pub use state_dir::{StateDir, StateDirError, StateFolder};
 pub use stored_settings::{DamagedSettings, stored_settings};
 pub use tally::Tally;
+pub use unreadable::Unreadable;
 pub use view::{
     FailbackMode, Instance, LAST_RESORT, LookupMark, Service, ServiceSettings, Standing, View, Waiting,
 };

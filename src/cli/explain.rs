@@ -23,6 +23,17 @@ struct ExplanationBody {
     min_healthy: u32,
     tiers: Vec<TierBody>,
     instances: Vec<InstanceBody>,
+    /// An older sidecar tells of none.
+    #[serde(default)]
+    unreadable: Vec<UnreadableBody>,
+}
+
+#[derive(Debug, Deserialize)]
+struct UnreadableBody {
+    id: String,
+    reason: String,
+    mzxid: Option<String>,
+    session: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -70,7 +81,7 @@ pub(super) async fn run(arguments: ExplainArguments) -> Result<(), Failure> {
                 }
                 Some(at_ms) => format!("as of {}", timestamp::text(at_ms)),
             };
-            print(&format!("{}\n{}\n{key}: {fresh}", tiers(&body), instances(&body)))
+            print(&format!("{}\n{}\n{}{key}: {fresh}", tiers(&body), instances(&body), unreadable(&body)))
         }
     }
 }
@@ -90,6 +101,19 @@ fn tiers(body: &ExplanationBody) -> String {
     });
     let needed = format!("UP (NEEDS {})", body.min_healthy.max(1));
     table(&["", "TIER", &needed, "WHY"], lines.collect())
+}
+
+/// Nothing, or lines.
+fn unreadable(body: &ExplanationBody) -> String {
+    let lines = body.unreadable.iter().map(|it| {
+        let or_dash = |text: &Option<String>| text.as_deref().map_or_else(|| "-".to_owned(), printable);
+        vec![printable(&it.id), printable(&it.reason), or_dash(&it.session), or_dash(&it.mzxid)]
+    });
+    let lines: Vec<_> = lines.collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!("{}\n", table(&["UNREADABLE", "WHY", "SESSION", "ZXID"], lines))
 }
 
 fn instances(body: &ExplanationBody) -> String {

@@ -7,9 +7,12 @@
 //!  "tiers":[{"priority":0,"instances":2,"up":1,"chosen":true}],
 //!  "instances":[{"id":"web-1","offered":true,"reason":"up, in the tier that is offered","share":1.0,"standing":"registered",
 //!                "status":"up","priority":0,"effective_priority":0,"weight":1,"zone":null,"owner":"9f…","incarnation":"c2…",
-//!                "registered_at_ms":1764115200000,"mzxid":"0x1","session":"0x1"}]}
+//!                "registered_at_ms":1764115200000,"mzxid":"0x1","session":"0x1"}],
+//!  "unreadable":[{"id":"web-2","reason":"not an instance record","mzxid":"0x2","session":"0x1"}]}
 //! ```
 //!
+//! What is unreadable are znodes in the place of instances that are no records, or that the server does not let us read, which then have neither
+//! `mzxid` nor `session`; what was understood of them before still counts. Of a service that is looked back at none are known.
 //! With `?at=` there is `at_ms`, ms since 1970, and no age. `share` is the part of this zone's lookups in which the instance stands
 //! first, from 0 to 1. `standing` is `registered`, or, when the record has vanished, `limbo`, `suspect` or `silent`. The priority of the
 //! tier of those who are silent is 65536, below all others.
@@ -18,7 +21,7 @@ use serde::Serialize;
 
 use super::lookup::{Freshness, to_json};
 use crate::registry::explain::{Tier, Verdict, explain, reason};
-use crate::registry::{Instance, Label, Service, Standing, Status};
+use crate::registry::{Instance, Label, Service, Standing, Status, Unreadable};
 
 /// One service, and why each instance is offered or not; `at_ms` when that is how it was then.
 pub fn explanation(service: &Service, freshness: Freshness, at_ms: Option<i64>) -> Vec<u8> {
@@ -37,7 +40,9 @@ pub fn explanation(service: &Service, freshness: Freshness, at_ms: Option<i64>) 
             .iter()
             .zip(&explanation.shares)
             .map(|((it, verdict), share)| InstanceBody::of(it, *verdict, *share))
+            .map(|body| body.with_unreadable(service))
             .collect(),
+        unreadable: service.unreadable.iter().map(UnreadableBody::of).collect(),
     })
 }
 
@@ -53,6 +58,7 @@ struct ExplanationBody<'a> {
     min_healthy: u32,
     tiers: Vec<TierBody>,
     instances: Vec<InstanceBody<'a>>,
+    unreadable: Vec<UnreadableBody<'a>>,
 }
 
 #[derive(Serialize)]
@@ -82,6 +88,25 @@ struct InstanceBody<'a> {
     session: String,
 }
 
+#[derive(Serialize)]
+struct UnreadableBody<'a> {
+    id: &'a Label,
+    reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mzxid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<String>,
+}
+
+impl<'a> UnreadableBody<'a> {
+    fn of((id, unreadable): (&'a Label, &'a Unreadable)) -> Self {
+        let Unreadable { reason, written } = unreadable;
+        let (mzxid, session) =
+            written.map(|(mzxid, session)| (mzxid.to_string(), session.to_string())).unzip();
+        Self { id, reason, mzxid, session }
+    }
+}
+
 impl TierBody {
     fn of(tier: &Tier) -> Self {
         let Tier { priority, instances, up, is_chosen } = *tier;
@@ -90,6 +115,13 @@ impl TierBody {
 }
 
 impl<'a> InstanceBody<'a> {
+    fn with_unreadable(mut self, service: &Service) -> Self {
+        if service.unreadable.contains_key(self.id) {
+            self.reason.push_str("; its znode is unreadable now, and what it said before counts");
+        }
+        self
+    }
+
     fn of(instance: &'a Instance, verdict: Verdict, share: f64) -> Self {
         let record = &instance.record;
         Self {
@@ -116,13 +148,20 @@ impl<'a> InstanceBody<'a> {
 mod tests {
     use super::*;
     use crate::http::sample;
+    use crate::id::{SessionId, Zxid};
 
     #[test]
     fn every_instance_is_told_with_its_reason_and_its_origin() {
         let view = sample::view();
-        let (_, web) = view.services.first_key_value().unwrap();
+        let mut web = view.services.first_key_value().unwrap().1.clone();
+        let unreadable = Unreadable {
+            reason: "not an instance record".into(),
+            written: Some((Zxid::from_raw(9), SessionId(1))),
+        };
+        let id = web.instances[1].id.clone();
+        std::sync::Arc::make_mut(&mut web).unreadable.insert(id.clone(), unreadable);
         let fresh = Freshness { age: None, is_stale: true };
-        let body: serde_json::Value = serde_json::from_slice(&explanation(web, fresh, None)).unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&explanation(&web, fresh, None)).unwrap();
         assert_eq!(
             body["tiers"],
             serde_json::json!([{"priority": 0, "instances": 2, "up": 1, "chosen": true},
@@ -131,7 +170,15 @@ mod tests {
         let reasons: Vec<_> = body["instances"].as_array().unwrap().iter().map(|it| &it["reason"]).collect();
         assert_eq!(
             reasons,
-            ["up, in the tier that is offered", "it is leaving", "up, but tier 0 is offered"]
+            [
+                "up, in the tier that is offered",
+                "it is leaving; its znode is unreadable now, and what it said before counts",
+                "up, but tier 0 is offered"
+            ]
+        );
+        assert_eq!(
+            body["unreadable"],
+            serde_json::json!([{"id": id, "reason": "not an instance record", "mzxid": "0x9", "session": "0x1"}])
         );
         assert_eq!((&body["stale"], &body["age_ms"]), (&true.into(), &serde_json::Value::Null));
         assert!(body["instances"][0]["mzxid"].is_string() && body["instances"][0]["owner"].is_string());

@@ -12,6 +12,7 @@ use super::instances::Instances;
 use super::name::{Label, ServiceKey};
 use super::record::Record;
 use super::tally::Tally;
+use super::unreadable::Unreadable;
 use super::zones::{Home, ZonePlan};
 use crate::id::{SessionId, Zxid};
 
@@ -40,6 +41,8 @@ pub struct Service {
     pub is_followed: bool,
     /// Its instances, in the order of their ids.
     pub instances: Instances,
+    /// Znodes in the place of instances that cannot be read or understood now, some of them if there are many.
+    pub unreadable: BTreeMap<Label, Unreadable>,
     /// The newest change to it that the view reflects.
     pub zxid: Zxid,
     /// The newest change to the list of its instances that the view reflects, which is its znode's pzxid when nothing was missed;
@@ -243,6 +246,7 @@ impl Service {
             settings: ServiceSettings::default(),
             is_followed: true,
             instances: Instances::new(),
+            unreadable: BTreeMap::new(),
             zxid: Zxid::ZERO,
             children_zxid: Zxid::ZERO,
             lookups: Arc::default(),

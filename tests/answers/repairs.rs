@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rollcall::clock;
+use rollcall::znode::CreateMode;
 use tokio::time::sleep;
 
 use crate::record::Lookups;
@@ -34,6 +35,30 @@ async fn what_others_delete_or_overwrite_is_written_again_at_once() {
         assert_eq!(sidecar.record.latest(), "a");
     }
     assert_eq!(trio.a.registrar.stats().repairs(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_overwrite_with_garbage_is_written_again_at_once_and_explained_meanwhile() {
+    let world = World::start();
+    let trio = world.trio(&automatic(), Lookups::None).await;
+    let other = &trio.reader.client;
+    let begun_at = clock::now();
+    let before = other.get(PATH).await.expect("it is there").0;
+    other.set(PATH, "garbage", None).await.expect("it is there");
+    sleep(REACTION).await;
+    assert_eq!(other.get(PATH).await.expect("it is there").0, before);
+    assert!(trio.reader.unreadable().await.is_empty());
+    // What nobody repairs is told for as long as it is there.
+    let stray = format!("{PATH}-stray");
+    other.create(stray.as_str(), "garbage", CreateMode::Persistent).await.expect("it is created");
+    sleep(REACTION).await;
+    assert_eq!(trio.reader.unreadable().await, ["a-stray"]);
+    other.delete(stray.as_str(), None).await.expect("it is there");
+    sleep(REACTION).await;
+    assert!(trio.reader.unreadable().await.is_empty());
+    for sidecar in trio.all() {
+        assert_eq!(sidecar.record.moves_since(begun_at), []);
+    }
 }
 
 #[tokio::test(start_paused = true)]

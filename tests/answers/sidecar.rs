@@ -22,6 +22,7 @@ use crate::application::{Application, FALL, RISE, TTL};
 use crate::line::Line;
 use crate::member::Member;
 use crate::record::{Lookups, Record};
+use crate::told::get;
 use crate::world::{Pod, SESSION_TIMEOUT, label, web_key};
 
 /// One pod. Dropped, it is killed: nobody says goodbye, and its session lives on until it expires.
@@ -104,6 +105,13 @@ impl Sidecar {
         let body = response.into_body().collect().await.expect("it is in memory").to_bytes();
         let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
         body["released"].as_u64().expect("a number")
+    }
+
+    /// What `rollcall explain web` tells to be unreadable.
+    pub(crate) async fn unreadable(&self) -> Vec<String> {
+        let body = get(&self.router, "/api/v1/explain/default/web").await.expect("it is known");
+        let unreadable = body["unreadable"].as_array().expect("a list");
+        unreadable.iter().map(|it| it["id"].as_str().expect("an id").to_owned()).collect()
     }
 
     /// Leaves in order, as on SIGTERM.

@@ -11,12 +11,13 @@ use std::time::Instant;
 use bytes::Bytes;
 use tracing::warn;
 
-use crate::id::Zxid;
+use crate::id::{SessionId, Zxid};
 use crate::registry::brake::{Brake, Decision, Loss, ProbeOutcome, ProbeTarget};
 use crate::registry::layout::{Layout, Place};
 use crate::registry::name::{Label, ServiceKey};
 use crate::registry::record::Record;
 use crate::registry::stored_settings::DamagedSettings;
+use crate::registry::unreadable::Unreadable;
 use crate::registry::view::{Instance, Service, ServiceSettings, Standing, View};
 use crate::registry::view_settings::ViewSettings;
 use crate::znode::{OpError, Stat};
@@ -243,16 +244,15 @@ impl MirrorState {
         let (data, stat) = match outcome {
             ReadOutcome::Found { data, stat } => (data.as_deref().unwrap_or_default(), stat),
             ReadOutcome::Missing => return self.remove_instance(service, id, Loss::Counted, now),
-            ReadOutcome::Refused(error) => return self.skip(&format_args!("{id} of {service}"), error),
-            ReadOutcome::NotUnderstood(reason) => {
-                return self.skip(&format_args!("{id} of {service}"), reason);
-            }
+            ReadOutcome::Refused(error) => return self.skip_instance(service, id, error, None),
+            ReadOutcome::NotUnderstood(reason) => return self.skip_instance(service, id, reason, None),
         };
         let (mzxid, session) = (stat.mzxid, stat.ephemeral_owner);
         let record = match Record::decode(data) {
             Ok(record) => record,
-            Err(error) => return self.skip(&format_args!("{id} of {service}"), &error),
+            Err(error) => return self.skip_instance(service, id, &error, Some((mzxid, session))),
         };
+        self.forget_unreadable(service, id);
         let instance = Arc::new(Instance::new(id.clone(), record, mzxid, session));
         let known = self.service_mut(service);
         match position(known, id) {
@@ -273,7 +273,9 @@ impl MirrorState {
         self.unsure.remove(service);
         let Some(known) = self.view.services.get_mut(service) else { return };
         // One of that name that is created later has a list of its own.
-        Arc::make_mut(known).children_zxid = Zxid::ZERO;
+        let gone = Arc::make_mut(known);
+        gone.children_zxid = Zxid::ZERO;
+        gone.unreadable.clear();
         let ids: Vec<_> = known.instances.iter().map(|instance| instance.id.clone()).collect();
         self.gone.insert(service.clone());
         for id in ids {
@@ -283,6 +285,7 @@ impl MirrorState {
     }
 
     fn remove_instance(&mut self, service: &ServiceKey, id: &Label, loss: Loss, now: Instant) {
+        self.forget_unreadable(service, id);
         let Some(known) = self.view.services.get_mut(service) else { return };
         let Ok(at) = position(known, id) else { return };
         let instance = known.instances[at].clone();
@@ -325,6 +328,32 @@ impl MirrorState {
     fn skip(&mut self, what: &dyn std::fmt::Display, error: &dyn std::fmt::Display) {
         self.unreadable += 1;
         warn!(%what, error = %error, "skipped a znode that cannot be read");
+    }
+
+    fn skip_instance(
+        &mut self,
+        service: &ServiceKey,
+        id: &Label,
+        error: &dyn std::fmt::Display,
+        written: Option<(Zxid, SessionId)>,
+    ) {
+        self.skip(&format_args!("{id} of {service}"), error);
+        let Some(known) = self.view.services.get_mut(service) else { return };
+        let unreadable = Unreadable { reason: error.to_string().into(), written };
+        if known.unreadable.get(id) != Some(&unreadable) {
+            self.has_changed |= Arc::make_mut(known).note_unreadable(id, unreadable);
+        }
+        if let Some((mzxid, _)) = written {
+            self.raise_zxid(service, mzxid);
+        }
+    }
+
+    fn forget_unreadable(&mut self, service: &ServiceKey, id: &Label) {
+        let known = self.view.services.get_mut(service).filter(|known| known.unreadable.contains_key(id));
+        if let Some(known) = known {
+            Arc::make_mut(known).unreadable.remove(id);
+            self.has_changed = true;
+        }
     }
 
     fn skip_settings(&mut self, service: &ServiceKey, damage: &DamagedSettings) {
@@ -386,7 +415,6 @@ mod tests {
 
     use super::*;
     use crate::clock;
-    use crate::id::SessionId;
     use crate::registry::Home;
     use crate::registry::brake::BrakePlan;
     use crate::registry::select::shares;

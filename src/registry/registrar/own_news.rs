@@ -2,8 +2,8 @@
 //! is looked at anyway.
 //!
 //! The view lags behind what we write, so that a difference alone says nothing. It is news when the view shows something else than
-//! before, and that is not what we have written. Another owner's record in its place is news as well, which is reported. But two sidecars of
-//! one owner must not outwrite one another at the speed of the network. What is no record at all changes no view, and waits for the timer.
+//! before, and that is not what we have written, or no record at all. Another owner's record in its place is news as well, which is reported. But two
+//! sidecars of one owner must not outwrite one another at the speed of the network.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,6 +23,8 @@ use crate::registry::view::{Instance, Service, Standing};
 pub(super) enum Seen {
     /// A record, as it was written then.
     Registered { mzxid: Zxid, session: SessionId },
+    /// Something that is no record.
+    Unreadable { mzxid: Zxid },
     /// None, as of this change of its service: one that was written and deleted in between may never have been seen.
     Missing { zxid: Zxid },
 }
@@ -45,7 +47,7 @@ impl RegistrarTask {
         let view = self.cache.load();
         for Entry { registration, seen, .. } in &mut self.entries {
             let service = view.services.get(&registration.service);
-            *seen = service.map(|service| Seen::of(service, shown(service, &registration.id)));
+            *seen = service.map(|service| Seen::of(service, &registration.id));
         }
     }
 
@@ -97,8 +99,11 @@ fn shown<'a>(service: &'a Service, id: &Label) -> Option<&'a Instance> {
 }
 
 impl Seen {
-    fn of(service: &Service, shown: Option<&Instance>) -> Self {
-        match shown {
+    fn of(service: &Service, id: &Label) -> Self {
+        if let Some((mzxid, _)) = service.unreadable.get(id).and_then(|unreadable| unreadable.written) {
+            return Self::Unreadable { mzxid };
+        }
+        match shown(service, id) {
             Some(Instance { mzxid, session, .. }) => Self::Registered { mzxid: *mzxid, session: *session },
             None => Self::Missing { zxid: service.zxid },
         }
@@ -112,16 +117,16 @@ impl Written {
             return false;
         }
         self.looked_at = Some(service.clone());
-        let shown = shown(service, &self.id);
-        let seen = Some(Seen::of(service, shown));
-        if seen == self.seen {
+        let seen = Seen::of(service, &self.id);
+        if Some(seen) == self.seen {
             return false;
         }
-        self.seen = seen;
-        shown.is_none_or(|shown| {
-            let is_ours = shown.session == self.session;
-            shown.record != *self.record && (is_ours || shown.record.owner != self.record.owner)
-        })
+        self.seen = Some(seen);
+        matches!(seen, Seen::Unreadable { .. })
+            || shown(service, &self.id).is_none_or(|shown| {
+                let is_ours = shown.session == self.session;
+                shown.record != *self.record && (is_ours || shown.record.owner != self.record.owner)
+            })
     }
 }
 
@@ -132,6 +137,7 @@ mod tests {
 
     use super::*;
     use crate::clock;
+    use crate::registry::unreadable::Unreadable;
     use crate::registry::view::View;
 
     const OURS: SessionId = SessionId(7);
@@ -144,7 +150,7 @@ mod tests {
             id: label("a"),
             record: Box::new(record.clone()),
             session: OURS,
-            seen: Some(Seen::of(&service(1, None), None)),
+            seen: Some(Seen::of(&service(1, None), &label("a"))),
             looked_at: None,
         };
         assert!(!written.is_news(&service(1, None)), "it was not there before, either");
@@ -160,8 +166,13 @@ mod tests {
         assert!(written.is_news(&service(8, Some((8, OURS, &overwritten)))));
         let another_process = service(9, Some((9, SessionId(8), &overwritten)));
         assert!(!written.is_news(&another_process), "of ours, too");
+        let mut garbage = service(10, Some((9, OURS, &record)));
+        let unreadable = Unreadable { reason: "garbage".into(), written: Some((Zxid::from_raw(10), OURS)) };
+        Arc::make_mut(&mut garbage).unreadable.insert(label("a"), unreadable);
+        assert!(written.is_news(&garbage), "what is shown is what it was");
+        assert!(!written.is_news(&garbage), "that is known");
         let theirs = Record { owner: "you".to_owned(), ..record };
-        assert!(written.is_news(&service(10, Some((10, SessionId(9), &theirs)))), "that is somebody else's");
+        assert!(written.is_news(&service(11, Some((11, SessionId(9), &theirs)))), "that is somebody else's");
     }
 
     #[tokio::test(start_paused = true)]

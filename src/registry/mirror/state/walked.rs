@@ -112,6 +112,12 @@ impl MirrorState {
         let before: Vec<_> = self.view.services.get(service).map_or_else(Vec::new, |known| {
             known.instances.iter().map(|instance| instance.id.clone()).collect()
         });
+        let unreadable = self.view.services.get(service).map(|known| &known.unreadable);
+        let gone: Vec<_> = unreadable
+            .into_iter()
+            .flat_map(|unreadable| unreadable.keys().filter(|id| !instances.contains_key(*id)).cloned())
+            .collect();
+        gone.iter().for_each(|id| self.forget_unreadable(service, id));
         for (id, outcome) in instances {
             self.on_instance(service, id, outcome, now);
         }
