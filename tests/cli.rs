@@ -270,6 +270,10 @@ fn the_settings_of_services_are_changed_and_services_without_instances_pruned() 
     assert_eq!(service(&["set", "web", "--dns-ttl", "1500ms"]).0, 2);
     zk(&["create", path, "{"]);
     assert!(service(&["set", "web", "--min-healthy", "1"]).2.contains("overwrite it with"));
+    zk(&["create", &format!("{path}-unused"), ""]);
+    let (status, pruned, told) = service(&["prune"]);
+    assert!(status == 0 && told.contains(&format!("{path}: ")) && told.contains("not pruned"), "{told}");
+    assert_eq!(pruned, "pruned web-unused.default\n", "damaged settings are settings");
     zk(&["set", path, "{\"min_healthy\":\"2\",\"brake\":false}"]);
     let (status, _, told) = service(&["get", "web"]);
     let remedy = "`rollcall service set web.default --unset min_healthy`";

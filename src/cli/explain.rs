@@ -124,7 +124,8 @@ fn instances(body: &ExplanationBody) -> String {
             if it.offered { format!("{:.1} %", it.share * 100.0) } else { String::new() },
             printable(&it.reason),
             printable(&it.owner),
-            timestamp::text(it.registered_at_ms),
+            // A record need not say.
+            if it.registered_at_ms == 0 { "-".to_owned() } else { timestamp::text(it.registered_at_ms) },
             printable(&it.mzxid),
         ]
     });

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::arguments::{ServiceArguments, ServiceChange, ServiceCommand};
 use super::failure::Failure;
-use super::output::{Format, print, printable, table};
+use super::output::{Format, note, print, printable, table};
 use super::session;
 use crate::client::{Client, ClientError};
 use crate::config::{duration, nearest_word};
@@ -133,8 +133,16 @@ impl Registry<'_> {
         for namespace in self.labels(self.layout.root().to_owned()).await? {
             for name in self.labels(self.layout.namespace(&namespace)).await? {
                 let service = ServiceKey { namespace: namespace.clone(), name };
-                if self.read(&service).await?.is_some_and(|(settings, _)| settings.is_empty()) {
-                    found.push(service);
+                let path = self.layout.service(&service);
+                let data = match self.client.get(path.as_str()).await {
+                    Ok((data, _)) => data.unwrap_or_default(),
+                    Err(error) if error.op_error() == Some(OpError::NoNode) => continue,
+                    Err(error) => return Err(self.failure(&error)),
+                };
+                match stored_settings(&data) {
+                    Ok(settings) if settings.is_empty() => found.push(service),
+                    Ok(_) => {}
+                    Err(damage) => note(&format!("{path}: {damage}; it is not pruned")),
                 }
             }
         }

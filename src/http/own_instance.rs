@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
+use crate::id::SessionId;
 use crate::registry::{Change, Label, OwnInstance, RegistrationState, Status};
 
 /// An own instance, as answers to commands tell it.
@@ -44,7 +45,12 @@ impl<'a> Standing<'a> {
             _ if !own.is_carried_out => because("pending", Cow::Borrowed("it is being written")),
             RegistrationState::Conflict { owner, session } => {
                 let owner = if owner.is_empty() { "somebody unknown" } else { owner };
-                because("conflict", Cow::Owned(format!("the id is {owner}'s, of session {session}")))
+                because("conflict", Cow::Owned(match *session {
+                    SessionId::NONE => format!(
+                        "the id is {owner}'s, in a znode of no session, which stays until somebody deletes it"
+                    ),
+                    session => format!("the id is {owner}'s, of session {session}"),
+                }))
             }
             RegistrationState::Registered(status) => Self::plain(*status),
             RegistrationState::Absent => Self { status: Cow::Borrowed("absent"), reason: None },
