@@ -440,11 +440,7 @@ impl Replica {
         let applied = self.tree.apply(txn);
         self.counts.applied_txns += 1;
         self.check_digest(txn);
-        for change in &applied.changes {
-            for firing in self.watches.fire(change) {
-                self.notify_watchers(zxid, &firing);
-            }
-        }
+        self.tell_watchers(zxid, &applied.changes);
         if let Role::Leading(leading) = &mut self.role {
             leading.on_applied(txn, now);
         }

@@ -45,12 +45,15 @@ impl<'a> Standing<'a> {
             _ if !own.is_carried_out => because("pending", Cow::Borrowed("it is being written")),
             RegistrationState::Conflict { owner, session } => {
                 let owner = if owner.is_empty() { "somebody unknown" } else { owner };
-                because("conflict", Cow::Owned(match *session {
-                    SessionId::NONE => format!(
-                        "the id is {owner}'s, in a znode of no session, which stays until somebody deletes it"
-                    ),
-                    session => format!("the id is {owner}'s, of session {session}"),
-                }))
+                because(
+                    "conflict",
+                    Cow::Owned(match *session {
+                        SessionId::NONE => format!(
+                            "the id is {owner}'s, in a znode of no session, which stays until somebody deletes it"
+                        ),
+                        session => format!("the id is {owner}'s, of session {session}"),
+                    }),
+                )
             }
             RegistrationState::Registered(status) => Self::plain(*status),
             RegistrationState::Absent => Self { status: Cow::Borrowed("absent"), reason: None },

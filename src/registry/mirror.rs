@@ -90,8 +90,6 @@ pub struct Mirror {
     is_connected: bool,
     /// Whether reads are under way: what they find may be newer than what is told meanwhile.
     is_reading: bool,
-    /// What was taken in last of that which came with its event.
-    taken: Option<(Zxid, String)>,
     /// Whether something was taken in that came with its event, and is not published.
     has_news: bool,
     published_at: Option<Instant>,
@@ -131,7 +129,6 @@ impl Mirror {
             thorough_walks: 0,
             is_connected: false,
             is_reading: false,
-            taken: None,
             has_news: false,
             published_at: None,
             on_demand: None,
@@ -249,7 +246,7 @@ impl Mirror {
 
     fn on_notice(&mut self, notice: WatchNotice) {
         match notice {
-            WatchNotice::Event { event, zxid, carried } => self.on_event(event, zxid, carried),
+            WatchNotice::Event { event, zxid, carried } => self.on_event(&event, zxid, carried),
             WatchNotice::Disconnected => {
                 info!("disconnected, serving the last view");
                 self.lose_track();
@@ -267,14 +264,8 @@ impl Mirror {
         }
     }
 
-    fn on_event(&mut self, event: WatchedEvent, zxid: Zxid, carried: Option<CarriedZnode>) {
-        if carried.is_some()
-            && self.taken.as_ref().is_some_and(|taken| taken.0 == zxid && taken.1 == event.path)
-        {
-            // What replaces a znode in one txn is told twice, and both carry what it has left.
-            return;
-        }
-        let Some(place) = self.source.place(&event.path) else { return self.on_name_event(&event) };
+    fn on_event(&mut self, event: &WatchedEvent, zxid: Zxid, carried: Option<CarriedZnode>) {
+        let Some(place) = self.source.place(&event.path) else { return self.on_name_event(event) };
         if !self.is_watched(&place) {
             return;
         }
@@ -308,7 +299,7 @@ impl Mirror {
     }
 
     /// Takes a znode in that came with the event that named it, as if it had been read.
-    fn take_in(&mut self, place: &Place, event: WatchedEvent, zxid: Zxid, carried: CarriedZnode) {
+    fn take_in(&mut self, place: &Place, event: &WatchedEvent, zxid: Zxid, carried: CarriedZnode) {
         let outcome = match carried {
             CarriedZnode::There { data, stat } => ReadOutcome::Found { data, stat },
             CarriedZnode::Gone => ReadOutcome::Missing,
@@ -318,7 +309,6 @@ impl Mirror {
         if let (Place::Instance(service, _), ReadOutcome::Missing) = (place, &outcome) {
             self.state.on_list_changed(service, zxid);
         }
-        self.taken = Some((zxid, event.path));
         self.stats.carried.fetch_add(1, Ordering::Relaxed);
         self.has_news = true;
     }
@@ -328,7 +318,6 @@ impl Mirror {
             // Nothing is read for as long as it takes.
             self.publish();
         }
-        self.taken = None;
         self.cache.set_synced(false);
         self.must_walk = true;
         for place in std::mem::take(&mut self.dirty).keys() {

@@ -1,13 +1,14 @@
 //! Telling clients: replies in the order of their requests, notifications before the replies that reveal them.
 
 use bytes::Bytes;
+use rustc_hash::FxHashMap;
 
 use super::connection::{Awaiting, Pending};
 use super::prepare::ReplyShape;
 use super::watch::Firing;
 use super::{CloseReason, ConnectionId, Now, Output, Replica, access, config_node, read, session};
 use crate::id::{Xid, Zxid};
-use crate::tree::{Txn, TxnResult};
+use crate::tree::{Change, Txn, TxnResult};
 use crate::wire::{OpResult, ReplyHeader, Request, Response, write_frame};
 use crate::znode::{CarriedZnode, EventKind, OpError, Permissions, WatchedEvent};
 
@@ -95,12 +96,28 @@ impl Replica {
         self.outputs.push_back(Output::Reply(id, frame.into()));
     }
 
-    /// Tells of what a txn that is applied has changed: subscribers with what stands there now, others without, all in one frame each.
-    pub(super) fn notify_watchers(&mut self, zxid: Zxid, firing: &Firing) {
-        let Firing { event, watchers } = firing;
+    /// Tells of what a txn that is applied has changed.
+    pub(super) fn tell_watchers(&mut self, zxid: Zxid, changes: &[Change]) {
+        for (change, is_last) in with_last(changes) {
+            for firing in self.watches.fire(change) {
+                self.notify_watchers(zxid, &firing, is_last);
+            }
+        }
+    }
+
+    /// Tells of one event: subscribers with what stands there now, others without, all by the same frame. Subscribers that follow what is
+    /// there are told of the last change of each znode alone.
+    fn notify_watchers(&mut self, zxid: Zxid, firing: &Firing, is_last: bool) {
+        let Firing { event, watchers, followers } = firing;
         let (mut bare, mut full) = (None, None);
-        for id in watchers {
-            let frame = if self.subscribers.contains(*id) {
+        for (id, is_told_always) in
+            watchers.iter().map(|id| (id, true)).chain(followers.iter().map(|id| (id, is_last)))
+        {
+            let is_subscriber = self.subscribers.contains(*id);
+            if is_subscriber && !is_told_always {
+                continue;
+            }
+            let frame = if is_subscriber {
                 full.get_or_insert_with(|| notification(zxid, event, |out| self.carry(event, out)))
             } else {
                 bare.get_or_insert_with(|| notification(zxid, event, |_| {}))
@@ -129,6 +146,17 @@ impl Replica {
             CarriedZnode::encode_there(data, &node.stat(), out);
         }
     }
+}
+
+/// Each change of a txn, and whether it is the last one of its znode.
+fn with_last(changes: &[Change]) -> impl Iterator<Item = (&Change, bool)> {
+    let mut last = FxHashMap::default();
+    if changes.len() > 1 {
+        last.extend(changes.iter().enumerate().map(|(at, change)| (change.path().as_str(), at)));
+    }
+    let is_last =
+        move |at: usize, change: &Change| last.get(change.path().as_str()).is_none_or(|last| *last == at);
+    changes.iter().enumerate().map(move |(at, change)| (change, is_last(at, change)))
 }
 
 /// The longest data that go with an event: more than any record of an instance, and nothing to fill a client's queue with.

@@ -29,17 +29,26 @@ struct Watched {
     bytes: usize,
 }
 
-/// An event, and who is told of it, in their order.
+/// An event, and who is told of it; nobody is both.
 #[derive(Debug)]
 pub(super) struct Firing {
     pub(super) event: WatchedEvent,
+    /// By a watch of that very path.
     pub(super) watchers: Vec<ConnectionId>,
+    /// By a recursive watch alone, there or above.
+    pub(super) followers: Vec<ConnectionId>,
 }
 
 impl Firing {
-    fn of(kind: EventKind, path: &ZnodePath, watchers: Vec<ConnectionId>) -> Option<Self> {
+    fn of(
+        kind: EventKind,
+        path: &ZnodePath,
+        watchers: Vec<ConnectionId>,
+        followers: Vec<ConnectionId>,
+    ) -> Option<Self> {
         let event = || WatchedEvent { kind, path: path.as_str().to_owned() };
-        (!watchers.is_empty()).then(|| Self { event: event(), watchers })
+        let is_for_nobody = watchers.is_empty() && followers.is_empty();
+        (!is_for_nobody).then(|| Self { event: event(), watchers, followers })
     }
 }
 
@@ -239,13 +248,15 @@ impl Watches {
 
     /// Fires the one-shot kinds named, the persistent watches at `path` and the recursive ones at or above it.
     fn fire_at(&mut self, path: &ZnodePath, kind: EventKind, one_shot: &[WatchKind]) -> Option<Firing> {
-        let (mut told, mut fired) = (Vec::new(), Vec::new());
+        let (mut told, mut followers, mut fired) = (Vec::new(), Vec::new(), Vec::new());
         if let Some(watchers) = self.by_path.get(path.as_str()) {
             for (connection, kinds) in watchers {
                 let mut kinds = *kinds;
                 let is_one_shot = one_shot.iter().any(|kind| *kinds.slot(*kind));
-                if kinds.persistent || kinds.recursive || is_one_shot {
+                if kinds.persistent || is_one_shot {
                     told.push(*connection);
+                } else if kinds.recursive {
+                    followers.push(*connection);
                 }
                 fired.extend(Some(*connection).filter(|_| is_one_shot));
             }
@@ -255,7 +266,7 @@ impl Watches {
             let mut below = path.as_str();
             while let Some((above, _)) = below.rsplit_once('/') {
                 if let Some(watchers) = self.by_path.get(if above.is_empty() { "/" } else { above }) {
-                    told.extend(watchers.iter().filter(|(_, kinds)| kinds.recursive).map(|(id, _)| *id));
+                    followers.extend(watchers.iter().filter(|(_, kinds)| kinds.recursive).map(|(id, _)| *id));
                 }
                 below = above;
             }
@@ -266,9 +277,12 @@ impl Watches {
             }
         }
         // Sorted runs, one for each level.
-        told.sort();
-        told.dedup();
-        Firing::of(kind, path, told)
+        followers.sort();
+        followers.dedup();
+        if !told.is_empty() {
+            followers.retain(|id| told.binary_search(id).is_err());
+        }
+        Firing::of(kind, path, told, followers)
     }
 
     fn fire_children_changed(&mut self, child: &ZnodePath) -> Option<Firing> {
@@ -279,7 +293,7 @@ impl Watches {
         for connection in &told {
             self.clear(*connection, parent.as_str(), WatchKind::Child);
         }
-        Firing::of(EventKind::ChildrenChanged, &parent, told)
+        Firing::of(EventKind::ChildrenChanged, &parent, told, Vec::new())
     }
 
     /// Removes one watch; false when it was not there.
@@ -320,8 +334,10 @@ mod tests {
     }
 
     fn fired(watches: &mut Watches, change: &Change) -> Vec<(u64, EventKind, String)> {
-        let told = |Firing { event, watchers }| {
-            watchers.into_iter().map(move |id: ConnectionId| (id.0, event.kind, event.path.clone()))
+        let told = |Firing { event, watchers, followers }| {
+            let mut told = [watchers, followers].concat();
+            told.sort_unstable();
+            told.into_iter().map(move |id: ConnectionId| (id.0, event.kind, event.path.clone()))
         };
         watches.fire(change).into_iter().flat_map(told).collect()
     }

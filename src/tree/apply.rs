@@ -77,6 +77,15 @@ pub enum Change {
     DataChanged(ZnodePath),
 }
 
+impl Change {
+    /// Whose change it is.
+    pub const fn path(&self) -> &ZnodePath {
+        match self {
+            Self::Created(path) | Self::Deleted(path) | Self::DataChanged(path) => path,
+        }
+    }
+}
+
 impl Tree {
     /// Carries out a txn. Its zxid becomes the tree's when all of it is done.
     pub fn apply(&mut self, txn: &Txn) -> Applied {

@@ -110,7 +110,7 @@ async fn a_change_is_seen_when_its_event_comes_and_nothing_is_read() {
     sleep(REACTION).await;
     assert_eq!(subscriber.shown(), reader.shown());
     assert_eq!(subscriber.shown()["web.default"].2.len(), 0);
-    // The replacement was told twice.
+    // The replacement was told once.
     assert_eq!((subscriber.stats.reads() - before, subscriber.stats.carried()), (0, 5));
     assert!(reader.stats.reads() - read_before >= 5 && reader.stats.carried() == 0);
 }

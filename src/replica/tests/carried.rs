@@ -28,7 +28,7 @@ fn a_subscriber_is_told_what_the_txn_has_left_and_others_are_told_the_event() {
 }
 
 #[test]
-fn what_a_multi_deletes_and_creates_is_there_in_both_events() {
+fn of_what_a_multi_deletes_and_creates_a_follower_that_subscribes_is_told_once() {
     let mut bench = bench();
     bench.ask(9, &create("/a/b", "1", Acl::open())).unwrap();
     carried(&mut bench, 1);
@@ -39,8 +39,27 @@ fn what_a_multi_deletes_and_creates_is_there_in_both_events() {
     bench.ask(9, &Request::Multi(replace)).unwrap();
     let told = carried(&mut bench, 1);
     let told: Vec<_> = told.iter().map(|(kind, carried)| (*kind, data_of(carried.as_ref()))).collect();
-    let there = Some("2".to_owned());
-    assert_eq!(told, [(EventKind::Deleted, there.clone()), (EventKind::Created, there)]);
+    assert_eq!(told, [(EventKind::Created, Some("2".to_owned()))]);
+    let others: Vec<_> = carried(&mut bench, 2).into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(others, [EventKind::Created, EventKind::Deleted, EventKind::Created]);
+}
+
+#[test]
+fn a_watch_of_the_very_path_is_told_of_every_change_and_each_time_with_what_the_txn_has_left() {
+    let mut bench = bench();
+    bench.ask(9, &create("/a/b", "1", Acl::open())).unwrap();
+    carried(&mut bench, 1);
+    bench.ask(1, &exists("/a/b", true)).unwrap();
+    let replace = vec![
+        MultiOp::Delete { path: "/a/b".into(), version: -1 },
+        MultiOp::Create(CreateRequest::open("/a/b", "2", CreateMode::Persistent)),
+        MultiOp::SetData { path: "/a/b".into(), data: Some(Bytes::from_static(b"3")), version: -1 },
+    ];
+    bench.ask(9, &Request::Multi(replace)).unwrap();
+    let told = carried(&mut bench, 1);
+    let told: Vec<_> = told.iter().map(|(kind, carried)| (*kind, data_of(carried.as_ref()))).collect();
+    let there = Some("3".to_owned());
+    assert_eq!(told, [(EventKind::Deleted, there.clone()), (EventKind::DataChanged, there)]);
 }
 
 #[test]
