@@ -13,6 +13,7 @@ mod history;
 mod hold_file;
 mod host_address;
 mod instances;
+mod interest;
 mod layout;
 mod maintenance;
 mod meta;

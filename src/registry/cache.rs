@@ -8,6 +8,7 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
 use super::history::{History, NoHistory, Past};
+use super::interest::{Interested, Interests};
 use super::name::ServiceKey;
 use super::view::View;
 use super::zones::Home;
@@ -21,6 +22,7 @@ use crate::clock;
 pub struct Cache {
     view: ArcSwap<View>,
     published: watch::Sender<u64>,
+    interests: Interests,
     /// Publications, for readers that must not take a lock.
     count: AtomicU64,
     started: Instant,
@@ -56,6 +58,7 @@ impl Cache {
         Self {
             view: ArcSwap::from_pointee(View::default()),
             published: watch::Sender::new(0),
+            interests: Interests::default(),
             count: AtomicU64::new(0),
             started: now,
             proved_at_ms: AtomicU64::new(0),
@@ -99,6 +102,7 @@ impl Cache {
         drop(history);
         self.count.fetch_add(1, Ordering::Release);
         self.published.send_modify(|count| *count += 1);
+        self.interests.on_published(&before, &view);
     }
 
     /// Publications so far. A view that is loaded afterwards is that of this one or of a later one.
@@ -109,6 +113,11 @@ impl Cache {
     /// Tells of every publication from now on, and when the view begins or ceases to follow the ensemble.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.published.subscribe()
+    }
+
+    /// The same for who looks at these services alone.
+    pub fn follow(&self, services: Vec<ServiceKey>) -> Interested {
+        self.interests.add(services)
     }
 
     /// Notes that the member we are connected to proved itself current (a ping or another reply).
@@ -123,6 +132,7 @@ impl Cache {
         if self.is_synced.swap(is_synced, Ordering::AcqRel) != is_synced {
             self.history().on_stale(!is_synced, clock::unix_ms());
             self.published.send_modify(|_| ());
+            self.interests.wake_all();
         }
     }
 

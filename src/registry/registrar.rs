@@ -298,7 +298,6 @@ impl RegistrarTask {
     async fn keep_registered(&mut self) {
         let mut health = self.checks.board().subscribe();
         let mut connection = self.client.state();
-        let (mut views, mut own_views) = (self.cache.subscribe(), self.cache.subscribe());
         let mut next_repair = clock::now();
         // Apart from the rest, so that an order can come while instances are looked at.
         let (_, nothing) = mpsc::channel(1);
@@ -362,8 +361,8 @@ impl RegistrarTask {
             tokio::select! {
                 changed = health.changed() => if changed.is_err() { return },
                 changed = connection.changed() => if changed.is_err() { return },
-                () = grounds_change(&cache, &mut views, &decided) => {}
-                () = own_news(&cache, &mut own_views, written, next_repair) => next_repair = clock::now() + REPAIR_PAUSE,
+                () = grounds_change(&cache, &decided) => {}
+                () = own_news(&cache, written, next_repair) => next_repair = clock::now() + REPAIR_PAUSE,
                 () = loss_of(state_dir.as_ref(), losses) => {}
                 order = orders.recv() => match order {
                     Some(order) => self.on_order(order).await,

@@ -7,7 +7,6 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
 use tracing::info;
 
 use super::RegistrarTask;
@@ -113,12 +112,14 @@ impl Entry {
 }
 
 /// Waits until one of these is to be decided by something else; for ever, if there are none.
-pub(super) async fn grounds_change(cache: &Cache, views: &mut watch::Receiver<u64>, decided: &[Decided]) {
+pub(super) async fn grounds_change(cache: &Cache, decided: &[Decided]) {
+    let mut news = cache.follow(decided.iter().map(|decided| decided.service.clone()).collect());
     let is_changed = |decided: &Decided| grounds(cache, &decided.service, decided.priority) != decided.by;
     while !decided.iter().any(is_changed) {
-        if decided.is_empty() || views.changed().await.is_err() {
+        if decided.is_empty() {
             std::future::pending::<()>().await;
         }
+        news.stirred().await;
     }
 }
 
@@ -214,11 +215,10 @@ mod tests {
         let web = killed();
         let service = web.registration.service.clone();
         let cache = Arc::new(Cache::with_saved(view_of(&service, Vec::new()), PATIENCE, clock::now()));
-        let mut views = cache.subscribe();
         let waiting = tokio::spawn({
             let cache = cache.clone();
             let decided = Decided { by: grounds(&cache, &service, 0), service, priority: 0 };
-            async move { grounds_change(&cache, &mut views, &[decided]).await }
+            async move { grounds_change(&cache, &[decided]).await }
         });
         cache.publish(View::clone(&cache.load()));
         tokio::task::yield_now().await;
@@ -234,11 +234,10 @@ mod tests {
         let cache = Arc::new(Cache::new(clock::now()));
         cache.publish(view_of(&service, Vec::new()));
         cache.set_synced(true);
-        let mut views = cache.subscribe();
         let decided = Decided { by: grounds(&cache, &service, 0), service: service.clone(), priority: 0 };
         let waiting = tokio::spawn({
             let cache = cache.clone();
-            async move { grounds_change(&cache, &mut views, &[decided]).await }
+            async move { grounds_change(&cache, &[decided]).await }
         });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());

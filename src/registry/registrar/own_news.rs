@@ -8,8 +8,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::watch;
-
 use super::RegistrarTask;
 use super::entry::Entry;
 use crate::id::{SessionId, Zxid};
@@ -69,14 +67,9 @@ impl RegistrarTask {
 
 /// Waits until the view tells that one of these is not in the tree any more as it was written; no earlier than `not_before`, and for ever
 /// if there are none.
-pub(super) async fn own_news(
-    cache: &Cache,
-    views: &mut watch::Receiver<u64>,
-    mut written: Vec<Written>,
-    not_before: Instant,
-) {
+pub(super) async fn own_news(cache: &Cache, mut written: Vec<Written>, not_before: Instant) {
+    let mut news = cache.follow(written.iter().map(|written| written.service.clone()).collect());
     loop {
-        views.borrow_and_update();
         let is_current = !cache.is_stale();
         let view = cache.load();
         let is_news = |written: &mut Written| {
@@ -86,9 +79,10 @@ pub(super) async fn own_news(
             return tokio::time::sleep_until(not_before.into()).await;
         }
         drop(view);
-        if written.is_empty() || views.changed().await.is_err() {
+        if written.is_empty() {
             std::future::pending::<()>().await;
         }
+        news.stirred().await;
     }
 }
 
@@ -194,10 +188,10 @@ mod tests {
             looked_at: None,
         };
         let written = vec![written(Seen::Registered { mzxid: Zxid::from_raw(1), session: OURS })];
-        let (mut views, not_before) = (cache.subscribe(), clock::now() + Duration::from_secs(1));
+        let not_before = clock::now() + Duration::from_secs(1);
         let waiting = tokio::spawn({
             let cache = cache.clone();
-            async move { own_news(&cache, &mut views, written, not_before).await }
+            async move { own_news(&cache, written, not_before).await }
         });
         cache.publish(view(service(2, None)));
         tokio::time::sleep(Duration::from_secs(5)).await;
