@@ -21,7 +21,7 @@ COPY --chown=0:0 ${BINARY} /rollcall
 FROM rust:1.95-alpine AS build
 RUN apk add --no-cache musl-dev
 WORKDIR /src
-COPY Cargo.toml Cargo.lock ./
+COPY Cargo.toml Cargo.lock build.rs ./
 COPY src src
 COPY benches benches
 COPY config/schema config/schema
