@@ -67,6 +67,8 @@ pub(super) struct Session {
     /// The newest zxid of a reply, not of an event: after event and before reply other events of the same txn may
     /// be under way, which re-arming with a later zxid would lose.
     last_zxid: Zxid,
+    /// The newest zxid of anything that was told, events as well: a server that has not come so far is not to be believed again.
+    seen: Zxid,
     /// Since when servers that can be reached answer the first frame with nothing, and how often they have.
     refused: Option<(Instant, u32)>,
     /// Times that zxids began anew.
@@ -133,6 +135,7 @@ impl Session {
             password: SessionPassword::ZERO,
             generation: 0,
             last_zxid: Zxid::ZERO,
+            seen: Zxid::ZERO,
             refused: None,
             beginnings: 0,
             last_xid: 0,
@@ -198,7 +201,7 @@ impl Session {
         let (last_zxid_seen, session, password) = if is_anew {
             (Zxid::ZERO, SessionId::NONE, SessionPassword::ZERO)
         } else {
-            (self.last_zxid, self.id, self.password)
+            (self.seen, self.id, self.password)
         };
         let greeting = ConnectRequest {
             last_zxid_seen,
@@ -312,7 +315,7 @@ impl Session {
         now: Instant,
     ) -> Result<(), String> {
         let header = ReplyHeader::decode(&mut Reader::new(frame)).map_err(|error| error.to_string())?;
-        if header.zxid >= self.last_zxid {
+        if header.zxid >= self.seen {
             // It will take the old session, or say that it is gone. The new one is not left to expire.
             self.outputs.push_back(Output::Send(frame_of(&Request::CloseSession, Xid(1))));
             self.refused = None;
@@ -327,7 +330,7 @@ impl Session {
     fn begin_anew(&mut self, server: &str, found: Zxid) {
         warn!(
             server,
-            seen = %self.last_zxid,
+            seen = %self.seen,
             %found,
             "servers have refused for long what had seen newer data than theirs: a new session is begun on what they have"
         );
@@ -335,7 +338,7 @@ impl Session {
         if session != SessionId::NONE {
             self.forget(session);
         }
-        self.last_zxid = Zxid::ZERO;
+        (self.last_zxid, self.seen) = (Zxid::ZERO, Zxid::ZERO);
         self.beginnings += 1;
         self.outputs.push_back(Output::BegunAnew(self.beginnings));
     }
@@ -363,6 +366,7 @@ impl Session {
     fn on_notification(&mut self, header: ReplyHeader, reader: &mut Reader<'_>) -> Result<(), String> {
         let event = WatchedEvent::decode(reader).map_err(|error| error.to_string())?;
         let carried = CarriedZnode::decode_rest(reader);
+        self.seen = self.seen.max(header.zxid);
         for watcher in self.watches.fire_once(&event) {
             self.outputs.push_back(Output::Fire(watcher, event.clone()));
         }
@@ -451,7 +455,7 @@ impl Session {
             Phase::Serving(serving) => (serving.server.clone(), true),
             Phase::Resting { .. } | Phase::Ended => return,
         };
-        if matches!(self.phase, Phase::Greeting { .. }) && self.last_zxid > Zxid::ZERO {
+        if matches!(self.phase, Phase::Greeting { .. }) && self.seen > Zxid::ZERO {
             let (since, times) = self.refused.unwrap_or((now, 0));
             self.refused = Some((since, times.saturating_add(1)));
         }
@@ -469,8 +473,8 @@ impl Session {
         // Dialing names the address that failed, which may be all that is known of the server.
         let failure = if cause.starts_with(server) { cause.to_owned() } else { format!("{server}: {cause}") };
         // A server that is behind what a client has seen closes the connection without a word.
-        if matches!(self.phase, Phase::Greeting { .. }) && self.last_zxid > Zxid::ZERO {
-            let seen = self.last_zxid;
+        if matches!(self.phase, Phase::Greeting { .. }) && self.seen > Zxid::ZERO {
+            let seen = self.seen;
             return format!(
                 "{failure}; if it stays, its data may be older than {seen}, which was seen before"
             );

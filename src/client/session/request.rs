@@ -135,6 +135,7 @@ impl Session {
         match purpose {
             Purpose::Answer { ticket, watch } => {
                 self.last_zxid = self.last_zxid.max(header.zxid);
+                self.seen = self.seen.max(header.zxid);
                 self.set_watch(watch, &operation, result.as_ref().err().copied());
                 let reply = result.map(|response| Reply { zxid: header.zxid, response });
                 let reply = reply.map_err(|error| ClientError::Op { operation, error });

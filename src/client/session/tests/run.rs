@@ -123,8 +123,13 @@ impl Run {
     }
 
     pub(super) fn event(&mut self, kind: EventKind, path: &str) {
+        self.event_of(-1, kind, path);
+    }
+
+    /// An event of a txn, which servers since 3.9 tell.
+    pub(super) fn event_of(&mut self, zxid: i64, kind: EventKind, path: &str) {
         self.frame(|out| {
-            ReplyHeader { xid: Xid::NOTIFICATION, zxid: Zxid::NONE, error: None }.encode(out);
+            ReplyHeader { xid: Xid::NOTIFICATION, zxid: Zxid::from_raw(zxid), error: None }.encode(out);
             WatchedEvent { kind, path: path.into() }.encode(out);
         });
     }

@@ -30,6 +30,20 @@ fn watches_are_brought_back_before_other_requests_with_the_zxid_before_the_loss(
 }
 
 #[test]
+fn a_server_that_has_not_come_as_far_as_an_event_is_not_to_be_believed_again() {
+    let mut run = Run::serving();
+    run.watch(1, Request::AddWatch { path: "/a".into(), mode: AddWatchMode::PersistentRecursive });
+    run.reply(1, 5, None, &Response::WatchAdded);
+    run.event_of(9, EventKind::Created, "/a/b");
+    run.input(Input::Failed("cut".into()));
+    run.connect();
+    assert_eq!(run.greeting.as_ref().unwrap().last_zxid_seen, Zxid::from_raw(9));
+    let sent = run.sent();
+    let Request::SetWatches2(watches) = &sent[0].1 else { panic!("{sent:?}") };
+    assert_eq!(watches.relative_zxid, Zxid::from_raw(5), "others of that txn may be missing");
+}
+
+#[test]
 fn one_shot_watches_alone_are_brought_back_as_old_servers_know_it() {
     let mut run = Run::serving();
     run.watch(1, Request::GetChildren2 { path: "/a".into(), watch: true });
