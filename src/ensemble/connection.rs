@@ -34,6 +34,7 @@ const FLUSH_TIME: Duration = Duration::from_secs(2);
 /// short request and wait.
 const READ_BYTES_MIN: usize = 1 << 10;
 const READ_BYTES_MAX: usize = 64 << 10;
+
 /// The driver's end of a connection. Dropping it closes the socket once what is queued is written, or the client
 /// has had time enough to read it.
 #[derive(Debug)]
@@ -73,7 +74,7 @@ impl Outbox {
     /// Queues a frame that answers none; false when the client has too much waiting already.
     pub(super) fn notify(&self, frame: Bytes) -> bool {
         self.stats.sent.fetch_add(1, Ordering::Relaxed);
-        self.waiting.add(Outgoing::Notice(frame))
+        self.waiting.add(Outgoing::notice(frame))
     }
 
     /// Bytes that wait until the client reads.

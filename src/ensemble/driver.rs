@@ -242,7 +242,9 @@ impl Driver {
         if !outbox.notify(frame) {
             let peer = outbox.peer();
             warn!(connection = id.0, %peer, "closing a connection that does not read what it is sent");
-            self.outboxes.remove(&id);
+            if let Some(outbox) = self.outboxes.remove(&id) {
+                outbox.cut_off();
+            }
             self.replica.handle(clock_now(), Input::Disconnected(id));
         }
     }

@@ -22,13 +22,16 @@ const REPLY_BYTES_MAX: usize = 64 << 20;
 /// Bytes of notifications that may wait for a client that does not read; beyond, the connection is closed, since
 /// they must neither be dropped nor grow without bound.
 const NOTICE_BYTES_MAX: usize = 64 << 20;
-/// Bytes that may wait for all clients together, which is memory: beyond, the connection with the most is closed.
+/// Bytes that may wait for all clients together, which is memory, but for notifications that many wait for: beyond, the connection
+/// with the most is closed.
 pub(super) const WAITING_BYTES_MAX: u64 = 256 << 20;
 /// Bytes that may wait for all clients together before no socket is read of those for which much waits.
 const WAITING_BYTES_HIGH: u64 = WAITING_BYTES_MAX / 2;
 /// How much that is.
 const REPLY_BYTES_SHARE: usize = 1 << 20;
-/// Frames are written together up to this many bytes.
+/// What of a notification that others wait for, too, counts of it here: its place, and some of the frame.
+const SHARED_BYTES: usize = 256;
+/// Frames are written together up to this many bytes; one that is longer is written alone.
 const WRITE_BYTES: usize = 64 << 10;
 /// Room for so many frames is kept while none waits.
 const ROOM_KEPT: usize = 32;
@@ -45,7 +48,7 @@ pub(super) struct Waiting {
     pub(super) unanswered: Semaphore,
     reply_bytes: AtomicUsize,
     notice_bytes: AtomicUsize,
-    /// What of both counts among those of all connections.
+    /// What of both counts among those of all connections, of which notifications may be shared.
     waiting_bytes: AtomicUsize,
     stats: Arc<MemberStats>,
 }
@@ -61,7 +64,8 @@ struct Frames {
 #[derive(Debug)]
 pub(super) enum Outgoing {
     Reply(Bytes),
-    Notice(Bytes),
+    /// With what it counts among what waits for all.
+    Notice(Bytes, usize),
     /// The answer to a four-letter word.
     Text(String),
 }
@@ -72,6 +76,22 @@ pub(super) struct Batch {
     pub(super) bytes: Bytes,
     replies: usize,
     notices: usize,
+    weight: usize,
+}
+
+impl Outgoing {
+    /// A notification, which others may wait for, too.
+    pub(super) fn notice(frame: Bytes) -> Self {
+        let weight = if frame.is_unique() { frame.len() } else { frame.len().min(SHARED_BYTES) };
+        Self::Notice(frame, weight)
+    }
+
+    const fn len(&self) -> usize {
+        match self {
+            Self::Reply(frame) | Self::Notice(frame, _) => frame.len(),
+            Self::Text(text) => text.len(),
+        }
+    }
 }
 
 impl Waiting {
@@ -101,9 +121,9 @@ impl Waiting {
                     self.reply_bytes.fetch_add(frame.len(), Ordering::Relaxed);
                     self.on_queued(frame.len());
                 }
-                Outgoing::Notice(frame) => {
+                Outgoing::Notice(frame, weight) => {
                     self.notice_bytes.fetch_add(frame.len(), Ordering::Relaxed);
-                    self.on_queued(frame.len());
+                    self.on_queued(*weight);
                 }
                 Outgoing::Text(_) => {}
             }
@@ -122,8 +142,8 @@ impl Waiting {
         self.added.notify_one();
     }
 
-    /// Nothing more is added, and what waits is given up: its memory is free when this returns, whenever its writer may be
-    /// scheduled again.
+    /// Nothing more is added, and what waits is given up: its memory is free when this returns, but for what is being written,
+    /// whenever the writer may be scheduled again.
     pub(super) fn cut_off(&self) {
         let given_up = {
             let mut frames = self.lock();
@@ -155,7 +175,7 @@ impl Waiting {
     pub(super) fn on_written(&self, batch: &Batch) {
         self.notice_bytes.fetch_sub(batch.notices, Ordering::Relaxed);
         self.reply_bytes.fetch_sub(batch.replies, Ordering::Relaxed);
-        self.on_gone(batch.replies + batch.notices);
+        self.on_gone(batch.weight);
         self.drained.notify_one();
     }
 
@@ -171,7 +191,7 @@ impl Waiting {
 
     /// Whether much waits here while much waits for all.
     fn is_greedy(&self) -> bool {
-        self.reply_bytes.load(Ordering::Relaxed) > REPLY_BYTES_SHARE
+        self.waiting_bytes() > REPLY_BYTES_SHARE
             && self.stats.waiting_bytes.load(Ordering::Relaxed) > WAITING_BYTES_HIGH
     }
 
@@ -211,10 +231,12 @@ impl Frames {
             let frame = match taken {
                 Outgoing::Reply(frame) => {
                     batch.replies += frame.len();
+                    batch.weight += frame.len();
                     frame
                 }
-                Outgoing::Notice(frame) => {
+                Outgoing::Notice(frame, weight) => {
                     batch.notices += frame.len();
+                    batch.weight += weight;
                     frame
                 }
                 Outgoing::Text(text) => text.into(),
@@ -227,6 +249,10 @@ impl Frames {
                     joined.extend_from_slice(&batch.bytes);
                 }
                 joined.extend_from_slice(&frame);
+            }
+            // To copy it would hold up whoever adds more.
+            if self.waiting.front().is_some_and(|next| next.len() > WRITE_BYTES) {
+                break;
             }
         }
         if !joined.is_empty() {
@@ -265,7 +291,7 @@ mod tests {
     async fn frames_are_taken_in_their_order_until_all_are_out() {
         let (stats, waiting) = waiting();
         assert!(waiting.add(Outgoing::Reply(vec![1; WRITE_BYTES].into())));
-        assert!(waiting.add(Outgoing::Notice(Bytes::from_static(&[2; 3]))));
+        assert!(waiting.add(Outgoing::notice(Bytes::from_static(&[2; 3]))));
         assert!(waiting.add(Outgoing::Text("4".to_owned())));
         waiting.close();
         assert!(waiting.add(Outgoing::Reply(vec![5].into())), "it is told to nobody");
@@ -309,10 +335,36 @@ mod tests {
         assert_eq!(stats.waiting_bytes.load(Ordering::Relaxed), WAITING_BYTES_HIGH);
     }
 
+    #[tokio::test]
+    async fn a_notification_for_many_counts_once_and_little_more() {
+        let (stats, waiting) = waiting();
+        let frame = Bytes::from(vec![0; 4 << 10]);
+        waiting.add(Outgoing::notice(frame.clone()));
+        assert_eq!(waiting.waiting_bytes(), SHARED_BYTES);
+        drop(frame);
+        waiting.add(Outgoing::notice(vec![0; 4 << 10].into()));
+        assert_eq!(waiting.waiting_bytes(), SHARED_BYTES + (4 << 10));
+        let batch = waiting.next_batch().await.expect("both");
+        assert_eq!(batch.bytes.len(), 8 << 10);
+        waiting.on_written(&batch);
+        assert_eq!((waiting.waiting_bytes(), stats.waiting_bytes.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn what_is_long_is_written_alone() {
+        let (_stats, waiting) = waiting();
+        for bytes in [1, 2, WRITE_BYTES + 1, 3] {
+            waiting.add(Outgoing::Reply(vec![0; bytes].into()));
+        }
+        for bytes in [3, WRITE_BYTES + 1, 3] {
+            assert_eq!(waiting.next_batch().await.expect("a batch").bytes.len(), bytes);
+        }
+    }
+
     #[test]
     fn news_that_nobody_reads_have_a_bound() {
         let (_stats, waiting) = waiting();
-        assert!(waiting.add(Outgoing::Notice(vec![0; NOTICE_BYTES_MAX].into())));
-        assert!(!waiting.add(Outgoing::Notice(vec![0].into())));
+        assert!(waiting.add(Outgoing::notice(vec![0; NOTICE_BYTES_MAX].into())));
+        assert!(!waiting.add(Outgoing::notice(vec![0].into())));
     }
 }
