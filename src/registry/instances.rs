@@ -104,14 +104,25 @@ impl Instances {
         let removed = instances.remove(at);
         if instances.is_empty() {
             self.chunks.remove(chunk);
-        } else if let Some(next) = self.chunks.get(chunk + 1)
-            && self.chunks[chunk].len() + next.len() <= CHUNK_MAX / 2
-        {
+        } else {
             // Whatever goes, chunks do not become many and small.
+            self.join(chunk);
+            if let Some(before) = chunk.checked_sub(1) {
+                self.join(before);
+            }
+        }
+        removed
+    }
+
+    /// Makes one of this chunk and the next, if both are small.
+    fn join(&mut self, chunk: usize) {
+        let len = |chunk: usize| self.chunks.get(chunk).map(|chunk| chunk.len());
+        if let (Some(here), Some(next)) = (len(chunk), len(chunk + 1))
+            && here + next <= CHUNK_MAX / 2
+        {
             let next = self.chunks.remove(chunk + 1);
             Arc::make_mut(&mut self.chunks[chunk]).extend(next.iter().cloned());
         }
-        removed
     }
 
     /// Adds one at the end.
@@ -248,6 +259,17 @@ mod tests {
         let shared = before.chunks.iter().zip(&after.chunks).filter(|(one, other)| Arc::ptr_eq(one, other));
         assert_eq!((shared.count(), before.chunks.len()), (6, 7));
         assert_eq!((before[50].id.as_str(), after[50].id.as_str()), ("i00100", "i01000"));
+    }
+
+    #[test]
+    fn chunks_do_not_stay_many_when_most_go_one_after_the_other() {
+        let mut instances: Instances = (0..1_600).map(instance).collect();
+        for kept in 0..100 {
+            (0..15).for_each(|_| drop(instances.remove(kept)));
+            instances.check_invariants();
+        }
+        assert_eq!(instances.len(), 100);
+        assert!(instances.chunks.len() <= 25, "{}", instances.chunks.len());
     }
 
     proptest! {
