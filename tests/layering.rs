@@ -96,6 +96,7 @@ const LOOKUPS_AND_REPORTS: &[&str] = &[
     "registry::own",
     "registry::change",
     "registry::maintenance",
+    "registry::unreadable",
 ];
 const BELOW_ROLES: &[&str] = &[
     "id",

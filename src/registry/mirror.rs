@@ -1,4 +1,4 @@
-//! Keeps the view current: one persistent recursive watch on the root, one read for each znode that changed. Where only what is looked
+//! Keeps the view current: one persistent recursive watch on the root, one read for each znode that changed and did not come along. Where only what is looked
 //! up is followed, [`on_demand`] has it otherwise.
 //!
 //! ```text
@@ -27,7 +27,7 @@ mod subscriber;
 mod upkeep;
 mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -48,6 +48,7 @@ use self::walk::{Scope, list_services, pipelined, read_znode, walk_instances, wa
 use super::brake::Brake;
 use super::cache::{Cache, CachePart};
 use super::layout::Place;
+use super::name::ServiceKey;
 use super::view::View;
 use super::view_settings::LiveViewSettings;
 use crate::client::{Client, ClientError, ClientState, ResyncReason, WatchNotice, Watcher};
@@ -90,6 +91,9 @@ pub struct Mirror {
     is_connected: bool,
     /// Whether reads are under way: what they find may be newer than what is told meanwhile.
     is_reading: bool,
+    /// The newest txn of which something was taken in that came with its event, and the services of that: others of its events may be
+    /// under way.
+    latest: (Zxid, BTreeSet<ServiceKey>),
     /// Whether something was taken in that came with its event, and is not published.
     has_news: bool,
     published_at: Option<Instant>,
@@ -129,6 +133,7 @@ impl Mirror {
             thorough_walks: 0,
             is_connected: false,
             is_reading: false,
+            latest: (Zxid::ZERO, BTreeSet::new()),
             has_news: false,
             published_at: None,
             on_demand: None,
@@ -309,6 +314,13 @@ impl Mirror {
         if let (Place::Instance(service, _), ReadOutcome::Missing) = (place, &outcome) {
             self.state.on_list_changed(service, zxid);
         }
+        if self.latest.0 != zxid {
+            self.latest = (zxid, BTreeSet::new());
+        }
+        let (Place::Service(service) | Place::Instance(service, _)) = place;
+        if !self.latest.1.contains(service) {
+            self.latest.1.insert(service.clone());
+        }
         self.stats.carried.fetch_add(1, Ordering::Relaxed);
         self.has_news = true;
     }
@@ -320,8 +332,12 @@ impl Mirror {
         }
         self.cache.set_synced(false);
         self.must_walk = true;
+        self.subscriber.forget();
         for place in std::mem::take(&mut self.dirty).keys() {
             self.state.on_forgotten(place);
+        }
+        for service in std::mem::take(&mut self.latest.1) {
+            self.state.on_forgotten(&Place::Service(service));
         }
     }
 

@@ -136,7 +136,8 @@ impl Replica {
 
     /// Adds the znode of an event, unless it is long, or is not for everybody to read. Whoever is not told reads it.
     fn carry(&self, event: &WatchedEvent, out: &mut Vec<u8>) {
-        if event.kind == EventKind::ChildrenChanged {
+        if event.kind == EventKind::ChildrenChanged || event.path.starts_with("/zookeeper") {
+            // What is the system's own is read in ways of its own.
             return;
         }
         let Some(node) = self.tree.node(&event.path) else { return CarriedZnode::Gone.encode(out) };
@@ -159,7 +160,7 @@ fn with_last(changes: &[Change]) -> impl Iterator<Item = (&Change, bool)> {
     changes.iter().enumerate().map(move |(at, change)| (change, is_last(at, change)))
 }
 
-/// The longest data that go with an event: more than any record of an instance, and nothing to fill a client's queue with.
+/// The longest data that go with an event: more than the record of an instance mostly has, and nothing to fill a client's queue with.
 const CARRIED_BYTES_MAX: usize = 4 << 10;
 
 fn notification(zxid: Zxid, event: &WatchedEvent, carry: impl FnOnce(&mut Vec<u8>)) -> Bytes {

@@ -35,12 +35,17 @@ type Shown = (String, Zxid, Vec<(String, Zxid, SessionId, Record)>);
 impl Follower {
     /// With a name it subscribes, and so is told more.
     fn start(world: &World, name: Option<&str>) -> Self {
+        Self::start_with(world, name, Some(THOROUGH))
+    }
+
+    /// The same, which compares everything without need that often, if at all.
+    fn start_with(world: &World, name: Option<&str>, thorough: Option<Duration>) -> Self {
         let (client, line) = client(world);
         let cache = Arc::new(Cache::new(clock::now()));
         // What is gone is gone at once, whatever else is.
         let brake = BrakePlan { is_enabled: false, ..BrakePlan::default() };
         let mirror = Mirror::new(client.clone(), &cache, Source::all(Layout::default()), brake);
-        let mut mirror = mirror.with_thorough_interval(THOROUGH);
+        let mut mirror = mirror.with_thorough_interval(thorough.unwrap_or(Duration::from_secs(1_000_000)));
         let mut tasks = JoinSet::new();
         if let Some(name) = name {
             let subscription = Subscription::new(client, SubscriberName::parse(name).expect("a name"));
@@ -135,6 +140,34 @@ async fn what_is_long_is_read() {
 #[tokio::test(start_paused = true)]
 async fn whatever_happens_the_view_is_the_one_of_who_reads() {
     expect_one_view(false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_txn_of_which_a_part_was_told_when_the_connection_ended_nothing_is_missed() {
+    let world = World::start();
+    let (writer, _line) = client(&world);
+    writer.create_all(&format!("{SERVICES}/web")).await.expect("it is created");
+    let (subscriber, reader) =
+        (Follower::start_with(&world, Some("one"), None), Follower::start_with(&world, None, None));
+    sleep(SETTLING).await;
+    let each = |number: u32| {
+        CreateRequest::open(format!("{SERVICES}/web/i{number}"), record(number, 0), CreateMode::Ephemeral)
+    };
+    subscriber.line.cut_behind(1);
+    writer
+        .multi((0..3).map(|number| MultiOp::Create(each(number))).collect())
+        .await
+        .expect("they are created");
+    sleep(LATENCY / 2).await;
+    assert_eq!(subscriber.shown()["web.default"].2.len(), 1, "one event has come");
+    sleep(SETTLING).await;
+    assert_eq!(subscriber.shown()["web.default"].2.len(), 3);
+    subscriber.line.cut_behind(1);
+    let delete = |number| MultiOp::Delete { path: format!("{SERVICES}/web/i{number}"), version: -1 };
+    writer.multi((0..3).map(delete).collect()).await.expect("they are there");
+    sleep(SETTLING).await;
+    assert_eq!((subscriber.shown()["web.default"].2.len(), subscriber.stats.walks()), (0, 3));
+    assert_eq!(subscriber.shown(), reader.shown());
 }
 
 /// What others set in place meanwhile is found by chance only, as without subscription: nobody does that here.

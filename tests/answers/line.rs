@@ -1,6 +1,8 @@
 //! A line between a sidecar and the member: frames take their time, each way, and it can be cut.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -23,16 +25,24 @@ const PIPE_BYTES: usize = 1 << 20;
 pub(crate) struct Line {
     member: Member,
     is_cut: watch::Sender<bool>,
+    /// Frames that the member may still send before the connection ends.
+    frames_left: Arc<AtomicUsize>,
 }
 
 impl Line {
     pub(crate) fn to(member: &Member) -> Self {
-        Self { member: member.clone(), is_cut: watch::Sender::new(false) }
+        let frames_left = Arc::new(AtomicUsize::new(usize::MAX));
+        Self { member: member.clone(), is_cut: watch::Sender::new(false), frames_left }
     }
 
     /// Ends its connections, and refuses others.
     pub(crate) fn cut(&self) {
         self.is_cut.send_replace(true);
+    }
+
+    /// Ends the connection behind the frames that the member sends next, this many of them.
+    pub(crate) fn cut_behind(&self, frames: usize) {
+        self.frames_left.store(frames, Ordering::Relaxed);
     }
 
     pub(crate) fn mend(&self) {
@@ -55,19 +65,24 @@ impl Line {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         let (near, far) = duplex(PIPE_BYTES);
-        tokio::spawn(serve(far, self.member, is_cut));
+        tokio::spawn(serve(far, self.member, is_cut, self.frames_left));
         Ok(Box::new(near))
     }
 }
 
 /// Carries the frames of one connection until it is closed by either end, or cut.
-async fn serve(far: DuplexStream, member: Member, mut is_cut: watch::Receiver<bool>) {
+async fn serve(
+    far: DuplexStream,
+    member: Member,
+    mut is_cut: watch::Receiver<bool>,
+    frames_left: Arc<AtomicUsize>,
+) {
     let (reader, writer) = split(far);
     let (id, outgoing) = member.connect();
     tokio::select! {
         _ = is_cut.wait_for(|is_cut| *is_cut) => {}
         () = carry_in(reader, |frame| member.tell(ClientEvent::Frame(id, frame))) => {}
-        () = carry_out(outgoing, writer) => {}
+        () = carry_out(outgoing, writer, &frames_left) => {}
     }
     member.tell(ClientEvent::Disconnected(id));
 }
@@ -93,8 +108,13 @@ async fn carry_in(mut reader: ReadHalf<DuplexStream>, deliver: impl Fn(Bytes)) {
     tokio::join!(read, arrive);
 }
 
-async fn carry_out(mut frames: Frames, mut writer: WriteHalf<DuplexStream>) {
+async fn carry_out(mut frames: Frames, mut writer: WriteHalf<DuplexStream>, left: &AtomicUsize) {
     while let Some((sent_at, frame)) = frames.recv().await {
+        if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err() {
+            // The next connection is whole.
+            left.store(usize::MAX, Ordering::Relaxed);
+            return;
+        }
         sleep_until((sent_at + LATENCY).into()).await;
         if writer.write_all(&frame).await.is_err() {
             return;

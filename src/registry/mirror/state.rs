@@ -1,7 +1,7 @@
 //! The view as it grows from one read after the other. Pure.
 //!
-//! Only a read changes the view, never an event: what an event says may be outdated when it arrives, and a deletion
-//! and a creation in one multi must not look like a gap. And what a read does not find is not always gone: see [`Brake`].
+//! Only what a znode is changes the view, as a read finds it or a member sends it along, never what an event says: that may be outdated when it
+//! arrives, and a deletion and a creation in one multi must not look like a gap. And what is not found is not always gone: see [`Brake`].
 //! What whole walks find is taken in by [`walked`].
 
 use std::collections::BTreeSet;
@@ -145,7 +145,7 @@ impl MirrorState {
 
     /// Something was told that nobody knows any more. What was read since may be newer than that, so that the stats of all services may say
     /// that nothing is missing, and be wrong. (After a lost connection they are right: what was told comes before any reply that shows it,
-    /// and was read, or is forgotten by its place.)
+    /// and was read, or is forgotten by its place; so is what came with the events of the last txn, of which others may be lost.)
     pub fn on_notices_lost(&mut self) {
         self.unsure.extend(self.view.services.keys().cloned());
     }
@@ -339,10 +339,7 @@ impl MirrorState {
     ) {
         self.skip(&format_args!("{id} of {service}"), error);
         let Some(known) = self.view.services.get_mut(service) else { return };
-        let unreadable = Unreadable { reason: error.to_string().into(), written };
-        if known.unreadable.get(id) != Some(&unreadable) {
-            self.has_changed |= Arc::make_mut(known).note_unreadable(id, unreadable);
-        }
+        self.has_changed |= known.note_unreadable(id, Unreadable::new(&error.to_string(), written));
         if let Some((mzxid, _)) = written {
             self.raise_zxid(service, mzxid);
         }

@@ -198,6 +198,11 @@ impl Subscriber {
         }
     }
 
+    /// Forgets what was asked: the connection is gone, and whoever is at the other end of the next asks again.
+    pub(super) fn forget(&mut self) {
+        self.heard = None;
+    }
+
     /// Waits until there is something to hear. Losing this future loses nothing.
     pub(super) async fn stirred(&mut self) {
         if self.asked.changed().await.is_err() {

@@ -161,7 +161,7 @@ mod tests {
         let another_process = service(9, Some((9, SessionId(8), &overwritten)));
         assert!(!written.is_news(&another_process), "of ours, too");
         let mut garbage = service(10, Some((9, OURS, &record)));
-        let unreadable = Unreadable { reason: "garbage".into(), written: Some((Zxid::from_raw(10), OURS)) };
+        let unreadable = Unreadable::new("garbage", Some((Zxid::from_raw(10), OURS)));
         Arc::make_mut(&mut garbage).unreadable.insert(label("a"), unreadable);
         assert!(written.is_news(&garbage), "what is shown is what it was");
         assert!(!written.is_news(&garbage), "that is known");
