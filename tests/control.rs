@@ -400,7 +400,7 @@ async fn a_sidecar_that_was_asked_while_a_read_is_under_way_answers_after_it() {
     const HOLD: Duration = Duration::from_millis(300);
     let world = World::start().await;
     let app = app::start().await;
-    let a = world.sidecar(&format!("[{}]", service("web", "a", &app)), None);
+    let a = world.sidecar(&format!("[{}]", long_service("web", "a", &app)), None);
     a.own_where("web", "it is up", |own| own["status"] == "up").await;
     let b = world.sidecar_at(question_before_read(world.address, HOLD).await, "[]", None);
     b.shows("web", json!({"a": "up"})).await;
@@ -415,7 +415,7 @@ async fn a_sidecar_that_follows_several_parts_answers_once_all_of_them_have_been
     const HOLD: Duration = Duration::from_millis(300);
     let world = World::start().await;
     let app = app::start().await;
-    let a = world.sidecar(&format!("[{}]", service("web", "a", &app)), None);
+    let a = world.sidecar(&format!("[{}]", long_service("web", "a", &app)), None);
     a.own_where("web", "it is up", |own| own["status"] == "up").await;
     // Two namespaces, of which one is empty and read at once, and what others write.
     let follows = "[], subscribe: {mode: namespaces, namespaces: [other]}, adopt: [{format: curator}]";
@@ -673,6 +673,12 @@ fn service(name: &str, id: &str, app: &TcpListener) -> String {
     let port = app.local_addr().expect("it is bound").port();
     let checks = "[{kind: tcp, interval: 100ms}]";
     format!("{{name: {name}, id: {id}, address: 127.0.0.1, port: {port}, checks: {checks}}}")
+}
+
+/// One whose record is so long that it does not come along with its event, but is read.
+fn long_service(name: &str, id: &str, app: &TcpListener) -> String {
+    let meta = format!("{{padding: {}}}", "x".repeat(5_000));
+    format!("{}, meta: {meta}}}", service(name, id, app).trim_end_matches('}'))
 }
 
 async fn listen() -> TcpListener {
