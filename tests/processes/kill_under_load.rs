@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::support::{Kind, RawClient, Server};
+use crate::support::{Kind, RawClient, Server, wait_until};
 
 const ROUNDS: u64 = 20;
 const WRITERS: usize = 6;
@@ -38,12 +38,19 @@ fn run(kind: Kind, rounds: u64) {
     let mut acknowledged = 0;
 
     for round in 0..rounds {
-        let is_over = Arc::new(AtomicBool::new(false));
+        let (is_over, progress) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let writers: Vec<_> = written
             .drain(..)
             .enumerate()
-            .map(|(number, so_far)| start_writer(server.address(), number, so_far, Arc::clone(&is_over)))
+            .map(|(number, so_far)| {
+                let (is_over, progress) = (Arc::clone(&is_over), Arc::clone(&progress));
+                start_writer(server.address(), number, so_far, is_over, progress)
+            })
             .collect();
+        // However slow the disk is just now.
+        wait_until("writes are acknowledged", Duration::from_secs(30), || {
+            progress.load(Ordering::Relaxed) > 0
+        });
         thread::sleep(Duration::from_millis(random.u64(30..300)));
         server.kill();
         is_over.store(true, Ordering::Relaxed);
@@ -78,18 +85,24 @@ fn start_writer(
     number: usize,
     mut written: Written,
     is_over: Arc<AtomicBool>,
+    progress: Arc<AtomicU64>,
 ) -> JoinHandle<Written> {
     thread::spawn(move || {
         // The end of the connection is the end of the round for this writer.
         while !is_over.load(Ordering::Relaxed) {
             let _broken = RawClient::connect(&address, 10_000)
-                .and_then(|mut client| write_until_broken(&mut client, number, &mut written));
+                .and_then(|mut client| write_until_broken(&mut client, number, &mut written, &progress));
         }
         written
     })
 }
 
-fn write_until_broken(client: &mut RawClient, number: usize, written: &mut Written) -> io::Result<()> {
+fn write_until_broken(
+    client: &mut RawClient,
+    number: usize,
+    written: &mut Written,
+    progress: &AtomicU64,
+) -> io::Result<()> {
     loop {
         written.counter.asked += 1;
         let value = written.counter.asked.to_string();
@@ -107,6 +120,7 @@ fn write_until_broken(client: &mut RawClient, number: usize, written: &mut Writt
         demand(client.create(&path, Some(path.as_bytes()), 0)?.error == 0)?;
         written.created.insert(written.creates_asked);
         written.acknowledged += 3;
+        progress.fetch_add(3, Ordering::Relaxed);
     }
 }
 
