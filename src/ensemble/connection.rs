@@ -51,7 +51,7 @@ pub(super) struct Outbox {
 /// A request that is not answered yet.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
-    /// What it takes of [`units_of`].
+    /// What it takes, see [`units_of`].
     units: u32,
     came: Instant,
 }

@@ -5,7 +5,6 @@ use std::ops::{Index, IndexMut};
 use std::slice;
 use std::sync::Arc;
 
-use super::name::Label;
 use super::view::Instance;
 
 /// Instances that views share in chunks: each change makes a new view, which copies one chunk and counts the others, whatever their
@@ -58,8 +57,8 @@ impl Instances {
     }
 
     /// The instance of this id.
-    pub fn find(&self, id: &Label) -> Option<&Arc<Instance>> {
-        self.get(self.position(id.as_str()).ok()?)
+    pub fn find(&self, id: &str) -> Option<&Arc<Instance>> {
+        self.get(self.position(id).ok()?)
     }
 
     /// Adds one before that at this place, or at the end.
@@ -248,7 +247,7 @@ mod tests {
 
     use super::*;
     use crate::id::{SessionId, Zxid};
-    use crate::registry::Record;
+    use crate::registry::{Label, Record};
 
     #[test]
     fn a_change_copies_one_chunk_and_shares_the_others() {
@@ -290,7 +289,7 @@ mod tests {
                         prop_assert_eq!(&instances.remove(at).id, &id);
                     }
                     (true, Ok(at)) => instances[at] = instance(number),
-                    (false, Err(_)) => prop_assert!(instances.find(&id).is_none()),
+                    (false, Err(_)) => prop_assert!(instances.find(id.as_str()).is_none()),
                 }
                 instances.check_invariants();
                 prop_assert_eq!(instances.len(), model.len());

@@ -275,7 +275,7 @@ impl Service {
 
     /// The instance with this id.
     pub fn instance(&self, id: &str) -> Option<&Arc<Instance>> {
-        self.instances.get(self.instances.position(id).ok()?)
+        self.instances.find(id)
     }
 
     /// The instances that may be offered.

@@ -96,7 +96,7 @@ impl Change {
 
     fn is_in(&self, view: &View) -> bool {
         let Some(service) = view.services.get(&self.service) else { return false };
-        service.instances.find(&self.id).is_some_and(|instance| instance.record.weight == self.weight)
+        service.instance(self.id.as_str()).is_some_and(|instance| instance.record.weight == self.weight)
     }
 }
 
