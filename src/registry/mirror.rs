@@ -183,9 +183,7 @@ impl Mirror {
         loop {
             // 1. What was told already; what was asked first, since it is about what was told before.
             self.subscriber.hear();
-            while let Some(notice) = watcher.try_recv() {
-                self.on_notice(notice);
-            }
+            self.hear_out(&mut watcher);
             self.hear_demand();
             // 2. Reads, of everything or of what changed. Without a connection they wait for one.
             let is_due = clock::now() >= self.thorough_at;
@@ -249,6 +247,13 @@ impl Mirror {
         }
     }
 
+    /// Takes what was told already.
+    fn hear_out(&mut self, watcher: &mut Watcher) {
+        while let Some(notice) = watcher.try_recv() {
+            self.on_notice(notice);
+        }
+    }
+
     fn on_notice(&mut self, notice: WatchNotice) {
         match notice {
             WatchNotice::Event { event, zxid, carried } => self.on_event(&event, zxid, carried),
@@ -287,9 +292,7 @@ impl Mirror {
     /// Reads are over. What was told before their replies may be older than what they found, and is to be read again.
     fn settle(&mut self, watcher: &mut Watcher) {
         if self.is_reading {
-            while let Some(notice) = watcher.try_recv() {
-                self.on_notice(notice);
-            }
+            self.hear_out(watcher);
             self.is_reading = false;
         }
     }
@@ -357,9 +360,7 @@ impl Mirror {
         }
         if let Some(published_at) = self.published_at {
             tokio::time::sleep_until((published_at + PUBLISH_GAP).into()).await;
-            while let Some(notice) = watcher.try_recv() {
-                self.on_notice(notice);
-            }
+            self.hear_out(watcher);
         }
         // Changes are published together, and those not read yet stay dirty when a read fails.
         let told = self.dirty.iter().take(DIRTY_MAX);
@@ -457,9 +458,7 @@ impl Mirror {
             return;
         }
         // An event comes before any reply that shows its change.
-        while let Some(notice) = watcher.try_recv() {
-            self.on_notice(notice);
-        }
+        self.hear_out(watcher);
         if self.must_walk {
             // Something was missed, so that a difference says nothing; the next walk is on its way.
             return;
