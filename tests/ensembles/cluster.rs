@@ -74,6 +74,11 @@ impl Profile {
         sync_limit: SYNC_LIMIT,
         removal_slack: Duration::from_millis(2_000 + 200 * (2 + SYNC_LIMIT + INIT_LIMIT) as u64),
     };
+
+    /// For scenarios that let no member fall silent: nobody is given up for what the machine's disk takes for a sync, which
+    /// can be more than the second of [`Profile::DEFAULT`] while others use it too. Six seconds are ten times what the
+    /// slowest answer takes, and what the machine adds.
+    pub(crate) const PATIENT: Self = Self { sync_limit: 30, ..Self::DEFAULT };
 }
 
 pub(crate) const TICK: Duration = Duration::from_millis(200);

@@ -18,7 +18,7 @@ const WRITERS: usize = 2;
 /// Clients of every member write with local sessions; two of each become known to everybody by an ephemeral, and one of them
 /// goes without a word.
 pub(super) fn upgrade_at_every_member(kinds: &[Kind]) {
-    let profile = Profile { has_local_sessions: true, ..Profile::DEFAULT };
+    let profile = Profile { has_local_sessions: true, ..Profile::PATIENT };
     let mut run = Run::start("local-sessions", kinds, profile);
     run.cluster.make_last_lead();
     let load = run.load(Workload { writers: WRITERS, observers: 0, ..LOAD_W });

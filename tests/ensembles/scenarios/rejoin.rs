@@ -48,7 +48,7 @@ const SECOND: u64 = 1_000_000_000;
 
 /// Restarts each member in turn, the leader last, under many sessions: none is lost.
 pub(super) fn restart_in_turn(kinds: &[Kind], sessions: usize) {
-    let mut run = Run::start("restart-in-turn", kinds, Profile::DEFAULT);
+    let mut run = Run::start("restart-in-turn", kinds, Profile::PATIENT);
     let workload = Workload { registrants: sessions, writers: 4, ..LOAD_W };
     let load = run.load(workload);
     load.wait_for_registrants(sessions, Duration::from_secs(60));

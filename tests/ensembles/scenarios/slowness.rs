@@ -20,16 +20,13 @@ const SYNC_DELAY: Duration = Duration::from_millis(300);
 /// Percent of the time in which a member runs.
 const CPU_SHARE: u32 = 5;
 
-/// Nobody is given up for being slow: six seconds are ten times what the slowest answer takes, and what the machine adds.
-const PATIENT: Profile = Profile { sync_limit: 30, ..Profile::DEFAULT };
-
 /// Load W, and a client that stays with the member that is slow.
 const WITH_ONE_AT_THE_FIRST: Workload = Workload { pinned: Some(0), ..LOAD_W };
 
 /// Slows down everything between one follower and the others. Writes go on as fast as the others are, and nobody is
 /// expelled.
 pub(super) fn slow_link(kinds: &[Kind]) {
-    let mut run = Run::start("slow-link", kinds, Profile { is_linked: true, ..PATIENT });
+    let mut run = Run::start("slow-link", kinds, Profile { is_linked: true, ..Profile::PATIENT });
     let leader = run.cluster.make_last_lead();
     let load = run.load(WITH_ONE_AT_THE_FIRST);
     let before = observe(&mut run, &load, leader);
@@ -56,7 +53,7 @@ pub(super) fn slow_link(kinds: &[Kind]) {
 /// Slows down the syncs of one member, then of another too. A majority without the one is as fast as ever. Without the two
 /// there is none, and no write is acknowledged before one of them has it on disk; nobody is expelled for that.
 pub(super) fn slow_syncs(kinds: &[Kind], [first, second]: [usize; 2]) {
-    let mut run = Run::start("slow-syncs", kinds, Profile { has_slow_syncs: true, ..PATIENT });
+    let mut run = Run::start("slow-syncs", kinds, Profile { has_slow_syncs: true, ..Profile::PATIENT });
     let leader = run.cluster.make_last_lead();
     let load = run.load(WITH_ONE_AT_THE_FIRST);
     let before = observe(&mut run, &load, leader);
@@ -82,7 +79,7 @@ pub(super) fn slow_syncs(kinds: &[Kind], [first, second]: [usize; 2]) {
 
 /// Gives one follower a twentieth of a processor. Writes go on as fast as the others are, and nobody is expelled.
 pub(super) fn little_cpu(kinds: &[Kind]) {
-    let mut run = Run::start("little-cpu", kinds, PATIENT);
+    let mut run = Run::start("little-cpu", kinds, Profile::PATIENT);
     let leader = run.cluster.make_last_lead();
     let load = run.load(LOAD_W);
     let before = observe(&mut run, &load, leader);

@@ -9,7 +9,7 @@ use crate::member::Kind;
 use crate::run::{Run, expired};
 
 fn run(kinds: &[Kind]) {
-    let mut run = Run::start("steady", kinds, Profile::DEFAULT);
+    let mut run = Run::start("steady", kinds, Profile::PATIENT);
     run.cluster.make_last_lead();
     let load = run.load(Workload { registrants: 10, ..LOAD_W });
     load.wait_for_registrants(10, Duration::from_secs(10));

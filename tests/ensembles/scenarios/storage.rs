@@ -17,7 +17,7 @@ use crate::wait::wait_for;
 const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
 /// Many snapshots and logs of a few hundred txns.
 const PROFILE: Profile =
-    Profile { snapshot_txns: 200, session_timeout_max: SESSION_TIMEOUT, ..Profile::DEFAULT };
+    Profile { snapshot_txns: 200, session_timeout_max: SESSION_TIMEOUT, ..Profile::PATIENT };
 const VICTIM: usize = 0;
 
 /// What became of a member with damaged files.

@@ -18,7 +18,7 @@ use crate::wait::wait_for;
 /// Long enough that no session ends, and so no txn is made by itself.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
 const PROFILE: Profile =
-    Profile { is_log_sent: false, session_timeout_max: SESSION_TIMEOUT, ..Profile::DEFAULT };
+    Profile { is_log_sent: false, session_timeout_max: SESSION_TIMEOUT, ..Profile::PATIENT };
 /// What a learner misses: so many writes with values of so many bytes.
 type Missed = (usize, usize);
 const FEW: Missed = (50, 0);

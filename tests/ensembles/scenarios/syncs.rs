@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{APACHE, APACHE_AND_TWO, OURS, OURS_AND_TWO, client_of, set};
 use crate::client::Client;
-use crate::cluster::{Profile, SESSION_TIMEOUT};
+use crate::cluster::Profile;
 use crate::history::{Action, Aspect, Read};
 use crate::load::{LOAD_W, Workload};
 use crate::member::Kind;
@@ -16,10 +16,13 @@ use crate::run::Run;
 
 const CLIENTS: usize = 16;
 const DURATION: Duration = Duration::from_secs(4);
+/// Longer than any disk holds a healthy member up.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Clients of every member send writes and syncs as fast as they are answered; each is.
 pub(super) fn sync_and_write(kinds: &[Kind]) {
-    let mut run = Run::start("sync-and-write", kinds, Profile::DEFAULT);
+    let profile = Profile { session_timeout_max: SESSION_TIMEOUT, ..Profile::PATIENT };
+    let mut run = Run::start("sync-and-write", kinds, profile);
     run.cluster.make_last_lead();
     let load = run.load(Workload { writers: 2, ..LOAD_W });
     let clients: Vec<_> = (0..CLIENTS)
