@@ -9,19 +9,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use tracing::warn;
 
-use crate::id::{SessionId, Zxid};
+use crate::id::Zxid;
 use crate::registry::brake::{Brake, Decision, Loss, ProbeOutcome, ProbeTarget};
 use crate::registry::layout::{Layout, Place};
 use crate::registry::name::{Label, ServiceKey};
 use crate::registry::record::Record;
-use crate::registry::stored_settings::DamagedSettings;
-use crate::registry::unreadable::Unreadable;
 use crate::registry::view::{Instance, Service, ServiceSettings, Standing, View};
 use crate::registry::view_settings::ViewSettings;
 use crate::znode::{OpError, Stat};
 
+mod skipped;
 mod walked;
 
 pub use self::walked::{Walk, WalkedInstances, WalkedService};
@@ -324,46 +322,6 @@ impl MirrorState {
         }
     }
 
-    /// What cannot be understood changes nothing: what was last understood of it stays.
-    fn skip(&mut self, what: &dyn std::fmt::Display, error: &dyn std::fmt::Display) {
-        self.unreadable += 1;
-        warn!(%what, error = %error, "skipped a znode that cannot be read");
-    }
-
-    fn skip_instance(
-        &mut self,
-        service: &ServiceKey,
-        id: &Label,
-        error: &dyn std::fmt::Display,
-        written: Option<(Zxid, SessionId)>,
-    ) {
-        self.skip(&format_args!("{id} of {service}"), error);
-        let Some(known) = self.view.services.get_mut(service) else { return };
-        self.has_changed |= known.note_unreadable(id, Unreadable::new(&error.to_string(), written));
-        if let Some((mzxid, _)) = written {
-            self.raise_zxid(service, mzxid);
-        }
-    }
-
-    fn forget_unreadable(&mut self, service: &ServiceKey, id: &Label) {
-        let known = self.view.services.get_mut(service).filter(|known| known.unreadable.contains_key(id));
-        if let Some(known) = known {
-            Arc::make_mut(known).unreadable.remove(id);
-            self.has_changed = true;
-        }
-    }
-
-    fn skip_settings(&mut self, service: &ServiceKey, damage: &DamagedSettings) {
-        self.unreadable += 1;
-        warn!(
-            %service,
-            path = self.layout.service(service),
-            error = %damage,
-            remedy = damage.remedy(service, &self.layout),
-            "the settings of a service are damaged, and not obeyed; those that were read last are, or the defaults"
-        );
-    }
-
     fn service_mut(&mut self, service: &ServiceKey) -> &mut Arc<Service> {
         self.view.services.entry(service.clone()).or_insert_with(|| {
             self.has_changed = true;
@@ -408,10 +366,9 @@ fn instance_mut(service: &mut Arc<Service>, at: usize) -> &mut Arc<Instance> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Seek};
-
     use super::*;
     use crate::clock;
+    use crate::id::SessionId;
     use crate::registry::Home;
     use crate::registry::brake::BrakePlan;
     use crate::registry::select::shares;
@@ -502,47 +459,6 @@ mod tests {
         assert!(state.take_changed(clock::now()).is_none(), "begun once");
         read(&mut state, 6);
         assert_eq!(state.take_changed(clock::now()).unwrap().skew(), Some(0.0), "goes on over changes");
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_skipped_and_counted() {
-        let mut state = state();
-        state.on_read(&instance("web", "a"), &found(&record(80), 5), clock::now());
-        state.take_changed(clock::now());
-        state.on_read(&instance("web", "a"), &found("{", 6), clock::now());
-        state.on_read(&instance("web", "b"), &found("null", 7), clock::now());
-        state.on_read(&instance("web", "a"), &ReadOutcome::Refused(OpError::NoAuth), clock::now());
-        state.on_read(&Place::Service(key("web")), &found("[]]", 8), clock::now());
-        assert_eq!(state.unreadable(), 4);
-        assert_eq!(ids(state.take_changed(clock::now()).as_ref().unwrap(), "web"), ["a"]);
-    }
-
-    #[test]
-    fn damaged_settings_leave_those_that_were_read_last_and_are_told_with_their_remedy() {
-        let mut log = tempfile::tempfile().unwrap();
-        let writer = Arc::new(log.try_clone().unwrap());
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
-        let mut state = state().with_layout(Layout::new("/a").unwrap());
-        let mut read = |data: &str, mzxid| {
-            state.on_read(&Place::Service(key("web")), &found(data, mzxid), clock::now());
-            let view = state.take_changed(clock::now()).unwrap();
-            (view.services[&key("web")].settings.min_healthy, view.services[&key("web")].zxid)
-        };
-        tracing::subscriber::with_default(subscriber, || {
-            assert_eq!(read("{", 4), (1, zxid(4)), "the service is known all the same");
-            assert_eq!(read(r#"{"min_healthy":2}"#, 5), (2, zxid(5)));
-            assert_eq!(read(r#"{"min_healthy":"3"}"#, 6), (2, zxid(6)));
-        });
-        assert_eq!(state.unreadable(), 2);
-        let mut told = String::new();
-        log.rewind().unwrap();
-        log.read_to_string(&mut told).unwrap();
-        let lines: Vec<_> = told.lines().collect();
-        assert_eq!(lines.len(), 2, "{told}");
-        for (line, remedy) in lines.iter().zip(["zk set /a/default/web ''", "--unset min_healthy --root /a"])
-        {
-            assert!(line.contains("path=\"/a/default/web\"") && line.contains(remedy), "{line}");
-        }
     }
 
     #[test]
