@@ -94,7 +94,7 @@ fn handler(home: Home) -> Handler {
         let key = ServiceKey { namespace: label("default"), name: label(&format!("service-{index}")) };
         let instances = (0..3).map(|place| Arc::new(instance(index, place))).collect();
         let service = Service { instances, ..Service::new(key.clone()) };
-        view.services.insert(key, Arc::new(service));
+        view.services.insert(Arc::new(service));
     }
     let cache = Cache::new(clock::now());
     cache.publish(view);

@@ -5,6 +5,7 @@ pub mod brake;
 mod cache;
 mod change;
 pub mod check;
+mod chunked;
 mod demand;
 pub mod explain;
 mod failback;
@@ -12,7 +13,6 @@ pub mod formats;
 mod history;
 mod hold_file;
 mod host_address;
-mod instances;
 mod interest;
 mod layout;
 mod maintenance;
@@ -31,6 +31,7 @@ mod sample;
 mod saved_view;
 pub mod select;
 mod service;
+mod services;
 mod state_dir;
 mod state_file;
 mod stored_settings;
@@ -51,7 +52,6 @@ pub use failback::{Failback, HELD_PRIORITY, Lead};
 pub use history::{NoHistory, Past};
 pub use hold_file::HoldFile;
 pub(crate) use host_address::host_address;
-pub use instances::Instances;
 pub use layout::{Layout, Place};
 pub use maintenance::{Maintenance, MaintenanceFile, Reason, ReasonError};
 pub use meta::Meta;
@@ -65,12 +65,14 @@ pub use registration::Registration;
 pub use report::{CheckKey, ReportReceiver, TtlReport, TtlReports, UnknownCheck, Verdict};
 pub use saved_view::{SavedView, SavedViewError};
 pub use service::{OwnService, PortSettings, ServiceDefaults, reserved, resolve_services};
+pub use services::Services;
 pub use state_dir::{StateDir, StateDirError, StateFolder};
 pub use stored_settings::{DamagedSettings, stored_settings};
 pub use tally::Tally;
 pub use unreadable::Unreadable;
 pub use view::{
-    FailbackMode, Instance, LAST_RESORT, LookupMark, Service, ServiceSettings, Standing, View, Waiting,
+    FailbackMode, Instance, Instances, LAST_RESORT, LookupMark, Service, ServiceSettings, Standing, View,
+    Waiting,
 };
 pub use view_keeper::{ViewKeeper, ViewKeeperStats};
 pub use view_settings::{LiveViewSettings, ViewSettings};

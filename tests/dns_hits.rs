@@ -100,7 +100,7 @@ fn handler() -> Handler {
         Arc::new(Instance::new(label(&format!("web-{number}")), record, Zxid::ZERO, SessionId::NONE))
     };
     let service = Service { instances: (0..3).map(instance).collect(), ..Service::new(key.clone()) };
-    let view = View { is_loaded: true, services: [(key, Arc::new(service))].into(), ..View::default() };
+    let view = View { is_loaded: true, services: [Arc::new(service)].into(), ..View::default() };
     let cache = Cache::new(clock::now());
     cache.publish(view);
     cache.set_synced(true);

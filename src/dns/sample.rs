@@ -99,13 +99,13 @@ impl Sample {
         let zxid = self.view.zxid;
         let service =
             Service { instances: instances.into(), zxid, children_zxid: zxid, ..Service::new(key.clone()) };
-        self.view.services.insert(key, Arc::new(service));
+        self.view.services.insert(Arc::new(service));
     }
 
     /// The service of that name in whatever namespace.
     pub(crate) fn service(&mut self, name: &str) -> &mut Arc<Service> {
-        let found = self.view.services.iter_mut().find(|(key, _)| key.name.as_str() == name);
-        found.expect("the sample has it").1
+        let found = self.view.services.values_mut().find(|service| service.key.name.as_str() == name);
+        found.expect("the sample has it")
     }
 
     pub(crate) fn instance(&mut self, service: &str, id: &str) -> Edit<'_> {

@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn every_instance_is_told_with_its_reason_and_its_origin() {
         let view = sample::view();
-        let mut web = view.services.first_key_value().unwrap().1.clone();
+        let mut web = view.services.values().next().unwrap().clone();
         let unreadable = Unreadable::new("not an instance record", Some((Zxid::from_raw(9), SessionId(1))));
         let id = web.instances[1].id.clone();
         std::sync::Arc::make_mut(&mut web).unreadable.insert(id.clone(), unreadable);

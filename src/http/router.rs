@@ -325,7 +325,7 @@ impl Router {
         for key in losses
             .iter()
             .filter_map(Loss::service)
-            .filter(|key| self.cache.load().services.contains_key(*key))
+            .filter(|key| self.cache.load().services.contains_key(key))
         {
             if let Err(response) = self.followed(key).await {
                 return response;

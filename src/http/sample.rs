@@ -25,7 +25,7 @@ pub(crate) fn view() -> View {
         let key = key(namespace, name);
         let service =
             Service { instances: instances.into(), zxid, children_zxid: zxid, ..Service::new(key.clone()) };
-        view.services.insert(key, Arc::new(service));
+        view.services.insert(Arc::new(service));
     }
     view
 }

@@ -215,7 +215,7 @@ impl CachePart {
 fn union(parts: &[Part]) -> View {
     let views = || parts.iter().map(|part| &part.view);
     View {
-        services: views().flat_map(|view| view.services.clone()).collect(),
+        services: views().flat_map(|view| view.services.values().cloned()).collect(),
         zxid: views().map(|view| view.zxid).max().unwrap_or_default(),
         is_loaded: views().all(|view| view.is_loaded),
         home: parts.first().map(|part| part.view.home.clone()).unwrap_or_default(),
@@ -289,7 +289,7 @@ mod tests {
     fn view(service: &str, zxid: i64) -> View {
         let label = |text| Label::parse(text).unwrap();
         let key = ServiceKey { namespace: label("default"), name: label(service) };
-        let services = [(key.clone(), Arc::new(Service::new(key)))].into();
+        let services = [Arc::new(Service::new(key))].into();
         View { services, zxid: Zxid::from_raw(zxid), is_loaded: true, ..View::default() }
     }
 }

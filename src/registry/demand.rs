@@ -176,9 +176,8 @@ mod tests {
     }
 
     fn view(is_followed: bool, other: &str) -> View {
-        let services = [("web", is_followed), (other, true)].map(|(name, is_followed)| {
-            (key(name), Arc::new(Service { is_followed, ..Service::new(key(name)) }))
-        });
+        let services = [("web", is_followed), (other, true)]
+            .map(|(name, is_followed)| Arc::new(Service { is_followed, ..Service::new(key(name)) }));
         View { services: services.into(), is_loaded: true, ..View::default() }
     }
 

@@ -137,7 +137,6 @@ impl Failback {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use super::*;
@@ -322,7 +321,7 @@ mod tests {
                 Arc::new(Instance::new(id, record, Zxid::ZERO, SessionId::NONE))
             });
         let service = Service { instances: instances.collect(), ..Service::new(key()) };
-        let services = BTreeMap::from([(key(), Arc::new(service))]);
+        let services = [Arc::new(service)].into();
         View { services, is_loaded: true, ..View::default() }
     }
 }

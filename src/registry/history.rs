@@ -81,40 +81,25 @@ impl History {
             self.reaches_back_to_ms = now_ms;
             return;
         }
-        let (mut old, mut new) = (before.services.iter().peekable(), after.services.iter().peekable());
-        loop {
-            match (old.peek(), new.peek()) {
-                (None, None) => return,
-                // Mostly: one service has one key, so that keys need not be compared.
-                (Some((_, was)), Some((_, is))) if Arc::ptr_eq(was, is) => {
-                    old.next();
-                    new.next();
-                }
-                (Some((key, was)), Some((other, is))) if key == other => {
-                    self.on_changed(was, is, now_ms);
-                    old.next();
-                    new.next();
-                }
-                (Some((key, was)), other) if other.is_none_or(|(other, _)| key < other) => {
-                    self.on_forgotten(key, was, now_ms);
-                    old.next();
-                }
-                (_, Some((key, is))) => {
-                    self.push(
-                        now_ms,
-                        Before::Service { key: (*key).clone(), zxid: Zxid::ZERO, settings: None },
-                    );
-                    let was = Service { is_followed: is.is_followed, ..Service::new((*key).clone()) };
-                    self.on_changed(&Arc::new(was), is, now_ms);
-                    new.next();
-                }
-                (Some(_), None) => unreachable!("what is left of the old is gone"),
+        for difference in before.services.differences(&after.services) {
+            match difference {
+                (Some(was), Some(is)) => self.on_changed(was, is, now_ms),
+                (Some(was), None) => self.on_forgotten(was, now_ms),
+                (None, Some(is)) => self.on_new(is, now_ms),
+                (None, None) => {}
             }
         }
     }
 
+    fn on_new(&mut self, is: &Service, now_ms: i64) {
+        let was = Service { is_followed: is.is_followed, ..Service::new(is.key.clone()) };
+        self.push(now_ms, Before::Service { key: is.key.clone(), zxid: Zxid::ZERO, settings: None });
+        self.on_changed(&Arc::new(was), is, now_ms);
+    }
+
     /// Takes that a service is not there any more.
-    fn on_forgotten(&mut self, key: &ServiceKey, was: &Arc<Service>, now_ms: i64) {
+    fn on_forgotten(&mut self, was: &Arc<Service>, now_ms: i64) {
+        let key = &was.key;
         let is = Service { zxid: was.zxid, is_followed: was.is_followed, ..Service::new(key.clone()) };
         self.on_changed(was, &is, now_ms);
         let settings = Some(Box::new(was.settings.clone()));
@@ -172,34 +157,10 @@ impl History {
             let settings = Some(Box::new(was.settings.clone()));
             self.push(now_ms, Before::Service { key: key.clone(), zxid, settings });
         }
-        let mut instance = |id: &Label, instance: Option<&Arc<Instance>>| {
-            let (key, id, instance) = (key.clone(), id.clone(), instance.cloned());
-            self.push(now_ms, Before::Instance { key, zxid, id, instance });
-        };
-        // Both are in the order of their ids.
-        let (mut was, mut is) = (was.instances.iter().peekable(), is.instances.iter().peekable());
-        loop {
-            match (was.peek(), is.peek()) {
-                (None, None) => return,
-                // Mostly: what has not changed is not even looked at, of which there may be thousands.
-                (Some(old), Some(new)) if Arc::ptr_eq(old, new) => {
-                    was.next();
-                    is.next();
-                }
-                (Some(old), Some(new)) if old.id == new.id => {
-                    instance(&old.id, Some(old));
-                    was.next();
-                    is.next();
-                }
-                (Some(old), new) if new.is_none_or(|new| old.id < new.id) => {
-                    instance(&old.id, Some(old));
-                    was.next();
-                }
-                (_, Some(new)) => {
-                    instance(&new.id, None);
-                    is.next();
-                }
-                (Some(_), None) => unreachable!("the arm for what was there alone has taken it"),
+        for (was, is) in was.instances.differences(&is.instances) {
+            if let Some(Instance { id, .. }) = was.or(is).map(|instance| &**instance) {
+                let (key, id, instance) = (key.clone(), id.clone(), was.cloned());
+                self.push(now_ms, Before::Instance { key, zxid, id, instance });
             }
         }
     }
@@ -323,7 +284,7 @@ mod tests {
         world.publish(20, &[("web", &[("b", 1)])]);
         let mut lapsed = world.view.clone();
         let unfollowed = Service { is_followed: false, ..Service::new(key("web")) };
-        lapsed.services.insert(key("web"), Arc::new(unfollowed));
+        lapsed.services.insert(Arc::new(unfollowed));
         world.history.on_published(&world.view, &lapsed, 30);
         world.view = lapsed;
         assert_eq!(world.history.changes.len(), 2, "nobody has gone");
@@ -404,7 +365,7 @@ mod tests {
                     known.cloned().unwrap_or_else(|| Arc::new(instance(id, *port)))
                 });
                 let service = Service { instances: instances.collect(), ..Service::new(key(name)) };
-                after.services.insert(key(name), Arc::new(service));
+                after.services.insert(Arc::new(service));
             }
             self.history.on_published(&self.view, &after, now_ms);
             self.view = after;

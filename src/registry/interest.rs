@@ -86,7 +86,7 @@ mod tests {
         assert!(!is_stirred(&mut web).await);
         let mut view = View::clone(&cache.load());
         for (service, is_news) in [("api", false), ("web", true), ("db", true), ("api", false)] {
-            view.services.insert(key(service), Arc::new(Service::new(key(service))));
+            view.services.insert(Arc::new(Service::new(key(service))));
             cache.publish(view.clone());
             assert_eq!(is_stirred(&mut web).await, is_news, "{service}");
         }

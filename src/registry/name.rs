@@ -1,6 +1,7 @@
 //! Names of namespaces, services and instances.
 
 use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// A DNS label in lower case (RFC 1123): letters, digits and inner hyphens, at most 63 octets.
 ///
 /// Names in the registry are labels, so that each is one component of a DNS name and one of a znode path.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(into = "String")]
 pub struct Label(Arc<str>);
 
@@ -64,6 +65,19 @@ fn shared(text: &str) -> Arc<str> {
 
 /// Texts that are remembered by each thread, which with their places are some 20 KiB.
 const RECENT_MAX: usize = 256;
+
+impl Ord for Label {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // Mostly, as of namespaces: then neither is read.
+        if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
+    }
+}
+
+impl PartialOrd for Label {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl TryFrom<String> for Label {
     type Error = LabelError;

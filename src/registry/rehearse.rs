@@ -514,7 +514,7 @@ mod tests {
                 let record = Record::decode(text.as_bytes()).unwrap();
                 Arc::new(Instance::new(label(id), record, Zxid::ZERO, SessionId(1)))
             });
-            (key.clone(), Arc::new(Service { instances: instances.collect(), ..Service::new(key) }))
+            Arc::new(Service { instances: instances.collect(), ..Service::new(key) })
         });
         View { services: services.collect(), is_loaded: true, ..View::default() }
     }

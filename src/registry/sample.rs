@@ -10,7 +10,7 @@ pub(super) type Row<'a> = (Option<&'a str>, u16);
 
 /// Services with instances `i00`, `i01` and so on that are up.
 pub(super) fn view(services: &[(&str, &[Row<'_>])]) -> View {
-    let services = services.iter().map(|(name, rows)| (key(name), Arc::new(service(name, rows))));
+    let services = services.iter().map(|(name, rows)| Arc::new(service(name, rows)));
     View { services: services.collect(), is_loaded: true, ..View::default() }
 }
 

@@ -11,7 +11,6 @@
 //! that is still offered, has `"vanished":true` and when that was, `"vanished_at_ms"`; earlier versions do not say when, and it is taken to have
 //! been when the view was last current. Whatever is not exactly what was written is refused: a view that is wrong is worse than none.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -21,12 +20,12 @@ use std::time::Duration;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::instances::Instances;
 use super::layout::Layout;
 use super::name::{Label, ServiceKey};
 use super::record::Record;
+use super::services::Services;
 use super::state_file::{self, Loaded};
-use super::view::{Instance, Service, ServiceSettings, Standing, View};
+use super::view::{Instance, Instances, Service, ServiceSettings, Standing, View};
 use crate::clock::Moment;
 use crate::id::{SessionId, Zxid};
 
@@ -266,7 +265,7 @@ struct Body {
 /// Services as the view has them: each is made when it is read, so that none stands there twice for long.
 #[derive(Default)]
 struct LoadedServices {
-    services: BTreeMap<ServiceKey, Arc<Service>>,
+    services: Services,
     vanished: Vec<Vanished>,
 }
 
@@ -321,7 +320,7 @@ impl LoadedServices {
         let (settings, is_followed) = (saved.settings, saved.followed);
         // What was told and not read yet, when it was saved, is not in it: the list of instances is not known to be whole.
         let service = Service { settings, is_followed, instances, zxid, ..Service::new(key.clone()) };
-        self.services.insert(key, Arc::new(service));
+        self.services.insert(Arc::new(service));
     }
 }
 
@@ -389,15 +388,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_loaded_takes_no_more_room_than_it_needs() {
-        let loaded = decode(&sample(80).encode(&Layout::default(), moment()).unwrap()).unwrap();
-        let instances = loaded.view.services.values().map(|service| &service.instances);
-        for instances in instances {
-            assert!(instances.is_compact());
-        }
-    }
-
-    #[test]
     fn keys_of_later_versions_survive() {
         let bytes = sample(80).encode(&Layout::default(), moment()).unwrap();
         let loaded = decode(&bytes).unwrap();
@@ -413,7 +403,7 @@ mod tests {
             |name| ServiceKey { namespace: Label::parse("shop").unwrap(), name: Label::parse(name).unwrap() };
         for (name, is_followed) in [("empty", true), ("name", false)] {
             let service = Service { is_followed, ..Service::new(key(name)) };
-            sample.view.services.insert(key(name), Arc::new(service));
+            sample.view.services.insert(Arc::new(service));
         }
         let loaded = decode(&sample.encode(&Layout::default(), moment()).unwrap()).unwrap();
         let is_followed: Vec<_> = loaded.view.services.values().map(|service| service.is_followed).collect();
@@ -458,7 +448,7 @@ mod tests {
         );
         let vanished_at = |bytes: &[u8], moment| {
             let loaded = SavedView::decode(bytes, &Layout::default(), moment).unwrap();
-            let service = loaded.view.services.into_values().next().unwrap();
+            let service = loaded.view.services.values().next().unwrap();
             assert_eq!(service.instances[0].vanished_at, None);
             moment.now - service.instances[1].vanished_at.unwrap()
         };
@@ -518,9 +508,9 @@ mod tests {
             instances: vec![Arc::new(instance("web-1")), Arc::new(vanished)].into(),
             zxid: Zxid::from_raw(8),
             children_zxid: Zxid::from_raw(8),
-            ..Service::new(key.clone())
+            ..Service::new(key)
         };
-        let services = BTreeMap::from([(key, Arc::new(service))]);
+        let services = [Arc::new(service)].into();
         let view = View { services, zxid: Zxid::from_raw(9), is_loaded: true, ..View::default() };
         SavedView { view, current_at_ms: CURRENT_AT_MS }
     }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::instances::Instances;
+use super::chunked::{Chunked, Keyed};
 use super::name::{Label, ServiceKey};
 use super::record::Record;
+use super::services::Services;
 use super::tally::Tally;
 use super::unreadable::Unreadable;
 use super::zones::{Home, ZonePlan};
@@ -20,7 +21,7 @@ use crate::id::{SessionId, Zxid};
 #[derive(Clone, Debug, Default)]
 pub struct View {
     /// Every service that is known, with or without instances.
-    pub services: BTreeMap<ServiceKey, Arc<Service>>,
+    pub services: Services,
     /// The newest change that the view reflects.
     pub zxid: Zxid,
     /// Whether anything was ever learnt; until then no name can be said not to exist.
@@ -54,6 +55,17 @@ pub struct Service {
     pub zones: Arc<ZonePlan>,
     /// Who stood first in answers.
     pub tally: Arc<Tally>,
+}
+
+/// The instances of one service, in the order of their ids.
+pub type Instances = Chunked<Instance>;
+
+impl Keyed for Instance {
+    type Key = str;
+
+    fn key(&self) -> &str {
+        self.id.as_str()
+    }
 }
 
 /// Whether a service was looked up lately: set by readers at every lookup, aged by the mirror; and how many wait for it to change.
@@ -263,14 +275,15 @@ impl Service {
         }
     }
 
-    /// Begins to count who stands first, once it was looked up; returns whether that is new.
-    pub(super) fn begin_tally(self: &mut Arc<Self>) -> bool {
-        let is_new = self.lookups.is_set() && !self.tally.is_begun() && !self.instances.is_empty();
-        if is_new {
-            let tally = Arc::new(self.tally.next(self));
-            Arc::make_mut(self).tally = tally;
-        }
-        is_new
+    /// Whether it was looked up and nobody counts yet who stands first.
+    pub(super) fn is_to_be_counted(&self) -> bool {
+        self.lookups.is_set() && !self.tally.is_begun() && !self.instances.is_empty()
+    }
+
+    /// Begins to count who stands first.
+    pub(super) fn begin_tally(self: &mut Arc<Self>) {
+        let tally = Arc::new(self.tally.next(self));
+        Arc::make_mut(self).tally = tally;
     }
 
     /// The instance with this id.

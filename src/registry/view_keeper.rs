@@ -213,6 +213,6 @@ mod tests {
         let key = ServiceKey { namespace: label("default"), name: label("web") };
         let service =
             Service { instances: (0..instances).map(instance).collect(), ..Service::new(key.clone()) };
-        View { services: [(key, Arc::new(service))].into(), is_loaded: true, ..View::default() }
+        View { services: [Arc::new(service)].into(), is_loaded: true, ..View::default() }
     }
 }

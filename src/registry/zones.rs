@@ -45,6 +45,7 @@ use std::sync::Arc;
 
 use super::name::ServiceKey;
 use super::select::tier;
+use super::services::Services;
 use super::view::{Instance, Service, View};
 
 /// Where lookups come from.
@@ -93,7 +94,7 @@ impl Home {
     }
 
     /// Counts the callers anew; returns whether that makes a difference.
-    pub(super) fn count_callers(&mut self, services: &BTreeMap<ServiceKey, Arc<Service>>) -> bool {
+    pub(super) fn count_callers(&mut self, services: &Services) -> bool {
         let mut callers = BTreeMap::new();
         for service in
             self.services.iter().filter(|_| self.zone.is_some()).filter_map(|key| services.get(key))
@@ -181,19 +182,26 @@ impl View {
         let are_callers_changed = changed.iter().any(|key| self.home.is_caller(key))
             && Arc::make_mut(&mut self.home).count_callers(&self.services);
         for key in changed {
-            if let Some(service) = self.services.get_mut(key) {
-                let zones = ZonePlan::of(service, &self.home);
-                Arc::make_mut(service).take_plan(zones);
+            if let Some(zones) = self.services.get(key).map(|service| ZonePlan::of(service, &self.home)) {
+                self.take_plan(key, zones);
             }
         }
         if are_callers_changed {
-            for service in self.services.values_mut() {
+            // Who is not concerned stays shared with the view before.
+            let plan = |service: &Arc<Service>| {
                 let zones = ZonePlan::of(service, &self.home);
-                // Who is not concerned stays shared with the view before.
-                if zones != *service.zones {
-                    Arc::make_mut(service).take_plan(zones);
-                }
+                (zones != *service.zones).then(|| (service.key.clone(), zones))
+            };
+            let plans: Vec<_> = self.services.values().filter_map(plan).collect();
+            for (key, zones) in plans {
+                self.take_plan(&key, zones);
             }
+        }
+    }
+
+    fn take_plan(&mut self, key: &ServiceKey, zones: ZonePlan) {
+        if let Some(service) = self.services.get_mut(key) {
+            Arc::make_mut(service).take_plan(zones);
         }
     }
 }

@@ -99,7 +99,7 @@ impl Registry {
         let mut instances: Vec<_> = members.iter().map(|member| Arc::new(member.instance())).collect();
         instances.sort_by(|a, b| a.id.cmp(&b.id));
         let service = Service { instances: instances.into(), settings, ..Service::new(key.clone()) };
-        self.view.services.insert(key, Arc::new(service));
+        self.view.services.insert(Arc::new(service));
         self
     }
 
@@ -107,7 +107,7 @@ impl Registry {
     pub(crate) fn name_alone(mut self, namespace: &str, name: &str) -> Self {
         let key = key(namespace, name);
         let service = Service { is_followed: false, ..Service::new(key.clone()) };
-        self.view.services.insert(key, Arc::new(service));
+        self.view.services.insert(Arc::new(service));
         self
     }
 

@@ -66,7 +66,7 @@ impl World {
         let record = Record::decode(json.as_bytes()).unwrap();
         let instance = Arc::new(Instance::new(label("web-1"), record, Zxid::ZERO, SessionId::NONE));
         let service = Service { instances: vec![instance].into(), ..Service::new(key.clone()) };
-        let services = [(key, Arc::new(service))].into();
+        let services = [Arc::new(service)].into();
         self.cache.publish(View { is_loaded: true, services, ..View::default() });
         self.cache.set_synced(true);
     }

@@ -190,7 +190,7 @@ async fn a_restart_watches_and_reads_what_was_followed_before_it_answers_to_barr
     put(&writer, WEB, "a").await;
     let (address, sent) = recorded(world.server.address()).await;
     let web = Service::new(key("web"));
-    let saved = View { services: [(key("web"), Arc::new(web))].into(), is_loaded: true, ..View::default() };
+    let saved = View { services: [Arc::new(web)].into(), is_loaded: true, ..View::default() };
     let mut word = JoinSet::new();
     let reader = Reader::start_with(&world, address, saved, LONG, |client, mirror| {
         let name = SubscriberName::parse("reader").expect("a name");

@@ -15,7 +15,7 @@ pub fn handler() -> Handler {
         |(namespace, name, instances)| {
             let key = ServiceKey { namespace: label(namespace), name: label(name) };
             let instances = (0..instances).map(|number| Arc::new(instance(name, number))).collect();
-            (key.clone(), Arc::new(Service { instances, ..Service::new(key) }))
+            Arc::new(Service { instances, ..Service::new(key) })
         },
     );
     let cache = Cache::new(clock::now());

@@ -195,7 +195,7 @@ async fn a_long_poll_ends_at_shutdown_and_when_its_service_is_forgotten() {
     let mut forgotten = pin!(router.answer(&request));
     assert!(is_pending(forgotten.as_mut()));
     let view = View::clone(&router.cache.load());
-    router.cache.publish(View { services: std::collections::BTreeMap::new(), ..view.clone() });
+    router.cache.publish(View { services: crate::registry::Services::default(), ..view.clone() });
     assert_eq!(within(forgotten).await.status(), StatusCode::NOT_FOUND);
 
     router.cache.publish(view);

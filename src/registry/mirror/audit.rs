@@ -11,7 +11,7 @@ use crate::registry::view::{Service, ServiceSettings, Standing, View};
 
 /// Services that `walk` found by name and `view` does not show.
 pub(super) fn unknown(view: &View, walk: &Walk) -> Vec<Place> {
-    let unknown = walk.names.iter().filter(|key| !view.services.contains_key(*key));
+    let unknown = walk.names.iter().filter(|key| !view.services.contains_key(key));
     unknown.cloned().map(Place::Service).collect()
 }
 
@@ -126,11 +126,7 @@ mod tests {
         };
         let service =
             Service { instances: vec![instance("a"), instance("b")].into(), ..Service::new(key("web")) };
-        View {
-            services: BTreeMap::from([(key("web"), Arc::new(service))]),
-            is_loaded: true,
-            ..View::default()
-        }
+        View { services: [Arc::new(service)].into(), is_loaded: true, ..View::default() }
     }
 
     fn walk() -> Walk {

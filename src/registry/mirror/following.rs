@@ -325,7 +325,7 @@ mod tests {
 
     fn view(services: &[(&str, bool)]) -> View {
         let service = |(name, is_followed): &(&str, bool)| {
-            (key(name), Arc::new(Service { is_followed: *is_followed, ..Service::new(key(name)) }))
+            Arc::new(Service { is_followed: *is_followed, ..Service::new(key(name)) })
         };
         View { services: services.iter().map(service).collect(), is_loaded: true, ..View::default() }
     }

@@ -216,7 +216,7 @@ impl Mirror {
                 None => {}
             }
         }
-        unfollowed.extend(on_demand.services.iter().filter(|it| !view.services.contains_key(*it)).cloned());
+        unfollowed.extend(on_demand.services.iter().filter(|it| !view.services.contains_key(it)).cloned());
         for service in unfollowed {
             self.unfollow(&service);
         }

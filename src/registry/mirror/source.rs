@@ -81,7 +81,7 @@ impl Source {
     /// What of a view is this source's.
     pub fn part_of(&self, view: &View) -> View {
         let shown = view.services.iter().filter(|(key, _)| self.shows(key));
-        let services = shown.map(|(key, service)| (key.clone(), service.clone())).collect();
+        let services = shown.map(|(_, service)| service.clone()).collect();
         View { services, home: view.home.clone(), ..*view }
     }
 

@@ -124,9 +124,18 @@ impl MirrorState {
 
     /// Lets the marks of lookups fade, and begins to count for services that got their first.
     pub fn age_lookups(&mut self) {
-        for service in self.view.services.values_mut() {
-            self.has_changed |= service.begin_tally();
-            service.lookups.age();
+        let services = self.view.services.values();
+        let uncounted: Vec<_> = services
+            .clone()
+            .filter(|service| service.is_to_be_counted())
+            .map(|service| service.key.clone())
+            .collect();
+        services.for_each(|service| service.lookups.age());
+        for service in uncounted {
+            if let Some(service) = self.view.services.get_mut(&service) {
+                service.begin_tally();
+                self.has_changed = true;
+            }
         }
     }
 
@@ -178,7 +187,7 @@ impl MirrorState {
         self.gone.remove(service);
         if !self.view.services.contains_key(service) {
             let named = Service { is_followed: false, ..Service::new(service.clone()) };
-            self.view.services.insert(service.clone(), Arc::new(named));
+            self.view.services.insert(Arc::new(named));
             self.has_changed = true;
         }
     }
@@ -188,9 +197,7 @@ impl MirrorState {
         self.unsure.remove(service);
         self.unplanned.remove(service);
         self.brake.on_unfollowed(service);
-        let Some(known) = self.view.services.get_mut(service).filter(|known| known.is_followed) else {
-            return;
-        };
+        let Some(known) = self.view.services.get_mut_if(service, |known| known.is_followed) else { return };
         let (zxid, lookups) = (known.zxid, known.lookups.clone());
         *known = Arc::new(Service { is_followed: false, zxid, lookups, ..Service::new(service.clone()) });
         self.has_changed = true;
@@ -202,7 +209,7 @@ impl MirrorState {
     }
 
     fn begin_to_follow(&mut self, service: &ServiceKey) {
-        if let Some(known) = self.view.services.get_mut(service).filter(|known| !known.is_followed) {
+        if let Some(known) = self.view.services.get_mut_if(service, |known| !known.is_followed) {
             Arc::make_mut(known).is_followed = true;
             self.note_change(service);
         }
@@ -227,9 +234,9 @@ impl MirrorState {
             self.skip_settings(service, damage);
         }
         let zxid = stat.mzxid.max(stat.pzxid);
-        let known = self.service_mut(service);
+        self.add(service);
         if let Ok(settings) = settings
-            && settings != known.settings
+            && let Some(known) = self.view.services.get_mut_if(service, |known| known.settings != settings)
         {
             Arc::make_mut(known).settings = settings;
             self.note_change(service);
@@ -252,9 +259,10 @@ impl MirrorState {
         };
         self.forget_unreadable(service, id);
         let instance = Arc::new(Instance::new(id.clone(), record, mzxid, session));
-        let known = self.service_mut(service);
+        self.add(service);
+        let is_news = |known: &Service| known.instance(id.as_str()) != Some(&instance);
+        let Some(known) = self.view.services.get_mut_if(service, is_news) else { return };
         match position(known, id) {
-            Ok(at) if known.instances[at] == instance => return,
             Ok(at) => *instance_mut(known, at) = instance.clone(),
             Err(at) => Arc::make_mut(known).instances.insert(at, instance.clone()),
         }
@@ -284,12 +292,11 @@ impl MirrorState {
 
     fn remove_instance(&mut self, service: &ServiceKey, id: &Label, loss: Loss, now: Instant) {
         self.forget_unreadable(service, id);
-        let Some(known) = self.view.services.get_mut(service) else { return };
+        let is_there = |it: &Arc<Instance>| it.standing == Standing::Registered;
+        let has_it = |known: &Service| known.instance(id.as_str()).is_some_and(is_there);
+        let Some(known) = self.view.services.get_mut_if(service, has_it) else { return };
         let Ok(at) = position(known, id) else { return };
         let instance = known.instances[at].clone();
-        if instance.standing != Standing::Registered {
-            return;
-        }
         match self.brake.on_vanished(known, &instance, loss, now) {
             Some(standing) => {
                 set_standing(known, at, standing);
@@ -301,11 +308,10 @@ impl MirrorState {
     }
 
     fn on_decision(&mut self, decision: &Decision) {
-        let Some(known) = self.view.services.get_mut(&decision.service) else { return };
+        let is_held = |it: &Arc<Instance>| it.standing != Standing::Registered;
+        let has_it = |known: &Service| known.instance(decision.id.as_str()).is_some_and(is_held);
+        let Some(known) = self.view.services.get_mut_if(&decision.service, has_it) else { return };
         let Ok(at) = position(known, &decision.id) else { return };
-        if known.instances[at].standing == Standing::Registered {
-            return;
-        }
         match decision.fate {
             Ok(standing) => set_standing(known, at, standing),
             Err(_release) => drop(Arc::make_mut(known).instances.remove(at)),
@@ -322,11 +328,12 @@ impl MirrorState {
         }
     }
 
-    fn service_mut(&mut self, service: &ServiceKey) -> &mut Arc<Service> {
-        self.view.services.entry(service.clone()).or_insert_with(|| {
+    /// Adds a service that is not known.
+    fn add(&mut self, service: &ServiceKey) {
+        if !self.view.services.contains_key(service) {
+            self.view.services.insert(Arc::new(Service::new(service.clone())));
             self.has_changed = true;
-            Arc::new(Service::new(service.clone()))
-        })
+        }
     }
 
     fn note_change(&mut self, service: &ServiceKey) {
@@ -336,15 +343,16 @@ impl MirrorState {
 
     /// Nothing that is published depends on it, so that it is no change.
     fn raise_children_zxid(&mut self, service: &ServiceKey, zxid: Zxid) {
-        let Some(known) = self.view.services.get_mut(service) else { return };
-        if known.children_zxid < zxid {
+        if let Some(known) = self.view.services.get_mut_if(service, |known| known.children_zxid < zxid) {
             Arc::make_mut(known).children_zxid = zxid;
         }
     }
 
     fn raise_zxid(&mut self, service: &ServiceKey, zxid: Zxid) {
-        let Some(known) = self.view.services.get_mut(service) else { return };
-        if known.zxid < zxid {
+        let Some(known) = self.view.services.get(service) else { return };
+        if known.zxid < zxid
+            && let Some(known) = self.view.services.get_mut(service)
+        {
             Arc::make_mut(known).zxid = zxid;
             self.has_changed = true;
         }

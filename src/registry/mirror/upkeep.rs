@@ -199,7 +199,7 @@ mod tests {
             let vanished_at = Some(started);
             let vanished = Instance { standing: Standing::Suspect, vanished_at, ..instance };
             let service = Service { instances: vec![Arc::new(vanished)].into(), ..Service::new(key()) };
-            let services = [(key(), Arc::new(service))].into();
+            let services = [Arc::new(service)].into();
             let view = View { services, is_loaded: true, ..View::default() };
             let cache = Arc::new(Cache::with_saved(view, Duration::ZERO, started));
             let (settings, live) = LiveViewSettings::new(ViewSettings { brake, home: Home::default() });

@@ -134,7 +134,6 @@ fn grounds(cache: &Cache, service: &ServiceKey, priority: u16) -> Grounds {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use super::*;
@@ -271,7 +270,7 @@ mod tests {
 
     fn view_of(key: &ServiceKey, instances: Vec<Arc<Instance>>) -> View {
         let service = Service { instances: instances.into(), ..Service::new(key.clone()) };
-        let services = BTreeMap::from([(key.clone(), Arc::new(service))]);
+        let services = [Arc::new(service)].into();
         View { services, is_loaded: true, ..View::default() }
     }
 }

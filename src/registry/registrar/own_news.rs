@@ -126,7 +126,6 @@ impl Written {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::time::Duration;
 
     use super::*;
@@ -172,11 +171,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn news_of_a_view_that_lags_behind_the_ensemble_waits() {
         let cache = Arc::new(Cache::new(clock::now()));
-        let view = |service: Arc<Service>| View {
-            services: BTreeMap::from([(key(), service)]),
-            is_loaded: true,
-            ..View::default()
-        };
+        let view =
+            |service: Arc<Service>| View { services: [service].into(), is_loaded: true, ..View::default() };
         let record = record("up");
         cache.publish(view(service(1, Some((1, OURS, &record)))));
         let written = |seen| Written {

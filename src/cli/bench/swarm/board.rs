@@ -137,7 +137,7 @@ mod tests {
                 Arc::new(Instance::new(label(id), record, Zxid::ZERO, SessionId::NONE))
             })
             .collect();
-        View { services: [(key(), Arc::new(service))].into(), ..View::default() }
+        View { services: [Arc::new(service)].into(), ..View::default() }
     }
 
     fn ms(ms: u64) -> Duration {

@@ -204,7 +204,7 @@ mod tests {
                 let instance = Instance::new(registration.id, record, Zxid::ZERO, SessionId(*session));
                 service.instances.push(Arc::new(instance));
             }
-            View { services: [(site.service(0), Arc::new(service))].into(), ..View::default() }
+            View { services: [Arc::new(service)].into(), ..View::default() }
         };
         let ids = [(label("instance-1"), SessionId(7)), (label("instance-2"), SessionId(8))];
         let expected = Expected::from([(site.service(0), ids.into())]);

@@ -10,6 +10,7 @@ use crate::id::{SessionId, Zxid};
 use crate::registry::name::{Label, ServiceKey};
 use crate::registry::stored_settings::DamagedSettings;
 use crate::registry::unreadable::Unreadable;
+use crate::registry::view::Service;
 
 impl MirrorState {
     /// What cannot be understood changes nothing: what was last understood of it stays.
@@ -36,8 +37,8 @@ impl MirrorState {
 
     /// It is understood again, or gone.
     pub(super) fn forget_unreadable(&mut self, service: &ServiceKey, id: &Label) {
-        let known = self.view.services.get_mut(service).filter(|known| known.unreadable.contains_key(id));
-        if let Some(known) = known {
+        let is_there = |known: &Service| known.unreadable.contains_key(id);
+        if let Some(known) = self.view.services.get_mut_if(service, is_there) {
             Arc::make_mut(known).unreadable.remove(id);
             self.has_changed = true;
         }

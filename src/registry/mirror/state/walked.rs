@@ -101,9 +101,9 @@ impl MirrorState {
             }
         };
         self.unsure.remove(service);
-        if let (ReadOutcome::Found { stat, .. }, Some(known)) =
-            (&walked.znode, self.view.services.get_mut(service))
-            && known.children_zxid != stat.pzxid
+        if let ReadOutcome::Found { stat, .. } = &walked.znode
+            && let Some(known) =
+                self.view.services.get_mut_if(service, |known| known.children_zxid != stat.pzxid)
         {
             // Also down, when the ensemble is another than before.
             Arc::make_mut(known).children_zxid = stat.pzxid;
