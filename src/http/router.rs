@@ -322,10 +322,8 @@ impl Router {
             let hint = "add lose=zone%3DNAME, lose=node%3DNAME, lose=SERVICE/NUMBER, lose=SERVICE/INSTANCE or lose=ensemble";
             return error(StatusCode::BAD_REQUEST, "nothing is lost", hint);
         }
-        for key in losses
-            .iter()
-            .filter_map(Loss::service)
-            .filter(|key| self.cache.load().services.contains_key(key))
+        for key in
+            losses.iter().filter_map(Loss::service).filter(|key| self.cache.load().services.contains_key(key))
         {
             if let Err(response) = self.followed(key).await {
                 return response;

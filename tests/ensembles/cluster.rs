@@ -52,6 +52,8 @@ pub(crate) struct Profile {
     pub(crate) is_linked: bool,
     /// Whether the members' disks can be slowed down.
     pub(crate) has_slow_syncs: bool,
+    /// In ticks, how long a learner may take to be brought up to date.
+    pub(crate) init_limit: u32,
     /// In ticks, how long a member may be silent.
     pub(crate) sync_limit: u32,
     /// How long after a session's timeout its ephemerals may still be there.
@@ -71,19 +73,20 @@ impl Profile {
         is_encrypted: false,
         is_linked: false,
         has_slow_syncs: false,
+        init_limit: INIT_LIMIT,
         sync_limit: SYNC_LIMIT,
         removal_slack: Duration::from_millis(2_000 + 200 * (2 + SYNC_LIMIT + INIT_LIMIT) as u64),
     };
 
     /// For scenarios that let no member fall silent: nobody is given up for what the machine's disk takes for a sync, which
     /// can be more than the second of [`Profile::DEFAULT`] while others use it too. Six seconds are ten times what the
-    /// slowest answer takes, and what the machine adds.
-    pub(crate) const PATIENT: Self = Self { sync_limit: 30, ..Self::DEFAULT };
+    /// slowest answer takes, and what the machine adds; a learner that is brought up to date syncs several times.
+    pub(crate) const PATIENT: Self = Self { init_limit: 60, sync_limit: 30, ..Self::DEFAULT };
 }
 
 pub(crate) const TICK: Duration = Duration::from_millis(200);
 /// In ticks: for a learner to be brought up to date, and for a member to be silent.
-pub(crate) const INIT_LIMIT: u32 = 10;
+const INIT_LIMIT: u32 = 10;
 pub(crate) const SYNC_LIMIT: u32 = 5;
 /// The longest that a session may last: twenty ticks.
 pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_millis(4_000);

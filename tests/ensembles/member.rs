@@ -12,7 +12,7 @@ use std::time::Duration;
 use rollcall::clock;
 
 use crate::certificates::{AUTHORITY, IDENTITY};
-use crate::cluster::{INIT_LIMIT, Profile, TICK};
+use crate::cluster::{Profile, TICK};
 use crate::links;
 use crate::port::Port;
 use crate::process::{Process, Signal};
@@ -148,10 +148,11 @@ impl Member {
         };
         let from_log = if profile.is_log_sent { "" } else { "snapshotSizeFactor=-1\n" };
         format!(
-            "tickTime={tick}\ninitLimit={INIT_LIMIT}\nsyncLimit={sync_limit}\nmaxSessionTimeout={session}\n\
+            "tickTime={tick}\ninitLimit={init_limit}\nsyncLimit={sync_limit}\nmaxSessionTimeout={session}\n\
              snapCount={txns}\ndataDir={data}\nclientPort={port}\nclientPortAddress={host}\nmaxClientCnxns=0\n\
              admin.enableServer=false\n4lw.commands.whitelist=*\n{from_log}{local}{tls}{servers}",
             tick = TICK.as_millis(),
+            init_limit = profile.init_limit,
             sync_limit = profile.sync_limit,
             session = profile.session_timeout_max.as_millis(),
             txns = profile.snapshot_txns,
@@ -173,7 +174,7 @@ impl Member {
             "server_id: {id}\ndata_dir: {data}\nstatus_address: {host}:{status}\n\
              client: {{address: '{address}', four_letter_words: [isro, mntr, ruok, srvr]}}\n\
              member: {{tick: {tick}ms, snapshot_txns: {txns}, read_only_mode: {read_only}{local}}}\n\
-             quorum: {{init_limit: {INIT_LIMIT}, sync_limit: {sync_limit}{tls}}}\n\
+             quorum: {{init_limit: {init_limit}, sync_limit: {sync_limit}{tls}}}\n\
              log: {{format: text, filter: '{FILTER}'}}\nmembers:\n{entries}",
             id = self.id,
             data = self.data().display(),
@@ -181,6 +182,7 @@ impl Member {
             status = self.status.number(),
             address = self.address(),
             tick = TICK.as_millis(),
+            init_limit = profile.init_limit,
             sync_limit = profile.sync_limit,
             tls = if profile.is_encrypted { self.tls() } else { String::new() },
             read_only = profile.is_read_only_mode_on,

@@ -15,7 +15,7 @@ const REGISTRANTS: usize = 10;
 
 /// Kills the leader, and a follower after it, while clients hold registrations; and strangers knock in vain.
 pub(super) fn kill_members(kinds: &[Kind]) {
-    let mut run = Run::start("tls", kinds, Profile { is_encrypted: true, ..Profile::PATIENT });
+    let mut run = Run::start("tls", kinds, Profile { is_encrypted: true, ..Profile::DEFAULT });
     let load = run.load(Workload { registrants: REGISTRANTS, ..LOAD_W });
     load.wait_for_registrants(REGISTRANTS, PATIENCE);
     for member in &run.cluster.members {
