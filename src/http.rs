@@ -29,7 +29,9 @@ pub mod status;
 pub use control::{Command, Control, Done};
 pub use listener::{ListenerSettings, serve};
 pub use router::{Router, observe_view};
-pub use sidecar_status::{ConnectionState, ConnectionStatus, SettingsStatus, SidecarStatus, StatusSource};
+pub use sidecar_status::{
+    ConnectionState, ConnectionStatus, SettingsStatus, SidecarStatus, StateDirStatus, StatusSource,
+};
 pub use status::StatusRouter;
 
 /// Connections that may wait to be accepted, within the system's own bound (`net.core.somaxconn`): a whole ensemble's clients reconnect

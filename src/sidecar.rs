@@ -180,6 +180,7 @@ impl Sidecar {
             client.clone(),
             registrar.clone(),
             keeper.as_ref().map(ViewKeeper::stats),
+            state_dir.as_ref().map(|state_dir| state_dir.folder().clone()),
             reloader.as_ref().map(Reloader::stats),
         );
         let router = Router::new(cache.clone(), metrics.clone(), serving.clone());

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::sidecar_status::{ConnectionState, ConnectionStatus, SettingsStatus, SidecarStatus};
+use super::sidecar_status::{
+    ConnectionState, ConnectionStatus, SettingsStatus, SidecarStatus, StateDirStatus,
+};
 use crate::id::{Epoch, SessionId, Zxid};
 use crate::registry::check::{CheckKind, CheckStanding, HealthState, LastFailure};
 use crate::registry::{
@@ -65,6 +67,11 @@ pub(crate) fn status() -> SidecarStatus {
             last_failure: None,
         },
         saved_at_ms: Some(9),
+        state_dir: Some(StateDirStatus {
+            folder: "state".to_owned(),
+            losses: 1,
+            trouble: Some("another has it".to_owned()),
+        }),
         settings: Some(SettingsStatus {
             file: "sidecar.yaml".to_owned(),
             loaded_at_ms: 8,

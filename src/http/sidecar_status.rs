@@ -7,6 +7,7 @@
 //!  "connection":{"state":"connected","server":"127.0.0.1:2181","session":"0x1","session_timeout_ms":10000,
 //!                "proof_age_ms":12,"last_failure":null},
 //!  "view":{"zxid":"0x1","age_ms":12,"stale":false,"services":1,"followed":1,"instances":2,"saved_at_ms":null},
+//!  "state_dir":{"folder":"/var/lib/rollcall","losses":0,"trouble":null},
 //!  "settings":{"file":"/etc/rollcall/sidecar.yaml","loaded_at_ms":1764115200000,"rejected":null,
 //!              "restart_needed":["http.address"]},
 //!  "instances":[{"service":"web.default","id":"web-1","status":"maintenance","reason":null,"conflict":null,
@@ -17,7 +18,7 @@
 //!               "last_failure":{"text":"cannot connect to 10.0.0.1:80: …","at_ms":1764115200000}}]}]}
 //! ```
 //!
-//! `followed` is of how many services more than the name is known; `share_percent` is how much of its weight the application can take, as far as the check tells. `status` and `reason` are those of [`super::command`]; `conflict` names owner and session of whoever has the id. What the
+//! `state_dir` and `settings` are null where there is none. `followed` is of how many services more than the name is known; `share_percent` is how much of its weight the application can take, as far as the check tells. `status` and `reason` are those of [`super::command`]; `conflict` names owner and session of whoever has the id. What the
 //! record would say by the checks alone is `health`. Nothing that a check sends is shown, such as its headers.
 
 use std::fmt;
@@ -40,10 +41,23 @@ pub struct SidecarStatus {
     pub connection: ConnectionStatus,
     /// When the view was saved last by this process, in ms since 1970.
     pub saved_at_ms: Option<i64>,
+    /// Its state directory, if it has one.
+    pub state_dir: Option<StateDirStatus>,
     /// Its settings file, if it has one.
     pub settings: Option<SettingsStatus>,
     /// Its own instances.
     pub instances: Vec<OwnStatus>,
+}
+
+/// How it stands with a state directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StateDirStatus {
+    /// Its name.
+    pub folder: String,
+    /// How often it was removed or replaced, and made anew.
+    pub losses: u64,
+    /// Why it is not to be had now, so that a restart would know nothing of this process.
+    pub trouble: Option<String>,
 }
 
 /// How it stands with a settings file.
@@ -113,7 +127,7 @@ impl fmt::Debug for StatusSource {
 
 /// The whole status.
 pub(super) fn status(status: &SidecarStatus, view: &View, freshness: Freshness) -> Vec<u8> {
-    let SidecarStatus { uptime, connection, saved_at_ms, settings, instances } = status;
+    let SidecarStatus { uptime, connection, saved_at_ms, state_dir, settings, instances } = status;
     to_json(&StatusBody {
         version: env!("CARGO_PKG_VERSION"),
         uptime_ms: ms(*uptime),
@@ -134,6 +148,7 @@ pub(super) fn status(status: &SidecarStatus, view: &View, freshness: Freshness) 
             instances: view.services.values().map(|service| service.instances.len()).sum(),
             saved_at_ms: *saved_at_ms,
         },
+        state_dir: state_dir.as_ref(),
         settings: settings.as_ref(),
         instances: instances.iter().map(InstanceBody::of).collect(),
     })
@@ -145,6 +160,7 @@ struct StatusBody<'a> {
     uptime_ms: u64,
     connection: ConnectionBody<'a>,
     view: ViewBody,
+    state_dir: Option<&'a StateDirStatus>,
     settings: Option<&'a SettingsStatus>,
     instances: Vec<InstanceBody<'a>>,
 }
@@ -277,6 +293,7 @@ mod tests {
             json!({"zxid": "0x100000007", "age_ms": 12, "stale": false, "services": 2, "followed": 2, "instances": 3,
                    "saved_at_ms": 9})
         );
+        assert_eq!(body["state_dir"], json!({"folder": "state", "losses": 1, "trouble": "another has it"}));
         assert_eq!(
             body["settings"],
             json!({"file": "sidecar.yaml", "loaded_at_ms": 8, "rejected": "1:1: colour: unknown key",

@@ -47,6 +47,8 @@ pub struct StateFolder {
 struct Standing {
     losses: watch::Sender<u64>,
     is_others: AtomicBool,
+    /// Why it is not to be had now.
+    trouble: Mutex<Option<String>>,
 }
 
 /// What a look at a state directory came to.
@@ -135,7 +137,6 @@ impl StateDir {
 
     /// Looks now and then, as the sidecar that is known as `owner`, until `shutdown`.
     pub async fn watch(self: Arc<Self>, owner: String, shutdown: CancellationToken) {
-        let mut trouble = String::new();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -144,9 +145,9 @@ impl StateDir {
             let (dir, owner) = (self.clone(), owner.clone());
             let Ok(look) = tokio::task::spawn_blocking(move || dir.look(&owner)).await else { return };
             match look {
-                Ok(Look::Whole) => trouble.clear(),
+                Ok(Look::Whole) => drop(self.folder.take_trouble(None)),
                 Ok(Look::MadeAnew) => {
-                    trouble.clear();
+                    self.folder.take_trouble(None);
                     warn!(
                         folder = %self.folder.path.display(),
                         "the state directory was removed or replaced; it is made anew, with what this process knows; see that nobody clears \
@@ -158,12 +159,11 @@ impl StateDir {
                         Some(cause) => format!("{error}: {cause}"),
                         None => error.to_string(),
                     };
-                    if reason != trouble {
+                    if self.folder.take_trouble(Some(reason.clone())).as_ref() != Some(&reason) {
                         error!(
                             reason,
                             "the state directory was removed or replaced, and after a restart the sidecar knows nothing of this process"
                         );
-                        trouble = reason;
                     }
                 }
             }
@@ -176,6 +176,22 @@ impl StateFolder {
     pub fn path(&self) -> Option<&Path> {
         let is_others = self.standing.is_others.load(Ordering::Relaxed);
         (!is_others).then_some(&self.path)
+    }
+
+    /// The directory, whoever has it.
+    pub fn name(&self) -> std::path::Display<'_> {
+        self.path.display()
+    }
+
+    /// Why it is not to be had now, if it is not.
+    pub fn trouble(&self) -> Option<String> {
+        self.standing.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says so from now on; returns what was said before.
+    fn take_trouble(&self, trouble: Option<String>) -> Option<String> {
+        let mut known = self.standing.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut known, trouble)
     }
 
     /// How often what was there was lost. What was written before the last time is to be written again.

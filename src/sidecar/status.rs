@@ -5,14 +5,15 @@ use std::sync::Arc;
 use super::reload::ReloadStats;
 use crate::client::{Client, ClientState};
 use crate::clock;
-use crate::http::{ConnectionState, ConnectionStatus, SidecarStatus, StatusSource};
-use crate::registry::{Registrar, ViewKeeperStats};
+use crate::http::{ConnectionState, ConnectionStatus, SidecarStatus, StateDirStatus, StatusSource};
+use crate::registry::{Registrar, StateFolder, ViewKeeperStats};
 
 /// Whoever asks these parts.
 pub(super) fn source_of(
     client: Client,
     registrar: Registrar,
     keeper: Option<Arc<ViewKeeperStats>>,
+    state_dir: Option<StateFolder>,
     settings: Option<Arc<ReloadStats>>,
 ) -> StatusSource {
     let started = clock::now();
@@ -20,9 +21,14 @@ pub(super) fn source_of(
         uptime: clock::now().saturating_duration_since(started),
         connection: connection_of(&client),
         saved_at_ms: keeper.as_ref().and_then(|keeper| keeper.saved_at_ms()),
+        state_dir: state_dir.as_ref().map(state_dir_of),
         settings: settings.as_ref().map(|settings| settings.status()),
         instances: registrar.status(),
     })
+}
+
+fn state_dir_of(folder: &StateFolder) -> StateDirStatus {
+    StateDirStatus { folder: folder.name().to_string(), losses: folder.losses(), trouble: folder.trouble() }
 }
 
 fn connection_of(client: &Client) -> ConnectionStatus {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, mkfifoat};
+use serde_json::json;
 
 use crate::support::{Port, Sidecar, http, wait_until};
 
@@ -94,6 +95,9 @@ fn a_directory_that_is_removed_is_made_anew_with_what_the_sidecar_knows() {
     assert_eq!(sidecar.log().matches("the state directory was removed or replaced").count(), 1);
     let mut second = sidecar.start_twin();
     assert_eq!(second.wait(LIMIT).code(), Some(1), "it has its lock");
+    let status = http::get(sidecar.http.number(), "/api/v1/status").expect("it answers").json();
+    let folder = sidecar.state_dir();
+    assert_eq!(status["state_dir"], json!({"folder": folder, "losses": 1, "trouble": null}));
 }
 
 fn make_fifo(path: &Path) {

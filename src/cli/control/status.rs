@@ -18,6 +18,8 @@ struct StatusBody {
     uptime_ms: u64,
     connection: ConnectionBody,
     view: ViewBody,
+    /// Sidecars of earlier versions do not say.
+    state_dir: Option<StateDirBody>,
     settings: Option<SettingsBody>,
     instances: Vec<InstanceBody>,
 }
@@ -41,6 +43,13 @@ struct ViewBody {
     followed: Option<u64>,
     instances: u64,
     saved_at_ms: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct StateDirBody {
+    folder: String,
+    losses: u64,
+    trouble: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -106,7 +115,7 @@ fn text(body: &StatusBody) -> String {
 }
 
 fn facts(body: &StatusBody) -> String {
-    let StatusBody { version, uptime_ms, connection, view, settings, .. } = body;
+    let StatusBody { version, uptime_ms, connection, view, state_dir, settings, .. } = body;
     let up = rough(*uptime_ms);
     let saved = view.saved_at_ms.map_or_else(|| "never".to_owned(), timestamp::text);
     let fresh = freshness(view.age_ms, view.stale);
@@ -125,9 +134,26 @@ fn facts(body: &StatusBody) -> String {
         ("saved", saved),
     ];
     let settings = settings.iter().map(|settings| ("settings", settings.text()));
-    let rows = rows.into_iter().chain(settings);
+    let state_dir = state_dir.iter().map(|state_dir| ("state_dir", state_dir.text()));
+    let rows = rows.into_iter().chain(state_dir).chain(settings);
     let row = |(name, fact): (&str, String)| vec![name.to_owned(), printable(&fact)];
     table(&["WHAT", "HOW IT IS"], rows.map(row).collect())
+}
+
+impl StateDirBody {
+    fn text(&self) -> String {
+        let Self { folder, losses, trouble } = self;
+        let mut text = folder.clone();
+        if *losses > 0 {
+            text.push_str(&format!(
+                "; removed or replaced {losses} times while it was in use, and made anew"
+            ));
+        }
+        if let Some(trouble) = trouble {
+            text.push_str(&format!("; {trouble}"));
+        }
+        text
+    }
 }
 
 impl SettingsBody {
@@ -245,6 +271,7 @@ mod tests {
             "connection":{"state":"connected","server":"127.0.0.1:2181","session":"0x7","session_timeout_ms":10000,
                           "proof_age_ms":12,"last_failure":null},
             "view":{"zxid":"0x5","age_ms":12,"stale":false,"services":9,"followed":1,"instances":2,"saved_at_ms":0},
+            "state_dir":{"folder":"/state","losses":2,"trouble":"another sidecar has it"},
             "instances":[{"service":"web.default","id":"web-1","status":"draining","reason":null,"conflict":null,
               "health":"failing","degraded":false,"held":true,"draining":true,
               "maintenance":{"reason":"new disk","since_ms":0},
@@ -257,6 +284,7 @@ sidecar     rollcall 0.1.0, up 1m5s
 connection  connected to 127.0.0.1:2181, session 0x7, last heard of 12ms ago
 view        services 9 (1 followed), instances 2, zxid 0x5, as of 12 ms ago
 saved       1970-01-01T00:00:00.000Z
+state_dir   /state; removed or replaced 2 times while it was in use, and made anew; another sidecar has it
 
 INSTANCE           STATUS    NOTES
 web.default/web-1  draining  told to drain; in maintenance since 1970-01-01T00:00:00.000Z: new disk; held off below the standbys
