@@ -434,7 +434,11 @@ impl Knowledge<'_> {
     fn has_namespace(&self, namespace: &Label) -> bool {
         let smallest = Label::parse("0").expect("no label is smaller, and it is one");
         let first = ServiceKey { namespace: namespace.clone(), name: smallest };
-        self.view.services.from(&first).next().is_some_and(|service| service.key.namespace == *namespace)
+        self.view
+            .services
+            .starting_at(&first)
+            .next()
+            .is_some_and(|service| service.key.namespace == *namespace)
     }
 }
 

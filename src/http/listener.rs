@@ -279,7 +279,7 @@ mod tests {
         poll.write_all(request.as_bytes()).await.unwrap();
         let mut view = View::clone(&server.cache.load());
         let web = view.services.get_mut(&sample::key("default", "web")).unwrap();
-        Arc::make_mut(web).instances.push(sample::instance("web-4", "10.0.0.4", "up", "\"weight\":1"));
+        Arc::make_mut(web).instances.put(sample::instance("web-4", "10.0.0.4", "up", "\"weight\":1"));
         server.cache.publish(view);
         let text = read_to_end(&mut poll).await;
         assert!(text.starts_with("HTTP/1.1 200") && text.contains("web-4"), "{text}");

@@ -1,5 +1,6 @@
 //! An ordered list that views share in chunks.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::iter;
 use std::ops::{Index, IndexMut};
@@ -15,16 +16,19 @@ pub trait Keyed {
     fn key(&self) -> &Self::Key;
 }
 
-/// Items in the order of their keys. Each change makes a new view, which copies one chunk and counts the others, whatever the number of items.
-/// To count every item would look at each, which is what a change then mostly costs.
+/// Items by their keys, in the order of these. A change copies one chunk and counts the others, whatever the number of items: to count every
+/// item would look at each, which is what a change then mostly costs.
 ///
-/// Invariant: no chunk is empty, and none has more than [`CHUNK_MAX`].
+/// Invariant: keys ascend, and no two are the same; no chunk is empty, and none has more than [`CHUNK_MAX`].
 pub struct Chunked<T> {
     chunks: Vec<Chunk<T>>,
     len: usize,
 }
 
 type Chunk<T> = Arc<[Arc<T>]>;
+
+/// The chunk, and the place in it.
+type Place = (usize, usize);
 
 const CHUNK_MAX: usize = 16;
 
@@ -49,30 +53,24 @@ impl<T> Chunked<T> {
         Iter { chunks: self.chunks.iter(), chunk: [].iter(), left: self.len }
     }
 
-    /// The one at this place.
-    pub fn get(&self, at: usize) -> Option<&Arc<T>> {
-        let (chunk, at) = self.place(at)?;
-        Some(&self.chunks[chunk][at])
+    /// The one at this place, counted from the first; in as many steps as there are chunks.
+    pub fn get(&self, mut at: usize) -> Option<&Arc<T>> {
+        self.chunks.iter().find_map(|chunk| {
+            let found = chunk.get(at);
+            at = at.saturating_sub(chunk.len());
+            found
+        })
     }
 
-    /// Adds one before that at this place, or at the end. The order is the caller's to keep.
-    ///
-    /// # Panics
-    ///
-    /// When the place is beyond the end.
-    pub fn insert(&mut self, at: usize, item: Arc<T>) {
-        assert!(at <= self.len, "{at} is beyond the end of {}", self.len);
+    fn insert(&mut self, (mut at, mut place): Place, item: Arc<T>) {
         self.len += 1;
-        // What comes at the end of one chunk could also come at the beginning of the next.
-        let mut place = at;
-        let Some(at) = self.chunks.iter().position(|chunk| {
-            let is_here = place <= chunk.len();
-            place -= if is_here { 0 } else { chunk.len() };
-            is_here
-        }) else {
-            return self.chunks.push([item].into());
-        };
-        let chunk = &self.chunks[at];
+        // What comes before a chunk also comes at the end of the one before, where there may be room.
+        if place == 0
+            && let Some(before) = at.checked_sub(1)
+        {
+            (at, place) = (before, self.chunks[before].len());
+        }
+        let Some(chunk) = self.chunks.get(at) else { return self.chunks.push([item].into()) };
         if chunk.len() < CHUNK_MAX {
             self.chunks[at] = with(chunk, place, item);
         } else if place == CHUNK_MAX {
@@ -88,13 +86,7 @@ impl<T> Chunked<T> {
         }
     }
 
-    /// Takes the one at this place out.
-    ///
-    /// # Panics
-    ///
-    /// When there is none.
-    pub fn remove(&mut self, at: usize) -> Arc<T> {
-        let (at, place) = self.place(at).expect("there is one at this place");
+    fn remove(&mut self, (at, place): Place) -> Arc<T> {
         self.len -= 1;
         let chunk = &self.chunks[at];
         let removed = chunk[place].clone();
@@ -120,83 +112,114 @@ impl<T> Chunked<T> {
         }
     }
 
-    /// Adds one at the end.
-    pub fn push(&mut self, item: Arc<T>) {
-        self.insert(self.len, item);
-    }
-
     #[cfg(test)]
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Arc<T>> {
         self.chunks.iter_mut().flat_map(|chunk| Arc::make_mut(chunk).iter_mut())
+    }
+}
+
+impl<T: Keyed> Chunked<T> {
+    /// The one with this key.
+    pub fn find(&self, key: &T::Key) -> Option<&Arc<T>> {
+        let (at, place) = self.locate(key).ok()?;
+        Some(&self.chunks[at][place])
+    }
+
+    /// The one with this key, to be changed in this list alone, if `is_to_change` says so; else nothing is copied.
+    pub fn find_mut_if(
+        &mut self,
+        key: &T::Key,
+        is_to_change: impl FnOnce(&Arc<T>) -> bool,
+    ) -> Option<&mut Arc<T>> {
+        let (at, place) = self.locate(key).ok()?;
+        let chunk = &mut self.chunks[at];
+        is_to_change(&chunk[place]).then(|| &mut Arc::make_mut(chunk)[place])
+    }
+
+    /// Puts one in the place of that with its key, or adds it.
+    pub fn put(&mut self, item: Arc<T>) {
+        match self.locate(item.key()) {
+            Ok((at, place)) => Arc::make_mut(&mut self.chunks[at])[place] = item,
+            Err(place) => self.insert(place, item),
+        }
+    }
+
+    /// Takes the one with this key out.
+    pub fn take(&mut self, key: &T::Key) -> Option<Arc<T>> {
+        let place = self.locate(key).ok()?;
+        Some(self.remove(place))
+    }
+
+    /// Those whose keys are not less than this, in order.
+    pub fn starting_at(&self, key: &T::Key) -> impl Iterator<Item = &Arc<T>> {
+        let (at, place) = self.locate(key).unwrap_or_else(|place| place);
+        self.chunks[at..].iter().flat_map(|chunk| &**chunk).skip(place)
+    }
+
+    /// Where the one with this key is, or would be: at a place in a chunk, or behind all chunks.
+    fn locate(&self, key: &T::Key) -> Result<Place, Place> {
+        let at = self.chunks.partition_point(|chunk| chunk.last().is_some_and(|last| last.key() < key));
+        let Some(chunk) = self.chunks.get(at) else { return Err((at, 0)) };
+        let within = chunk.binary_search_by(|item| item.key().cmp(key));
+        within.map(|place| (at, place)).map_err(|place| (at, place))
+    }
+
+    /// What is not the same in `after`, in the order of keys. Chunks that both share are passed over: this takes as many steps as there are
+    /// chunks, and items in those that differ.
+    pub(super) fn differences<'a>(&'a self, after: &'a Self) -> impl Iterator<Item = Difference<'a, T>> {
+        let (mut was, mut is) = (Cursor::new(self), Cursor::new(after));
+        iter::from_fn(move || {
+            loop {
+                was.pass_shared(&mut is);
+                let (old, new) = match (was.peek(), is.peek()) {
+                    (Some(old), Some(new)) => (old, new),
+                    (old, new) => {
+                        was.advance();
+                        is.advance();
+                        return old.map(Difference::Gone).or_else(|| new.map(Difference::New));
+                    }
+                };
+                let order = if Arc::ptr_eq(old, new) { Ordering::Equal } else { old.key().cmp(new.key()) };
+                if order.is_le() {
+                    was.advance();
+                }
+                if order.is_ge() {
+                    is.advance();
+                }
+                match order {
+                    Ordering::Less => return Some(Difference::Gone(old)),
+                    Ordering::Greater => return Some(Difference::New(new)),
+                    Ordering::Equal if Arc::ptr_eq(old, new) => {}
+                    Ordering::Equal => return Some(Difference::Changed(old, new)),
+                }
+            }
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn take_nth(&mut self, at: usize) -> Arc<T> {
+        let item = self[at].clone();
+        self.take(item.key()).expect("it is there")
     }
 
     #[cfg(test)]
     fn check_invariants(&self) {
         assert!(self.chunks.iter().all(|chunk| (1..=CHUNK_MAX).contains(&chunk.len())));
         assert_eq!(self.chunks.iter().map(|chunk| chunk.len()).sum::<usize>(), self.len);
-    }
-
-    /// The chunk, and the place in it.
-    fn place(&self, mut at: usize) -> Option<(usize, usize)> {
-        for (chunk, items) in self.chunks.iter().enumerate() {
-            if at < items.len() {
-                return Some((chunk, at));
-            }
-            at -= items.len();
-        }
-        None
+        assert!(self.iter().is_sorted_by(|one, other| one.key() < other.key()));
     }
 }
 
-impl<T: Keyed> Chunked<T> {
-    /// The place of the one with this key, or where it would be.
-    pub fn position(&self, key: &T::Key) -> Result<usize, usize> {
-        let chunk = self.chunks.partition_point(|chunk| chunk.last().is_some_and(|last| last.key() < key));
-        let before: usize = self.chunks[..chunk].iter().map(|chunk| chunk.len()).sum();
-        let Some(chunk) = self.chunks.get(chunk) else { return Err(before) };
-        let within = chunk.binary_search_by(|item| item.key().cmp(key));
-        within.map(|at| before + at).map_err(|at| before + at)
-    }
-
-    /// The one with this key.
-    pub fn find(&self, key: &T::Key) -> Option<&Arc<T>> {
-        self.get(self.position(key).ok()?)
-    }
-
-    /// What is not the same in `after`, in the order of keys: what was here, and what is there. Whole chunks that both share are not looked at, so
-    /// that this takes as long as the changes are many.
-    pub fn differences<'a>(&'a self, after: &'a Self) -> impl Iterator<Item = Difference<'a, T>> {
-        let (mut was, mut is) = (Cursor::new(self), Cursor::new(after));
-        iter::from_fn(move || {
-            loop {
-                was.skip_shared(&mut is);
-                match (was.peek(), is.peek()) {
-                    (None, None) => return None,
-                    (Some(old), Some(new)) if Arc::ptr_eq(old, new) => {
-                        was.advance();
-                        is.advance();
-                    }
-                    (Some(old), Some(new)) if old.key() == new.key() => {
-                        was.advance();
-                        is.advance();
-                        return Some((Some(old), Some(new)));
-                    }
-                    (Some(old), new) if new.is_none_or(|new| old.key() < new.key()) => {
-                        was.advance();
-                        return Some((Some(old), None));
-                    }
-                    (_, new) => {
-                        is.advance();
-                        return Some((None, new));
-                    }
-                }
-            }
-        })
-    }
+/// How two lists differ in one key.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Difference<'a, T> {
+    /// It was there, and is no more.
+    Gone(&'a Arc<T>),
+    /// It was not there, and is.
+    New(&'a Arc<T>),
+    /// It was the one, and is the other.
+    Changed(&'a Arc<T>, &'a Arc<T>),
 }
-
-/// What was there and what is there now, of one key.
-pub(super) type Difference<'a, T> = (Option<&'a Arc<T>>, Option<&'a Arc<T>>);
 
 /// A place in a list, from where on chunks that another shares can be passed over.
 struct Cursor<'a, T> {
@@ -221,7 +244,7 @@ impl<'a, T> Cursor<'a, T> {
     }
 
     /// Passes over what both have next, chunk by chunk.
-    fn skip_shared(&mut self, other: &mut Self) {
+    fn pass_shared(&mut self, other: &mut Self) {
         while let (0, 0, [here, rest @ ..], [there, others @ ..]) =
             (self.place, other.place, self.chunks, other.chunks)
             && Arc::ptr_eq(here, there)
@@ -289,30 +312,35 @@ impl<T> Index<usize> for Chunked<T> {
 }
 
 impl<T> IndexMut<usize> for Chunked<T> {
-    /// To be changed in this view alone.
-    fn index_mut(&mut self, at: usize) -> &mut Arc<T> {
-        let (chunk, at) = self.place(at).expect("there is one at this place");
-        &mut Arc::make_mut(&mut self.chunks[chunk])[at]
+    /// To be changed in this list alone, and to keep its key.
+    fn index_mut(&mut self, mut at: usize) -> &mut Arc<T> {
+        let chunk = self.chunks.iter_mut().find(|chunk| {
+            let is_here = at < chunk.len();
+            at -= if is_here { 0 } else { chunk.len() };
+            is_here
+        });
+        &mut Arc::make_mut(chunk.expect("there is one at this place"))[at]
     }
 }
 
-impl<T> FromIterator<Arc<T>> for Chunked<T> {
-    /// The order is the caller's to keep.
+impl<T: Keyed> FromIterator<Arc<T>> for Chunked<T> {
+    /// In any order. Of several with one key the last counts.
     fn from_iter<I: IntoIterator<Item = Arc<T>>>(items: I) -> Self {
-        let (mut collected, mut items) = (Self::new(), items.into_iter());
-        loop {
-            let chunk: Chunk<T> = items.by_ref().take(CHUNK_MAX).collect();
-            if chunk.is_empty() {
-                collected.chunks.shrink_to_fit();
-                return collected;
+        let mut items: Vec<_> = items.into_iter().collect();
+        items.sort_by(|one, other| one.key().cmp(other.key()));
+        items.dedup_by(|later, earlier| {
+            let is_same = later.key() == earlier.key();
+            if is_same {
+                std::mem::swap(later, earlier);
             }
-            collected.len += chunk.len();
-            collected.chunks.push(chunk);
-        }
+            is_same
+        });
+        let chunks = items.chunks(CHUNK_MAX).map(Chunk::from).collect();
+        Self { chunks, len: items.len() }
     }
 }
 
-impl<T> From<Vec<Arc<T>>> for Chunked<T> {
+impl<T: Keyed> From<Vec<Arc<T>>> for Chunked<T> {
     fn from(items: Vec<Arc<T>>) -> Self {
         items.into_iter().collect()
     }
@@ -349,17 +377,42 @@ mod tests {
         let before: Instances = (0..100).map(|number| instance(2 * number)).collect();
         before.check_invariants();
         let mut after = before.clone();
-        after[50] = instance(1_000);
-        let shared = before.chunks.iter().zip(&after.chunks).filter(|(one, other)| Arc::ptr_eq(one, other));
-        assert_eq!((shared.count(), before.chunks.len()), (6, 7));
-        assert_eq!((before[50].id.as_str(), after[50].id.as_str()), ("i00100", "i01000"));
+        assert!(
+            after.find_mut_if("i00100", |_| false).is_none()
+                && after.find_mut_if("i00101", |_| true).is_none()
+        );
+        assert_eq!(shared(&before, &after), 7, "nothing has changed");
+        after.put(instance(101));
+        assert_eq!((shared(&before, &after), before.len(), after.len()), (6, 100, 101));
+        *after.find_mut_if("i00000", |_| true).unwrap() = instance(0);
+        assert_eq!(shared(&before, &after), 5);
+        let differing: Vec<_> = before.differences(&after).collect();
+        assert!(matches!(differing[..], [Difference::Changed(..), Difference::New(_)]), "{differing:?}");
+        let last: Vec<_> = after.starting_at("i00197").map(|it| it.id.as_str()).collect();
+        assert_eq!(last, ["i00198"]);
+    }
+
+    /// So many chunks do both have.
+    fn shared(before: &Instances, after: &Instances) -> usize {
+        let is_shared = |chunk: &&Chunk<Instance>| after.chunks.iter().any(|other| Arc::ptr_eq(chunk, other));
+        before.chunks.iter().filter(is_shared).count()
+    }
+
+    #[test]
+    fn of_several_with_one_key_the_last_counts() {
+        let (first, last) = (instance(1), instance(1));
+        let instances: Instances = [instance(2), first, instance(0), last.clone()].into_iter().collect();
+        instances.check_invariants();
+        assert_eq!(instances.len(), 3);
+        assert!(Arc::ptr_eq(instances.find("i00001").unwrap(), &last));
+        assert!(instances.get(3).is_none());
     }
 
     #[test]
     fn chunks_do_not_stay_many_when_most_go_one_after_the_other() {
         let mut instances: Instances = (0..1_600).map(instance).collect();
         for kept in 0..100 {
-            (0..15).for_each(|_| drop(instances.remove(kept)));
+            (1..16).for_each(|place| drop(instances.take(&format!("i{:05}", 16 * kept + place))));
             instances.check_invariants();
         }
         assert_eq!(instances.len(), 100);
@@ -380,18 +433,19 @@ mod tests {
                 }
                 let at = model.binary_search(&number);
                 let id = instance(number).id.clone();
-                prop_assert_eq!(instances.position(id.as_str()), at);
+                prop_assert_eq!(instances.find(id.as_str()).map(|it| &it.id), at.ok().map(|_| &id));
                 match (is_insertion, at) {
-                    (true, Err(at)) => {
-                        model.insert(at, number);
-                        instances.insert(at, instance(number));
+                    (true, at) => {
+                        if let Err(at) = at {
+                            model.insert(at, number);
+                        }
+                        instances.put(instance(number));
                     }
                     (false, Ok(at)) => {
                         model.remove(at);
-                        prop_assert_eq!(&instances.remove(at).id, &id);
+                        prop_assert_eq!(&instances.take(id.as_str()).unwrap().id, &id);
                     }
-                    (true, Ok(at)) => instances[at] = instance(number),
-                    (false, Err(_)) => prop_assert!(instances.find(id.as_str()).is_none()),
+                    (false, Err(_)) => prop_assert!(instances.take(id.as_str()).is_none()),
                 }
                 instances.check_invariants();
                 prop_assert_eq!(instances.len(), model.len());
@@ -405,7 +459,12 @@ mod tests {
             differing.dedup();
             differing.retain(|id| find(&before, id) != find(&instances, id));
             let differences = before.differences(&instances);
-            let found: Vec<_> = differences.map(|(was, is)| (was.map(Arc::as_ptr), is.map(Arc::as_ptr))).collect();
+            let pair = |difference| match difference {
+                Difference::Gone(was) => (Some(Arc::as_ptr(was)), None),
+                Difference::New(is) => (None, Some(Arc::as_ptr(is))),
+                Difference::Changed(was, is) => (Some(Arc::as_ptr(was)), Some(Arc::as_ptr(is))),
+            };
+            let found: Vec<_> = differences.map(pair).collect();
             let expected: Vec<_> = differing.iter().map(|id| (find(&before, id), find(&instances, id))).collect();
             prop_assert_eq!(found, expected);
             // So few that no list is much longer in chunks.

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::chunked::Difference;
 use super::name::{Label, ServiceKey};
 use super::view::{Instance, Service, ServiceSettings, View};
 use super::zones::ZonePlan;
@@ -83,10 +84,9 @@ impl History {
         }
         for difference in before.services.differences(&after.services) {
             match difference {
-                (Some(was), Some(is)) => self.on_changed(was, is, now_ms),
-                (Some(was), None) => self.on_forgotten(was, now_ms),
-                (None, Some(is)) => self.on_new(is, now_ms),
-                (None, None) => {}
+                Difference::Changed(was, is) => self.on_changed(was, is, now_ms),
+                Difference::Gone(was) => self.on_forgotten(was, now_ms),
+                Difference::New(is) => self.on_new(is, now_ms),
             }
         }
     }
@@ -157,11 +157,12 @@ impl History {
             let settings = Some(Box::new(was.settings.clone()));
             self.push(now_ms, Before::Service { key: key.clone(), zxid, settings });
         }
-        for (was, is) in was.instances.differences(&is.instances) {
-            if let Some(Instance { id, .. }) = was.or(is).map(|instance| &**instance) {
-                let (key, id, instance) = (key.clone(), id.clone(), was.cloned());
-                self.push(now_ms, Before::Instance { key, zxid, id, instance });
-            }
+        for difference in was.instances.differences(&is.instances) {
+            let (id, instance) = match difference {
+                Difference::Changed(was, _) | Difference::Gone(was) => (&was.id, Some(was.clone())),
+                Difference::New(is) => (&is.id, None),
+            };
+            self.push(now_ms, Before::Instance { key: key.clone(), zxid, id: id.clone(), instance });
         }
     }
 
@@ -195,12 +196,9 @@ impl Change {
             Before::Instance { key, zxid, id, instance } => {
                 let service = past.service.get_or_insert_with(|| Service::new(key.clone()));
                 service.zxid = *zxid;
-                let at = service.instances.position(id.as_str());
-                match (at, instance) {
-                    (Ok(at), Some(instance)) => service.instances[at] = instance.clone(),
-                    (Ok(at), None) => drop(service.instances.remove(at)),
-                    (Err(at), Some(instance)) => service.instances.insert(at, instance.clone()),
-                    (Err(_), None) => {}
+                match instance {
+                    Some(instance) => service.instances.put(instance.clone()),
+                    None => drop(service.instances.take(id.as_str())),
                 }
             }
         }

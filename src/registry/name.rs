@@ -68,7 +68,7 @@ const RECENT_MAX: usize = 256;
 
 impl Ord for Label {
     fn cmp(&self, other: &Self) -> Ordering {
-        // Mostly, as of namespaces: then neither is read.
+        // Often, of names that one thread has parsed: then neither is read, which a cache may not have.
         if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
     }
 }

@@ -143,11 +143,12 @@ impl SavedView {
         if format!("{:08x}", crc32fast::hash(text)) != checksum {
             return Err(SavedViewError::Damaged);
         }
-        let Body { root, current_at_ms, zxid, services: LoadedServices { mut services, vanished } } =
+        let Body { root, current_at_ms, zxid, services: LoadedServices { services, vanished } } =
             serde_json::from_slice(text)?;
         if root != layout.root() {
             return Err(SavedViewError::OtherRoot { found: root, wanted: layout.root().to_owned() });
         }
+        let mut services: Services = services.into_iter().collect();
         for Vanished { service, index, at_ms } in vanished {
             let known = services.get_mut(&service).and_then(Arc::get_mut);
             if let Some(known) = known.filter(|service| index < service.instances.len()) {
@@ -265,7 +266,7 @@ struct Body {
 /// Services as the view has them: each is made when it is read, so that none stands there twice for long.
 #[derive(Default)]
 struct LoadedServices {
-    services: Services,
+    services: Vec<Arc<Service>>,
     vanished: Vec<Vanished>,
 }
 
@@ -320,7 +321,7 @@ impl LoadedServices {
         let (settings, is_followed) = (saved.settings, saved.followed);
         // What was told and not read yet, when it was saved, is not in it: the list of instances is not known to be whole.
         let service = Service { settings, is_followed, instances, zxid, ..Service::new(key.clone()) };
-        self.services.insert(Arc::new(service));
+        self.services.push(Arc::new(service));
     }
 }
 

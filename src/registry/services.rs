@@ -47,27 +47,23 @@ impl Services {
         self.get_mut_if(key, |_| true)
     }
 
-    /// The same, if it is as it has to be for that.
+    /// The same, if `is_to_change` says so; else nothing is copied.
     pub fn get_mut_if(
         &mut self,
         key: &ServiceKey,
         is_to_change: impl FnOnce(&Service) -> bool,
     ) -> Option<&mut Arc<Service>> {
-        let at = self.0.position(key).ok()?;
-        is_to_change(&self.0[at]).then(|| &mut self.0[at])
+        self.0.find_mut_if(key, |service| is_to_change(service))
     }
 
     /// Puts one in the place of that of its name, or adds it.
     pub fn insert(&mut self, service: Arc<Service>) {
-        match self.0.position(&service.key) {
-            Ok(at) => self.0[at] = service,
-            Err(at) => self.0.insert(at, service),
-        }
+        self.0.put(service);
     }
 
     /// Takes the one of this name out.
     pub fn remove(&mut self, key: &ServiceKey) -> Option<Arc<Service>> {
-        Some(self.0.remove(self.0.position(key).ok()?))
+        self.0.take(key)
     }
 
     /// All of them with their names, in the order of these.
@@ -91,13 +87,15 @@ impl Services {
     }
 
     /// Those whose names are not less than this, in order.
-    pub fn from(&self, key: &ServiceKey) -> impl Iterator<Item = &Arc<Service>> {
-        let at = self.0.position(key).unwrap_or_else(|at| at);
-        self.0.iter().skip(at)
+    pub fn starting_at(&self, key: &ServiceKey) -> impl Iterator<Item = &Arc<Service>> {
+        self.0.starting_at(key)
     }
 
     /// What is not the same in `after`, in the order of names: see [`Chunked::differences`].
-    pub fn differences<'a>(&'a self, after: &'a Self) -> impl Iterator<Item = Difference<'a, Service>> {
+    pub(super) fn differences<'a>(
+        &'a self,
+        after: &'a Self,
+    ) -> impl Iterator<Item = Difference<'a, Service>> {
         self.0.differences(&after.0)
     }
 }
@@ -126,9 +124,7 @@ impl Index<&ServiceKey> for Services {
 impl FromIterator<Arc<Service>> for Services {
     /// In any order. Of several with one name the last counts.
     fn from_iter<I: IntoIterator<Item = Arc<Service>>>(services: I) -> Self {
-        let mut collected = Self::default();
-        services.into_iter().for_each(|service| collected.insert(service));
-        collected
+        Self(services.into_iter().collect())
     }
 }
 
@@ -167,10 +163,14 @@ mod tests {
         assert!(services.remove(&key("api")).is_some() && services.remove(&key("api")).is_none());
         assert_eq!(names(&services), ["db.default", "web.default"]);
         assert_eq!((names(&before).len(), before[&key("web")].settings.min_healthy), (2, 2));
-        let of = |service: Option<&Arc<Service>>| service.map(|service| service.settings.min_healthy);
-        let differences: Vec<_> = before.differences(&services).map(|(was, is)| (of(was), of(is))).collect();
-        assert_eq!(differences, [(Some(1), None), (None, Some(1)), (Some(2), Some(3))]);
-        let from: Vec<_> = services.from(&key("e")).map(|service| service.key.clone()).collect();
+        let differences: Vec<_> = before.differences(&services).collect();
+        let [Difference::Gone(api), Difference::New(db), Difference::Changed(_, web)] = differences[..]
+        else {
+            panic!("{differences:?}");
+        };
+        assert_eq!([api, db, web].map(|service| service.key.clone()), [key("api"), key("db"), key("web")]);
+        assert_eq!(web.settings.min_healthy, 3);
+        let from: Vec<_> = services.starting_at(&key("e")).map(|service| service.key.clone()).collect();
         assert_eq!(from, [key("web")]);
     }
 }

@@ -120,8 +120,8 @@ mod tests {
             look_up(&view, 500, &mut rng);
             let web = Arc::make_mut(view.services.get_mut(&key("web")).unwrap());
             match round % 4 {
-                0 => drop(web.instances.remove(0)),
-                1 => web.instances.insert(0, Arc::new(instance(0, (Some("a"), 7)))),
+                0 => drop(web.instances.take_nth(0)),
+                1 => web.instances.put(Arc::new(instance(0, (Some("a"), 7)))),
                 2 => Arc::make_mut(&mut web.instances[2]).record.weight = round,
                 _ => web.settings.prefer_zone ^= true,
             }

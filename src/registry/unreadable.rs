@@ -29,15 +29,10 @@ impl Unreadable {
 }
 
 impl Service {
-    /// Takes that one cannot be read now; returns whether that is new.
-    pub(super) fn note_unreadable(self: &mut Arc<Self>, id: &Label, unreadable: Unreadable) -> bool {
-        let is_known = self.unreadable.get(id) == Some(&unreadable);
+    /// Whether it is new that one cannot be read now, and there is room to remember it.
+    pub(super) fn takes_unreadable(&self, id: &Label, unreadable: &Unreadable) -> bool {
         let has_room = self.unreadable.len() < UNREADABLE_MAX || self.unreadable.contains_key(id);
-        if is_known || !has_room {
-            return false;
-        }
-        Arc::make_mut(self).unreadable.insert(id.clone(), unreadable);
-        true
+        has_room && self.unreadable.get(id) != Some(unreadable)
     }
 }
 
@@ -50,15 +45,16 @@ mod tests {
     fn what_is_remembered_is_bounded_and_told_once() {
         let label = |text: &str| Label::parse(text).unwrap();
         let key = ServiceKey { namespace: label("default"), name: label("web") };
-        let mut service = Arc::new(Service::new(key));
+        let mut service = Service::new(key);
         let unreadable = |reason: &str| Unreadable::new(reason, None);
-        for number in 0..2 * UNREADABLE_MAX {
-            let is_new = service.note_unreadable(&label(&format!("a{number}")), unreadable("garbage"));
-            assert_eq!(is_new, number < UNREADABLE_MAX);
+        for number in 0..UNREADABLE_MAX {
+            let id = label(&format!("a{number}"));
+            assert!(service.takes_unreadable(&id, &unreadable("garbage")));
+            service.unreadable.insert(id, unreadable("garbage"));
         }
-        assert!(!service.note_unreadable(&label("a1"), unreadable("garbage")));
-        assert!(service.note_unreadable(&label("a1"), unreadable("other garbage")));
-        assert_eq!(service.unreadable.len(), UNREADABLE_MAX);
+        assert!(!service.takes_unreadable(&label("b"), &unreadable("garbage")));
+        assert!(!service.takes_unreadable(&label("a1"), &unreadable("garbage")));
+        assert!(service.takes_unreadable(&label("a1"), &unreadable("other garbage")));
         assert_eq!(unreadable(&"ü".repeat(10_000)).reason.chars().count(), REASON_MAX);
     }
 }

@@ -182,8 +182,9 @@ impl View {
         let are_callers_changed = changed.iter().any(|key| self.home.is_caller(key))
             && Arc::make_mut(&mut self.home).count_callers(&self.services);
         for key in changed {
-            if let Some(zones) = self.services.get(key).map(|service| ZonePlan::of(service, &self.home)) {
-                self.take_plan(key, zones);
+            if let Some(service) = self.services.get_mut(key) {
+                let zones = ZonePlan::of(service, &self.home);
+                Arc::make_mut(service).take_plan(zones);
             }
         }
         if are_callers_changed {
@@ -194,14 +195,10 @@ impl View {
             };
             let plans: Vec<_> = self.services.values().filter_map(plan).collect();
             for (key, zones) in plans {
-                self.take_plan(&key, zones);
+                if let Some(service) = self.services.get_mut(&key) {
+                    Arc::make_mut(service).take_plan(zones);
+                }
             }
-        }
-    }
-
-    fn take_plan(&mut self, key: &ServiceKey, zones: ZonePlan) {
-        if let Some(service) = self.services.get_mut(key) {
-            Arc::make_mut(service).take_plan(zones);
         }
     }
 }
@@ -336,7 +333,7 @@ mod tests {
         let mut view = view_from("a", &[("app", rows), ("web", rows), ("one", &[(B, 1)])]);
         let before = view.clone();
         let app = Arc::make_mut(view.services.get_mut(&key("app")).unwrap());
-        app.instances.push(Arc::new(crate::registry::sample::instance(2, (A, 2))));
+        app.instances.put(Arc::new(crate::registry::sample::instance(2, (A, 2))));
         view.plan(&[key("app")].into());
         assert_eq!(plan(&view), [("a", 2.0 / 3.0), ("b", 1.0 / 3.0)], "three of four callers are here");
         let is_shared = |name| Arc::ptr_eq(&view.services[&key(name)], &before.services[&key(name)]);

@@ -107,7 +107,7 @@ async fn the_past_is_told_as_it_was_and_a_loss_as_it_would_be() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let mut changed = sample::view();
-    Arc::make_mut(changed.services.get_mut(&sample::key("default", "web")).unwrap()).instances.remove(0);
+    Arc::make_mut(changed.services.get_mut(&sample::key("default", "web")).unwrap()).instances.take_nth(0);
     router.cache.publish(changed);
     let get = async |path: &str| -> serde_json::Value {
         let response = router.answer(&request(Method::GET, path, None)).await;
@@ -157,7 +157,7 @@ async fn a_long_poll_waits_for_a_change_of_its_service() {
     assert!(is_pending(poll.as_mut()), "another service's change wakes nobody");
 
     let web = other_changed.services.get_mut(&sample::key("default", "web")).unwrap();
-    Arc::make_mut(web).instances.remove(1);
+    Arc::make_mut(web).instances.take_nth(1);
     router.cache.publish(other_changed);
     let response = within(poll).await;
     assert_eq!(response.status(), StatusCode::OK);

@@ -124,6 +124,7 @@ impl MirrorState {
 
     /// Lets the marks of lookups fade, and begins to count for services that got their first.
     pub fn age_lookups(&mut self) {
+        // Before their marks fade.
         let services = self.view.services.values();
         let uncounted: Vec<_> = services
             .clone()
@@ -262,10 +263,7 @@ impl MirrorState {
         self.add(service);
         let is_news = |known: &Service| known.instance(id.as_str()) != Some(&instance);
         let Some(known) = self.view.services.get_mut_if(service, is_news) else { return };
-        match position(known, id) {
-            Ok(at) => *instance_mut(known, at) = instance.clone(),
-            Err(at) => Arc::make_mut(known).instances.insert(at, instance.clone()),
-        }
+        Arc::make_mut(known).instances.put(instance.clone());
         self.note_change(service);
         for decision in self.brake.on_registered(service, &instance) {
             self.on_decision(&decision);
@@ -277,12 +275,16 @@ impl MirrorState {
     /// A znode with children is not deleted: whatever instances are known have vanished before it.
     fn remove_service(&mut self, service: &ServiceKey, now: Instant) {
         self.unsure.remove(service);
-        let Some(known) = self.view.services.get_mut(service) else { return };
-        // One of that name that is created later has a list of its own.
-        let gone = Arc::make_mut(known);
-        gone.children_zxid = Zxid::ZERO;
-        gone.unreadable.clear();
+        let Some(known) = self.view.services.get(service) else { return };
         let ids: Vec<_> = known.instances.iter().map(|instance| instance.id.clone()).collect();
+        let is_to_forget =
+            |known: &Service| known.children_zxid != Zxid::ZERO || !known.unreadable.is_empty();
+        if let Some(known) = self.view.services.get_mut_if(service, is_to_forget) {
+            // One of that name that is created later has a list of its own.
+            let gone = Arc::make_mut(known);
+            gone.children_zxid = Zxid::ZERO;
+            gone.unreadable.clear();
+        }
         self.gone.insert(service.clone());
         for id in ids {
             self.remove_instance(service, &id, Loss::Counted, now);
@@ -292,32 +294,36 @@ impl MirrorState {
 
     fn remove_instance(&mut self, service: &ServiceKey, id: &Label, loss: Loss, now: Instant) {
         self.forget_unreadable(service, id);
-        let is_there = |it: &Arc<Instance>| it.standing == Standing::Registered;
-        let has_it = |known: &Service| known.instance(id.as_str()).is_some_and(is_there);
-        let Some(known) = self.view.services.get_mut_if(service, has_it) else { return };
-        let Ok(at) = position(known, id) else { return };
-        let instance = known.instances[at].clone();
-        match self.brake.on_vanished(known, &instance, loss, now) {
-            Some(standing) => {
-                set_standing(known, at, standing);
-                Arc::make_mut(instance_mut(known, at)).vanished_at = Some(now);
-            }
-            None => drop(Arc::make_mut(known).instances.remove(at)),
+        let Some(known) = self.view.services.get(service) else { return };
+        let Some(instance) = known.instance(id.as_str()) else { return };
+        if instance.standing == Standing::Registered {
+            let standing = self.brake.on_vanished(known, instance, loss, now);
+            let vanished_at = Some(now);
+            let vanished =
+                standing.map(|standing| Instance { standing, vanished_at, ..Instance::clone(instance) });
+            self.show(service, id, vanished);
         }
-        self.note_change(service);
     }
 
-    fn on_decision(&mut self, decision: &Decision) {
-        let is_held = |it: &Arc<Instance>| it.standing != Standing::Registered;
-        let has_it = |known: &Service| known.instance(decision.id.as_str()).is_some_and(is_held);
-        let Some(known) = self.view.services.get_mut_if(&decision.service, has_it) else { return };
-        let Ok(at) = position(known, &decision.id) else { return };
-        match decision.fate {
-            Ok(standing) => set_standing(known, at, standing),
-            Err(_release) => drop(Arc::make_mut(known).instances.remove(at)),
+    fn on_decision(&mut self, Decision { service, id, fate }: &Decision) {
+        let Some(known) = self.view.services.get(service) else { return };
+        let Some(instance) = known.instance(id.as_str()) else { return };
+        if instance.standing != Standing::Registered {
+            let held = fate.ok().map(|standing| Instance { standing, ..Instance::clone(instance) });
+            self.show(service, id, held);
+            self.drop_if_gone(service);
         }
-        self.note_change(&decision.service);
-        self.drop_if_gone(&decision.service);
+    }
+
+    /// Shows an instance as it is now, or no more.
+    fn show(&mut self, service: &ServiceKey, id: &Label, instance: Option<Instance>) {
+        let Some(known) = self.view.services.get_mut(service) else { return };
+        let instances = &mut Arc::make_mut(known).instances;
+        match instance {
+            Some(instance) => instances.put(Arc::new(instance)),
+            None => drop(instances.take(id.as_str())),
+        }
+        self.note_change(service);
     }
 
     /// A service whose znode is gone is forgotten with the last instance that was held.
@@ -358,18 +364,6 @@ impl MirrorState {
         }
         self.view.zxid = self.view.zxid.max(zxid);
     }
-}
-
-fn position(service: &Service, id: &Label) -> Result<usize, usize> {
-    service.instances.position(id.as_str())
-}
-
-fn set_standing(service: &mut Arc<Service>, at: usize, standing: Standing) {
-    Arc::make_mut(instance_mut(service, at)).standing = standing;
-}
-
-fn instance_mut(service: &mut Arc<Service>, at: usize) -> &mut Arc<Instance> {
-    &mut Arc::make_mut(service).instances[at]
 }
 
 #[cfg(test)]

@@ -202,7 +202,7 @@ mod tests {
                 let registration = site.registration(*number, &format!("instance-{number}"));
                 let record = registration.record(*status, "me", "now", 1);
                 let instance = Instance::new(registration.id, record, Zxid::ZERO, SessionId(*session));
-                service.instances.push(Arc::new(instance));
+                service.instances.put(Arc::new(instance));
             }
             View { services: [Arc::new(service)].into(), ..View::default() }
         };

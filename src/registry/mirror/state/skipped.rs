@@ -28,8 +28,12 @@ impl MirrorState {
         written: Option<(Zxid, SessionId)>,
     ) {
         self.skip(&format_args!("{id} of {service}"), error);
-        let Some(known) = self.view.services.get_mut(service) else { return };
-        self.has_changed |= known.note_unreadable(id, Unreadable::new(&error.to_string(), written));
+        let unreadable = Unreadable::new(&error.to_string(), written);
+        let is_news = |known: &Service| known.takes_unreadable(id, &unreadable);
+        if let Some(known) = self.view.services.get_mut_if(service, is_news) {
+            Arc::make_mut(known).unreadable.insert(id.clone(), unreadable);
+            self.has_changed = true;
+        }
         if let Some((mzxid, _)) = written {
             self.raise_zxid(service, mzxid);
         }
