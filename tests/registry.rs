@@ -19,6 +19,7 @@ mod returned;
 #[path = "registry/together.rs"]
 mod together;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
@@ -331,6 +332,8 @@ async fn a_reconnect_reads_the_services_and_the_instances_of_those_that_changed(
         wire.is_cut.send_replace(false);
         follows(walks + 1).await;
     };
+    let stop = CancellationToken::new();
+    let shown = tokio::spawn(shown(reader.cache.clone(), stop.clone()));
     follows(1).await;
     let first = reader.mirror.walk_reads();
     assert_eq!(first, (SERVICES * INSTANCES) as u64);
@@ -350,6 +353,26 @@ async fn a_reconnect_reads_the_services_and_the_instances_of_those_that_changed(
         view.services.iter().find(|(key, _)| key.name.as_str() == name).map(|(_, it)| it.instances.len())
     };
     assert_eq!((count("s7"), count("s8")), (Some(INSTANCES - 1), Some(INSTANCES)));
+    stop.cancel();
+    let all = SERVICES * INSTANCES;
+    let whole = [(SERVICES, all - 1), (SERVICES, all)].into();
+    assert_eq!(shown.await.unwrap(), whole, "no view ever shows a part of what was there");
+}
+
+/// How many services and instances views show, each that is published until `stop`, once something is known.
+async fn shown(cache: Arc<Cache>, stop: CancellationToken) -> BTreeSet<(usize, usize)> {
+    let (mut published, mut shown) = (cache.subscribe(), BTreeSet::new());
+    loop {
+        let view = cache.load_full();
+        if view.is_loaded {
+            let instances = view.services.values().map(|service| service.instances.len()).sum();
+            shown.insert((view.services.len(), instances));
+        }
+        tokio::select! {
+            () = stop.cancelled() => return shown,
+            changed = published.changed() => changed.expect("the cache is there"),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

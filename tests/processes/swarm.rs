@@ -66,7 +66,9 @@ fn expect_figures_that_fit(kind: Kind) {
             assert!((per_change("churn", "events") - 1.0).abs() < 0.01, "{churn}");
             assert!((per_change("churn", "carried") - 1.0).abs() < 0.01, "{churn}");
             assert!(per_change("churn", "reads") < 0.01, "{churn}");
-            assert!(per_change("restart", "carried") > 0.3, "{restart}");
+            // One each of what changes, whatever the number of sidecars: read where a view is new, and has to catch up.
+            let (carried, reads) = (per_change("restart", "carried"), per_change("restart", "reads"));
+            assert!(carried > 0.3 && reads < 0.5 && carried + reads < 3.0, "{restart}");
         }
         // Two events. The znodes of the instance and of its service are read, once for all changes that come together; the instance twice
         // where the second event comes when the first is being followed.

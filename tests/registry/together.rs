@@ -129,7 +129,7 @@ async fn more_than_a_server_takes_at_once_is_written_in_several_txns() {
     };
     let sidecar = world.sidecar("a", (0..COUNT).map(one).collect());
     are_registered_as(&sidecar, Status::Up).await;
-    let mut txns = std::collections::BTreeSet::new();
+    let mut txns = BTreeSet::new();
     for index in 0..COUNT {
         txns.insert(stat_of(&other, &record_of(&format!("s{index}"), "a")).await.czxid);
     }
