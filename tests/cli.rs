@@ -1,5 +1,10 @@
 //! The commands as people run them: arguments in; output, exit status and what is left behind.
 
+#[path = "cli/explain.rs"]
+mod explain;
+#[path = "cli/rehearse.rs"]
+mod rehearse;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
