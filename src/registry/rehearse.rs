@@ -436,6 +436,24 @@ mod tests {
     }
 
     #[test]
+    fn a_zone_and_an_instance_that_are_lost_with_the_ensemble_are_offered_on_and_without_it_are_gone() {
+        let view =
+            view(&[("web", &[("a1", "a", 0), ("b1", "b", 0), ("b2", "b", 0)]), ("api", &[("x", "c", 0)])]);
+        let told = |losses: &[&str]| {
+            let [api, web] = <[Rehearsal; 2]>::try_from(played(&view, losses)).unwrap();
+            assert!(api.lost.is_empty() && api.now == api.settled, "{losses:?}");
+            assert_eq!(web.lost.iter().map(Label::as_str).collect::<Vec<_>>(), ["a1", "b1"], "{losses:?}");
+            [&web.now, &web.expired, &web.probed, &web.settled].map(|answer| ids(answer).join(" "))
+        };
+        for losses in [["zone=a", "ensemble", "web/b1"], ["zone=a", "ensemble", "process=web/b1"]] {
+            assert_eq!(told(&losses), ["a1 b1 b2"; 4], "{losses:?}");
+        }
+        for losses in [["zone=a", "web/b1"], ["zone=a", "process=web/b1"]] {
+            assert_eq!(told(&losses), ["a1 b1 b2", "a1 b1 b2", "b2", "b2"], "{losses:?}");
+        }
+    }
+
+    #[test]
     fn what_is_not_known_cannot_be_lost_and_what_may_be_meant_is_told() {
         let view = view(&[("web", &[("web-1", "east", 0)]), ("api", &[("api-1", "west", 0)])]);
         for known in ["web/1", "web/9", "web/web-1", "zone=east", "ensemble"] {
