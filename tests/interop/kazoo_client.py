@@ -11,6 +11,8 @@ server meanwhile is agreed on with the caller by lines: this program says `ready
   formats PORT
              expects web/web-1 of 127.0.0.1:PORT in the formats of Curator, Spring, serversets and Nerve, says `there`;
              a line, and all are to go, `gone`; a line, and all are to come back, `back`
+  write      does what lines say, ephemerals that go with it, and says `done PATH`: `create PATH DATA`, `sequential PATH DATA`,
+             `set PATH DATA`, `delete PATH`; closes its session at the line `end`
 """
 
 import base64
@@ -41,7 +43,7 @@ DEADLINE_S = 30
 def main():
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     scenario, address, *arguments = sys.argv[1:]
-    scenarios = (basics, reconnect, hold, fill, dump, formats)
+    scenarios = (basics, reconnect, hold, fill, dump, formats, write)
     {function.__name__: function for function in scenarios}[scenario](address, *arguments)
 
 
@@ -480,6 +482,20 @@ def expect_no_formats(client):
     for parent in (CURATOR, SPRING, SERVERSET, NERVE):
         expect(client.get_children(parent), [], f"what is left below {parent}")
         expect(client.exists(parent).pzxid, failed, f"{parent} lost it as the record changed")
+
+
+def write(address):
+    client = connect(address)
+    calls = {
+        "create": lambda path, data: client.create(path, data, ephemeral=True, makepath=True),
+        "sequential": lambda path, data: client.create(path, data, ephemeral=True, sequence=True, makepath=True),
+        "set": lambda path, data: client.set(path, data) and path,
+        "delete": lambda path, _data: client.delete(path) and path,
+    }
+    for line in iter(sys.stdin.readline, "end\n"):
+        call, path, *data = line.rstrip("\n").split(" ", 2)
+        say(f"done {calls[call](path, ' '.join(data).encode())}")
+    client.stop()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ mod resolver;
 mod support;
 
 mod abuse;
+mod adopted;
 mod all_addresses;
 mod apache_command_line;
 mod bad_frames;
