@@ -17,29 +17,29 @@ use tokio_util::sync::CancellationToken;
 use crate::line::{LATENCY, Line};
 use crate::world::{REACTION, SESSION_TIMEOUT, SETTLING, World};
 
-const SERVICES: &str = "/rollcall/services/default";
+pub(crate) const SERVICES: &str = "/rollcall/services/default";
 /// Every so often the whole is compared with what is there.
-const THOROUGH: Duration = Duration::from_millis(200);
+pub(crate) const THOROUGH: Duration = Duration::from_millis(200);
 
 /// A view of the registry and nothing else.
-struct Follower {
+pub(crate) struct Follower {
     cache: Arc<Cache>,
-    stats: Arc<MirrorStats>,
-    line: Line,
+    pub(crate) stats: Arc<MirrorStats>,
+    pub(crate) line: Line,
     _tasks: JoinSet<()>,
 }
 
 /// What a view shows of a service: its settings, how new it is, and of each instance how new it is, whose, and its record.
-type Shown = (String, Zxid, Vec<(String, Zxid, SessionId, Record)>);
+pub(crate) type Shown = (String, Zxid, Vec<(String, Zxid, SessionId, Record)>);
 
 impl Follower {
     /// With a name it subscribes, and so is told more.
-    fn start(world: &World, name: Option<&str>) -> Self {
+    pub(crate) fn start(world: &World, name: Option<&str>) -> Self {
         Self::start_with(world, name, Some(THOROUGH))
     }
 
     /// The same, which compares everything without need that often, if at all.
-    fn start_with(world: &World, name: Option<&str>, thorough: Option<Duration>) -> Self {
+    pub(crate) fn start_with(world: &World, name: Option<&str>, thorough: Option<Duration>) -> Self {
         let (client, line) = client(world);
         let cache = Arc::new(Cache::new(clock::now()));
         // What is gone is gone at once, whatever else is.
@@ -57,7 +57,7 @@ impl Follower {
         Self { cache, stats, line, _tasks: tasks }
     }
 
-    fn shown(&self) -> BTreeMap<String, Shown> {
+    pub(crate) fn shown(&self) -> BTreeMap<String, Shown> {
         let view = self.cache.load();
         let shown = view.services.values().map(|service| {
             let instances = service.instances.iter().map(|instance| {
@@ -69,14 +69,14 @@ impl Follower {
     }
 }
 
-fn client(world: &World) -> (Client, Line) {
+pub(crate) fn client(world: &World) -> (Client, Line) {
     let line = world.line();
     let settings = ClientSettings::for_servers(["127.0.0.1:2181"]);
     let settings = ClientSettings { dialer: Some(line.dialer()), ..settings };
     (Client::start(settings.with_session_timeout(SESSION_TIMEOUT)), line)
 }
 
-fn record(weight: u32, padding: usize) -> String {
+pub(crate) fn record(weight: u32, padding: usize) -> String {
     let padding = "x".repeat(padding);
     format!(
         r#"{{"v":1,"addresses":["10.0.0.1"],"ports":[{{"name":"http","port":80}}],"status":"up","weight":{weight},"padding":"{padding}"}}"#

@@ -27,12 +27,15 @@ pub(crate) struct Line {
     is_cut: watch::Sender<bool>,
     /// Frames that the member may still send before the connection ends.
     frames_left: Arc<AtomicUsize>,
+    /// Events that are still to be lost.
+    events_withheld: Arc<AtomicUsize>,
 }
 
 impl Line {
     pub(crate) fn to(member: &Member) -> Self {
         let frames_left = Arc::new(AtomicUsize::new(usize::MAX));
-        Self { member: member.clone(), is_cut: watch::Sender::new(false), frames_left }
+        let is_cut = watch::Sender::new(false);
+        Self { member: member.clone(), is_cut, frames_left, events_withheld: Arc::default() }
     }
 
     /// Ends its connections, and refuses others.
@@ -43,6 +46,11 @@ impl Line {
     /// Ends the connection behind the frames that the member sends next, this many of them.
     pub(crate) fn cut_behind(&self, frames: usize) {
         self.frames_left.store(frames, Ordering::Relaxed);
+    }
+
+    /// Loses the event that the member sends next, and nothing else: no member may do that, and TCP does not.
+    pub(crate) fn withhold_event(&self) {
+        self.events_withheld.store(1, Ordering::Relaxed);
     }
 
     pub(crate) fn mend(&self) {
@@ -65,26 +73,38 @@ impl Line {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         let (near, far) = duplex(PIPE_BYTES);
-        tokio::spawn(serve(far, self.member, is_cut, self.frames_left));
+        tokio::spawn(self.serve(far, is_cut));
         Ok(Box::new(near))
     }
-}
 
-/// Carries the frames of one connection until it is closed by either end, or cut.
-async fn serve(
-    far: DuplexStream,
-    member: Member,
-    mut is_cut: watch::Receiver<bool>,
-    frames_left: Arc<AtomicUsize>,
-) {
-    let (reader, writer) = split(far);
-    let (id, outgoing) = member.connect();
-    tokio::select! {
-        _ = is_cut.wait_for(|is_cut| *is_cut) => {}
-        () = carry_in(reader, |frame| member.tell(ClientEvent::Frame(id, frame))) => {}
-        () = carry_out(outgoing, writer, &frames_left) => {}
+    /// Carries the frames of one connection until it is closed by either end, or cut.
+    async fn serve(self, far: DuplexStream, mut is_cut: watch::Receiver<bool>) {
+        let (reader, writer) = split(far);
+        let (id, outgoing) = self.member.connect();
+        tokio::select! {
+            _ = is_cut.wait_for(|is_cut| *is_cut) => {}
+            () = carry_in(reader, |frame| self.member.tell(ClientEvent::Frame(id, frame))) => {}
+            () = self.carry_out(outgoing, writer) => {}
+        }
+        self.member.tell(ClientEvent::Disconnected(id));
     }
-    member.tell(ClientEvent::Disconnected(id));
+
+    async fn carry_out(&self, mut frames: Frames, mut writer: WriteHalf<DuplexStream>) {
+        while let Some((sent_at, frame)) = frames.recv().await {
+            if !takes_one(&self.frames_left) {
+                // The next connection is whole.
+                self.frames_left.store(usize::MAX, Ordering::Relaxed);
+                return;
+            }
+            if is_event(&frame) && takes_one(&self.events_withheld) {
+                continue;
+            }
+            sleep_until((sent_at + LATENCY).into()).await;
+            if writer.write_all(&frame).await.is_err() {
+                return;
+            }
+        }
+    }
 }
 
 async fn carry_in(mut reader: ReadHalf<DuplexStream>, deliver: impl Fn(Bytes)) {
@@ -108,16 +128,12 @@ async fn carry_in(mut reader: ReadHalf<DuplexStream>, deliver: impl Fn(Bytes)) {
     tokio::join!(read, arrive);
 }
 
-async fn carry_out(mut frames: Frames, mut writer: WriteHalf<DuplexStream>, left: &AtomicUsize) {
-    while let Some((sent_at, frame)) = frames.recv().await {
-        if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err() {
-            // The next connection is whole.
-            left.store(usize::MAX, Ordering::Relaxed);
-            return;
-        }
-        sleep_until((sent_at + LATENCY).into()).await;
-        if writer.write_all(&frame).await.is_err() {
-            return;
-        }
-    }
+/// Whether there was one left, which is taken.
+fn takes_one(left: &AtomicUsize) -> bool {
+    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+}
+
+/// Whether a frame with its length is no reply: its xid is -1.
+fn is_event(frame: &[u8]) -> bool {
+    frame.get(4..8) == Some(&(-1_i32).to_be_bytes())
 }

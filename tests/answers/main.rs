@@ -22,4 +22,5 @@ mod repairs;
 mod sessions;
 mod sidecar;
 mod told;
+mod withheld;
 mod world;
