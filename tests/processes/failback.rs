@@ -14,10 +14,19 @@ const LIMIT: Duration = Duration::from_secs(60);
 const HELD: u64 = 65_535;
 
 #[test]
-fn a_primary_that_was_killed_is_held_off_and_one_that_was_stopped_during_an_outage_is_not() {
+fn a_primary_that_was_killed_is_held_off_and_one_that_was_stopped_during_an_outage_is_not_on_rollcall() {
+    run(Kind::Rollcall);
+}
+
+#[test]
+fn a_primary_that_was_killed_is_held_off_and_one_that_was_stopped_during_an_outage_is_not_on_apache() {
+    run(Kind::Apache);
+}
+
+fn run(kind: Kind) {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let [web_p, web_s] = [WebServer::start_on("127.0.0.1"), WebServer::start_on("127.0.0.1")];
-    let mut server = Server::start(Kind::Rollcall, folder.path());
+    let mut server = Server::start(kind, folder.path());
     tell(&["service", "set", "web", "--failback", "manual", "--create", "--server", &server.address()]);
     let mut primary = start(&server, &web_p, "one", 0);
     let standby = start(&server, &web_s, "two", 10);

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::process::Signal;
-use crate::support::{Dev, Kind, Process, Server, WebServer, wait_until};
+use crate::support::{Dev, Kind, Process, Server, Sidecar, WebServer, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -40,15 +40,32 @@ fn the_ephemeral_of_a_stopped_kazoo_expires_on_apache() {
 }
 
 #[test]
-fn kazoo_finds_an_instance_in_every_format_while_it_is_up() {
-    let mut web = WebServer::start_on("127.0.0.1");
+fn kazoo_finds_an_instance_in_every_format_while_it_is_up_on_rollcall() {
+    let web = WebServer::start_on("127.0.0.1");
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let file = folder.path().join("dev.yaml");
-    let settings = format!(
+    std::fs::write(&file, every_format(&web)).expect("a file can be written");
+    let dev = Dev::start(None, &["-c", &file.to_string_lossy()]);
+    run_formats(&dev.client.address(), web);
+}
+
+#[test]
+fn kazoo_finds_an_instance_in_every_format_while_it_is_up_on_apache() {
+    let web = WebServer::start_on("127.0.0.1");
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let server = Server::start(Kind::Apache, folder.path());
+    let _sidecar = Sidecar::start(&server.address(), &every_format(&web));
+    run_formats(&server.address(), web);
+}
+
+/// Settings that register a web server.
+fn every_format(web: &WebServer) -> String {
+    format!(
         "zone: zone-a
 services:
   - name: web
     id: web-1
+    address: 127.0.0.1
     ports: [{{name: http, port: {}}}, {{name: admin, port: 8041}}, {{name: dns, port: 53, protocol: udp}}]
     weight: 10
     meta: {{version: '7'}}
@@ -60,10 +77,11 @@ services:
       - {{format: nerve, root: /nerve/web}}
 ",
         web.port()
-    );
-    std::fs::write(&file, settings).expect("a file can be written");
-    let dev = Dev::start(None, &["-c", &file.to_string_lossy()]);
-    let mut client = kazoo("formats", &dev.client.address(), &[&web.port().to_string()]);
+    )
+}
+
+fn run_formats(address: &str, mut web: WebServer) {
+    let mut client = kazoo("formats", address, &[&web.port().to_string()]);
     client.line_with("there", LIMIT);
 
     web.kill();
