@@ -63,6 +63,11 @@ impl ApacheServer {
         &self.data_dir
     }
 
+    /// The id of the process that serves: no shell stands between.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Ends the process as `kill -9` does.
     pub(crate) fn kill(&mut self) {
         let _already_gone = self.process.kill();

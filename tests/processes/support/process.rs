@@ -131,8 +131,7 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a child has an id");
-        kill_process(id, signal).unwrap_or_else(|error| panic!("cannot signal {}: {error}", self.name));
+        send(self.child.id(), signal, &self.name);
     }
 
     /// Ends it as `kill -9` does, and reaps it.
@@ -160,6 +159,16 @@ impl Process {
         let status = self.wait(limit);
         assert!(status.success(), "{} ended with {status}; its log:\n{}", self.name, self.log());
     }
+}
+
+/// Sends a signal to a child of this test; `name` is for messages.
+///
+/// # Panics
+///
+/// When it was reaped.
+pub(crate) fn send(id: u32, signal: Signal, name: &str) {
+    let id = i32::try_from(id).ok().and_then(Pid::from_raw).expect("a child has an id");
+    kill_process(id, signal).unwrap_or_else(|error| panic!("cannot signal {name}: {error}"));
 }
 
 /// How much of a process is in memory, in KB of 1024 bytes.

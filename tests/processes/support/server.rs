@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::process::{self, Signal};
 use super::{Dev, RawClient};
 use crate::apache::ApacheServer;
 
@@ -50,6 +51,14 @@ impl Server {
         match self {
             Self::Rollcall(dev) => dev.process().kill(),
             Self::Apache(server) => server.kill(),
+        }
+    }
+
+    /// Sends a signal to the process that serves.
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        match self {
+            Self::Rollcall(dev) => dev.process().signal(signal),
+            Self::Apache(server) => process::send(server.id(), signal, "Apache ZooKeeper"),
         }
     }
 
