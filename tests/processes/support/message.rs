@@ -12,6 +12,8 @@ pub(crate) struct Message {
     pub(crate) answers: Vec<Record>,
     pub(crate) authority: Vec<Record>,
     pub(crate) has_edns: bool,
+    /// The code of the first extended error (RFC 8914).
+    pub(crate) extended_error: Option<u16>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,8 +44,11 @@ impl Message {
         let mut section = |count| (0..count).map(|_| reader.record()).collect::<Option<Vec<_>>>();
         let (answers, authority, additional) =
             (section(answers)?, section(authorities)?, section(additionals)?);
-        let has_edns = additional.iter().any(|record| record.kind == OPT);
-        (reader.at == packet.len()).then_some(Self { id, flags, question, answers, authority, has_edns })
+        let edns = additional.iter().find(|record| record.kind == OPT);
+        let extended_error = edns.and_then(|record| extended_error(&record.data));
+        let has_edns = edns.is_some();
+        let message = Self { id, flags, question, answers, authority, has_edns, extended_error };
+        (reader.at == packet.len()).then_some(message)
     }
 
     pub(crate) const fn rcode(&self) -> u16 {
@@ -131,6 +136,19 @@ impl Reader<'_> {
     }
 }
 
+/// The code of the first extended error among EDNS options.
+fn extended_error(options: &[u8]) -> Option<u16> {
+    const EXTENDED_ERROR: u16 = 15;
+    let mut reader = Reader { packet: options, at: 0 };
+    loop {
+        let (option, length) = (reader.number()?, reader.number()?);
+        if option == EXTENDED_ERROR {
+            return reader.number();
+        }
+        reader.take(usize::from(length))?;
+    }
+}
+
 /// A question as stub resolvers send it, for a name in octets.
 pub(crate) fn query(id: u16, name: &[u8], kind: u16, edns_octets: Option<u16>) -> Vec<u8> {
     let additionals = u16::from(edns_octets.is_some());
@@ -187,4 +205,13 @@ fn a_message_is_read_with_its_names_spelled_out() {
     assert_eq!((&*record.name, record.ttl), (&b"\x03www\x04a.b\xff\x04test\0"[..], 256));
     assert_eq!(record.data, b"\0\x0a\x04mail\x04test\0");
     assert_eq!(Message::read(&packet[..packet.len() - 1]), None);
+}
+
+#[test]
+fn an_extended_error_is_found_behind_other_options() {
+    // A cookie of eight octets, and a stale answer with a text.
+    let options = [0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0, 15, 0, 5, 0, 3, b'o', b'l', b'd'];
+    assert_eq!(extended_error(&options), Some(3));
+    assert_eq!(extended_error(&options[..12]), None);
+    assert_eq!(extended_error(&options[..14]), None);
 }
