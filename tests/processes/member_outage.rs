@@ -1,4 +1,4 @@
-//! The member is gone for 30 s, or comes back without its data: the sidecar answers from its view throughout, and repairs its registration
+//! The member is gone for a while, or comes back without its data: the sidecar answers from its view throughout, and repairs its registration
 //! after.
 
 mod samples;
