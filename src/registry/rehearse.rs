@@ -15,6 +15,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tracing::subscriber::NoSubscriber;
+
 use super::brake::{Brake, BrakePlan, ProbeOutcome};
 use super::layout::Place;
 use super::mirror::{MirrorState, ReadOutcome};
@@ -119,6 +121,11 @@ pub struct Offer {
 
 /// Plays what would happen to every service that is followed, at `now`.
 pub fn rehearse(view: &View, plan: &BrakePlan, losses: &[Loss], now: Instant) -> Vec<Rehearsal> {
+    // The brake's warnings are about what happens, and none of this does.
+    tracing::subscriber::with_default(NoSubscriber::new(), || play(view, plan, losses, now))
+}
+
+fn play(view: &View, plan: &BrakePlan, losses: &[Loss], now: Instant) -> Vec<Rehearsal> {
     let lost = Lost::of(view, losses);
     let mut state = MirrorState::new(view.clone(), Brake::new(plan.clone(), 0), now);
     let mut expired = view.clone();
@@ -341,6 +348,8 @@ impl Remains {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Seek};
+
     use super::*;
     use crate::clock;
     use crate::id::Zxid;
@@ -394,6 +403,22 @@ mod tests {
             assert_eq!(probed(refusing), (None, 0), "{refusing:?}");
         }
         assert_eq!(probed(&["web/a", "process=web/b"]), (Some(LAST_RESORT), 1));
+    }
+
+    #[test]
+    fn nothing_is_logged_as_if_it_had_happened() {
+        let mut log = tempfile::tempfile().unwrap();
+        let writer = Arc::new(log.try_clone().unwrap());
+        let view = view(&[("web", &[("a", "z", 0), ("b", "z", 0), ("c", "z", 0)])]);
+        let subscriber = tracing_subscriber::fmt().with_writer(writer).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!("before");
+            assert_eq!(ids(&played(&view, &["zone=z"])[0].expired), ["a", "b", "c"], "the brake holds them");
+        });
+        let mut told = String::new();
+        log.rewind().unwrap();
+        log.read_to_string(&mut told).unwrap();
+        assert!(told.lines().count() == 1 && told.contains("before"), "{told}");
     }
 
     #[test]
