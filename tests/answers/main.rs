@@ -12,6 +12,7 @@
 //! that are under way in the kernel.
 
 mod application;
+mod bursts;
 mod carried;
 mod expectation;
 mod failback;
