@@ -2,6 +2,7 @@
 //! after.
 
 mod samples;
+mod whole_ensemble;
 
 use std::net::TcpListener;
 use std::path::Path;

@@ -14,6 +14,7 @@ pub(crate) mod proxied;
 pub(crate) mod raw_client;
 pub(crate) mod server;
 pub(crate) mod sidecar;
+pub(crate) mod trio;
 pub(crate) mod wait;
 pub(crate) mod web_server;
 
@@ -27,6 +28,7 @@ pub(crate) use process::Process;
 pub(crate) use raw_client::RawClient;
 pub(crate) use server::{Kind, Server};
 pub(crate) use sidecar::Sidecar;
+pub(crate) use trio::Trio;
 pub(crate) use wait::{wait_for, wait_until};
 pub(crate) use web_server::WebServer;
 

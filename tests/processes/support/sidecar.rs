@@ -23,18 +23,20 @@ pub(crate) struct Sidecar {
 
 impl Sidecar {
     /// Starts one on ports of its own; `settings` is YAML for what is not the ensemble, a listener or the state directory.
-    pub(crate) fn start(member: &str, settings: &str) -> Self {
+    pub(crate) fn start(members: &str, settings: &str) -> Self {
         let (dns, http) = (Port::free(), Port::free());
         let listeners =
             format!("dns: {{address: \"{}\"}}\nhttp: {{address: \"{}\"}}\n", dns.address(), http.address());
-        Self::start_with(member, &format!("{listeners}{settings}"), [dns, http])
+        Self::start_with(members, &format!("{listeners}{settings}"), [dns, http])
     }
 
     /// Starts one whose `settings` say where it listens, which is on these ports.
-    pub(crate) fn start_with(member: &str, settings: &str, [dns, http]: [Port; 2]) -> Self {
+    pub(crate) fn start_with(members: &str, settings: &str, [dns, http]: [Port; 2]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let servers: Vec<_> = members.split(',').map(|member| format!("\"{member}\"")).collect();
         let head = format!(
-            "ensemble: {{servers: [\"{member}\"], session_timeout: 4s}}\nstate_dir: {}\n",
+            "ensemble: {{servers: [{}], session_timeout: 4s}}\nstate_dir: {}\n",
+            servers.join(", "),
             folder.path().join("state").display(),
         );
         std::fs::write(folder.path().join(SETTINGS), head.clone() + settings).expect("a file can be written");
