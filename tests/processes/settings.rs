@@ -89,6 +89,82 @@ fn change_settings(kind: Kind) {
     wait_until("nothing waits", LIMIT, || settings(&sidecar)["restart_needed"] == json!([]));
 }
 
+/// One after the other, so that each shows by itself.
+#[test]
+fn checks_zones_names_the_brake_and_the_log_follow_the_file() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let server = Server::start(Kind::Rollcall, folder.path());
+    let web = WebServer::start_on("127.0.0.1");
+    let closed = Port::free();
+    let service = |checked: u16| {
+        let checks = format!("[{{kind: tcp, port: {checked}, interval: 100ms, rise: 1, fall: 1}}]");
+        format!("services:\n  - {{name: web, id: one, port: {}, checks: {checks}}}\n", web.port())
+    };
+    let (well, ill) = (service(web.port()), service(closed.number()));
+    let listeners = format!("address: {}\nhttp: {{address: \"", web.host());
+    let [dns, http] = [Port::free(), Port::free()];
+    let listeners =
+        format!("{listeners}{}\"}}\ndns: {{address: \"{}\", zone: ", http.address(), dns.address());
+    let with_zone = |zone: &str, more: &str| format!("{listeners}{zone}}}\n{more}");
+    let usual = |more: &str| with_zone("rollcall.internal.", more);
+    let sidecar = Sidecar::start_with(&server.address(), &usual(&well), [dns, http]);
+    let offered = |namespace: &str| {
+        let body =
+            http::get(sidecar.http.number(), &format!("/api/v1/services/{namespace}/web")).ok()?.json();
+        let up = body["instances"].as_array()?.iter().find(|instance| instance["status"] == "up")?.clone();
+        Some(up)
+    };
+    wait_until("web is offered", LIMIT, || offered("default").is_some());
+
+    sidecar.configure(&usual(&ill));
+    wait_until("the other check fails", LIMIT, || offered("default").is_none());
+    sidecar.configure(&usual(&format!("zone: b\n{well}")));
+    wait_until("it has a zone", LIMIT, || offered("default").is_some_and(|one| one["zone"] == "b"));
+    sidecar.configure(&usual(&format!("namespace: shop\n{well}")));
+    wait_until("it is in another namespace", LIMIT, || {
+        offered("shop").is_some_and(|one| one["zone"].is_null()) && offered("default").is_none()
+    });
+
+    sidecar.configure(&with_zone("other.internal.", &well));
+    wait_until("names end otherwise", LIMIT, || {
+        dig(sidecar.dns.number(), &["web.default.other.internal", "A"]).answer.len() == 1
+    });
+
+    // Of three that vanish at once none is believed to be gone, or all are. Over UDP nobody can ask them.
+    let mut client = server.connect();
+    let mut vanish = || {
+        let others = ["a", "b", "c"].map(|id| format!("/rollcall/services/default/other/{id}"));
+        client.create("/rollcall/services/default/other", None, 0).expect("it answers");
+        for (path, number) in others.iter().zip(7..) {
+            let record = format!(
+                r#"{{"v":1,"addresses":["127.0.0.{number}"],"ports":[{{"name":"dns","port":9,"protocol":"udp"}}],"status":"up"}}"#
+            );
+            assert_eq!(client.create(path, Some(record.as_bytes()), 0).expect("it answers").error, 0);
+        }
+        let shown = || {
+            let body = http::get(sidecar.http.number(), "/api/v1/services/default/other").ok()?.json();
+            Some(body["instances"].as_array()?.len())
+        };
+        wait_until("all three are shown", LIMIT, || shown() == Some(3));
+        for path in &others {
+            assert_eq!(client.delete(path).expect("it answers").error, 0);
+        }
+        shown
+    };
+    let shown = vanish();
+    wait_until("they are held", LIMIT, || metric(&sidecar, "rollcall_registry_brake_engagements_total") == 1);
+    assert_eq!(shown(), Some(3));
+    sidecar.configure(&usual(&format!("brake: {{enabled: false}}\n{well}")));
+    wait_until("whom it held is let go", LIMIT, || shown() == Some(0));
+    let shown = vanish();
+    wait_until("nobody is held any more", Duration::from_secs(5), || shown() == Some(0));
+
+    assert!(!sidecar.log().contains("DEBUG"), "{}", sidecar.log());
+    sidecar.configure(&usual(&format!("log: {{filter: debug}}\n{well}")));
+    wait_until("it says more", LIMIT, || sidecar.log().contains("DEBUG"));
+    assert_eq!(settings(&sidecar)["restart_needed"], json!([]));
+}
+
 /// As an editor, or a slow copy, writes the file where it is: truncated first, and then in two halves, of which the first can be read without
 /// a mistake and lacks a service.
 #[test]

@@ -7,6 +7,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 const CREATE: i32 = 1;
+const DELETE: i32 = 2;
 const EXISTS: i32 = 3;
 const GET_DATA: i32 = 4;
 const SET_DATA: i32 = 5;
@@ -90,6 +91,10 @@ impl RawClient {
 
     pub(crate) fn set(&mut self, path: &str, data: &[u8]) -> io::Result<RawReply> {
         self.request(SET_DATA, &set_body(path, data))
+    }
+
+    pub(crate) fn delete(&mut self, path: &str) -> io::Result<RawReply> {
+        self.request(DELETE, &[text(path), int(-1)].concat())
     }
 
     /// The data of a znode; `None` when it does not exist or holds null.

@@ -123,6 +123,6 @@ const SETTINGS: &str = "sidecar.yaml";
 
 fn spawn(settings: &Path) -> Process {
     let mut command = rollcall();
-    command.arg("sidecar").arg("-c").arg(settings).env("ROLLCALL_LOG", "info");
+    command.arg("sidecar").arg("-c").arg(settings);
     Process::start("rollcall sidecar", &mut command)
 }
