@@ -369,8 +369,9 @@ async fn shown(cache: Arc<Cache>, stop: CancellationToken) -> BTreeSet<(usize, u
             shown.insert((view.services.len(), instances));
         }
         tokio::select! {
-            () = stop.cancelled() => return shown,
+            biased;
             changed = published.changed() => changed.expect("the cache is there"),
+            () = stop.cancelled() => return shown,
         }
     }
 }

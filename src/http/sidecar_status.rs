@@ -54,7 +54,7 @@ pub struct SidecarStatus {
 pub struct StateDirStatus {
     /// Its name.
     pub folder: String,
-    /// How often it was removed or replaced, and made anew.
+    /// How often what it held was lost while it was in use, as where it is removed or replaced, and written again.
     pub losses: u64,
     /// Why it is not to be had now, so that a restart would know nothing of this process.
     pub trouble: Option<String>,

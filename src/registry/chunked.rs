@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::iter;
-use std::ops::{Index, IndexMut};
+use std::ops::Index;
 use std::slice;
 use std::sync::Arc;
 
@@ -64,9 +64,10 @@ impl<T> Chunked<T> {
 
     fn insert(&mut self, (mut at, mut place): Place, item: Arc<T>) {
         self.len += 1;
-        // What comes before a chunk also comes at the end of the one before, where there may be room.
+        // What comes before a chunk also comes at the end of the one before, where there may be room; and what comes behind all only there.
         if place == 0
             && let Some(before) = at.checked_sub(1)
+            && (at == self.chunks.len() || self.chunks[before].len() < CHUNK_MAX)
         {
             (at, place) = (before, self.chunks[before].len());
         }
@@ -311,7 +312,8 @@ impl<T> Index<usize> for Chunked<T> {
     }
 }
 
-impl<T> IndexMut<usize> for Chunked<T> {
+#[cfg(test)]
+impl<T> std::ops::IndexMut<usize> for Chunked<T> {
     /// To be changed in this list alone, and to keep its key.
     fn index_mut(&mut self, mut at: usize) -> &mut Arc<T> {
         let chunk = self.chunks.iter_mut().find(|chunk| {
@@ -417,6 +419,22 @@ mod tests {
         }
         assert_eq!(instances.len(), 100);
         assert!(instances.chunks.len() <= 25, "{}", instances.chunks.len());
+    }
+
+    #[test]
+    fn chunks_do_not_stay_small_whatever_the_order_in_which_items_come() {
+        let ascending = || (0..200).collect::<Vec<_>>();
+        let descending = || (16..216).rev().collect::<Vec<_>>();
+        let orders = [ascending(), descending(), [(0..16).collect(), descending()].concat()];
+        for order in orders {
+            let mut instances = Instances::new();
+            for number in &order {
+                instances.put(instance(*number));
+            }
+            instances.check_invariants();
+            assert_eq!(instances.len(), order.len());
+            assert!(instances.chunks.len() <= 1 + instances.len() / 4, "{}", instances.chunks.len());
+        }
     }
 
     proptest! {

@@ -149,10 +149,10 @@ impl SavedView {
             return Err(SavedViewError::OtherRoot { found: root, wanted: layout.root().to_owned() });
         }
         let mut services: Services = services.into_iter().collect();
-        for Vanished { service, index, at_ms } in vanished {
+        for Vanished { service, id, at_ms } in vanished {
             let known = services.get_mut(&service).and_then(Arc::get_mut);
-            if let Some(known) = known.filter(|service| index < service.instances.len()) {
-                let instance = Arc::make_mut(&mut known.instances[index]);
+            if let Some(known) = known.and_then(|known| known.instances.find_mut_if(id.as_str(), |_| true)) {
+                let instance = Arc::make_mut(known);
                 instance.standing = Standing::Suspect;
                 instance.vanished_at = Some(moment.instant_at(at_ms.unwrap_or(current_at_ms)));
             }
@@ -273,8 +273,7 @@ struct LoadedServices {
 /// An instance that had vanished and was still offered.
 struct Vanished {
     service: ServiceKey,
-    /// Its place in the service.
-    index: usize,
+    id: Label,
     /// When it had, which earlier versions do not say.
     at_ms: Option<i64>,
 }
@@ -304,13 +303,11 @@ impl<'de> Deserialize<'de> for LoadedServices {
 }
 
 impl LoadedServices {
-    fn add(&mut self, mut saved: SavedService) {
-        // As they were written; what looks for one relies on it.
-        saved.instances.sort_by(|one, other| one.id.cmp(&other.id));
+    fn add(&mut self, saved: SavedService) {
         let key = ServiceKey { namespace: saved.namespace, name: saved.name };
-        for (index, instance) in saved.instances.iter().enumerate().filter(|(_, instance)| instance.vanished)
-        {
-            self.vanished.push(Vanished { service: key.clone(), index, at_ms: instance.vanished_at_ms });
+        for instance in saved.instances.iter().filter(|instance| instance.vanished) {
+            let (service, id) = (key.clone(), instance.id.clone());
+            self.vanished.push(Vanished { service, id, at_ms: instance.vanished_at_ms });
         }
         let instances = saved.instances.into_iter().map(|saved| {
             let (mzxid, session) = (Zxid::from_raw(saved.mzxid), SessionId(saved.session));

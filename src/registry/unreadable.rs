@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::name::Label;
 use super::view::Service;
 use crate::id::{SessionId, Zxid};
-use crate::registry::name::Label;
 
 /// Why the znode of an instance tells nothing. What was understood of it before still counts.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -75,13 +75,19 @@ impl Profile {
         has_slow_syncs: false,
         init_limit: INIT_LIMIT,
         sync_limit: SYNC_LIMIT,
-        removal_slack: Duration::from_millis(2_000 + 200 * (2 + SYNC_LIMIT + INIT_LIMIT) as u64),
+        removal_slack: removal_slack(INIT_LIMIT, SYNC_LIMIT),
     };
 
     /// For scenarios that let no member fall silent: nobody is given up for what the machine's disk takes for a sync, which
     /// can be more than the second of [`Profile::DEFAULT`] while others use it too. Six seconds are ten times what the
     /// slowest answer takes, and what the machine adds; a learner that is brought up to date syncs several times.
-    pub(crate) const PATIENT: Self = Self { init_limit: 60, sync_limit: 30, ..Self::DEFAULT };
+    pub(crate) const PATIENT: Self =
+        Self { init_limit: 60, sync_limit: 30, removal_slack: removal_slack(60, 30), ..Self::DEFAULT };
+}
+
+/// Two ticks, and the longest election, with limits in ticks.
+const fn removal_slack(init_limit: u32, sync_limit: u32) -> Duration {
+    Duration::from_millis(2_000 + 200 * (2 + sync_limit + init_limit) as u64)
 }
 
 pub(crate) const TICK: Duration = Duration::from_millis(200);

@@ -20,8 +20,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(12);
 /// The longest from the death of a sidecar to the end of its session: its timeout and two ticks of a member of ours.
 const EXPIRY: Duration = Duration::from_secs(4 + 2 * 2);
+/// The longest that the ends of sessions wait for a disk that others sync, one after the other.
+const DISK: Duration = Duration::from_secs(20);
 /// Probes that may be made again, for want of something on our side.
-const PROBES_TOO_MANY: u64 = 2;
+const PROBES_TOO_MANY: u64 = 8;
 /// By how much the first probes are spread.
 const PROBE_SPREAD: Duration = Duration::from_millis(200);
 /// From something known to the answer that goes by it.
@@ -82,7 +84,7 @@ fn run(kind: Kind) {
         app.stop();
     }
     let left = all - u16::try_from(LOST).expect("a few");
-    let limit = EXPIRY + BUSY * (PROBE_SPREAD + REACTION);
+    let limit = EXPIRY + DISK + BUSY * (PROBE_SPREAD + REACTION);
     let took = wait_until("the dead are gone", limit, || answers(&reader) == left);
     assert_eq!(metric(&reader, "held_instances"), 0, "they refused, which is the truth");
     let probes = metric(&reader, "probes_total") - probes;
@@ -160,7 +162,8 @@ fn the_silent_are_offered_last_for_half_a_minute() {
 
     // Nobody else is there.
     writers[SILENT].signal(Signal::TERM);
-    wait_until("the silent are offered", BUSY * REACTION, || u64::from(answers(&reader)) == silent);
+    // That it leaves is written first, by a disk that others may sync.
+    wait_until("the silent are offered", SILENT_HOLD / 2, || u64::from(answers(&reader)) == silent);
     let held = || metric(&reader, "held_instances");
     wait_until("they are given up", SILENT_HOLD + BUSY * REACTION, || held() == 0);
     let took = clock::now() - silent_at;
@@ -231,7 +234,7 @@ impl App {
     /// Neither accepts connections nor refuses them, for as long as what is returned lives.
     fn fall_silent(&mut self) -> (TcpListener, Vec<TcpStream>) {
         let listener = self.end();
-        let connect = || TcpStream::connect_timeout(&self.address, Duration::from_millis(300)).ok();
+        let connect = || TcpStream::connect_timeout(&self.address, Duration::from_millis(50)).ok();
         let unanswered = std::iter::from_fn(connect).collect();
         (listener, unanswered)
     }

@@ -17,7 +17,8 @@ use crate::support::process::Signal;
 use crate::support::{Kind, RawClient, Server, Sidecar, WebServer, http, wait_for, wait_until};
 
 const OUTAGE: Duration = Duration::from_secs(30);
-/// Of a member that is not ours: longer than a session lives, and the time of a test is short.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Of a member that is not ours, and hangs or lets the session expire: longer than a session lives, and the time of a test is short.
 const SHORT_OUTAGE: Duration = Duration::from_secs(10);
 /// The sidecar's, as `Sidecar::start` sets it.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(4);
@@ -83,7 +84,7 @@ fn let_expire(kind: Kind, outage: Duration) {
         server.kill();
         let away = clock::now();
         let elsewhere = Server::start(kind, folder);
-        wait_until("the registration expires", OUTAGE, || owner(&elsewhere).is_none());
+        wait_until("the registration expires", OUTAGE, || look_for_owner(&elsewhere) == Some(None));
         drop(elsewhere);
         thread::sleep(outage.saturating_sub(clock::now() - away));
         server.restart();
@@ -109,8 +110,9 @@ fn run(kind: Kind, length: Duration, outage: impl FnOnce(&mut Server, &Path)) ->
     });
     // Whatever is left of the session before must not take the instance away when it expires.
     thread::sleep(EXPIRY);
-    let after = owner(&server).expect("the registration did not go with the session before");
-    assert!(is_fresh(&sidecar), "the view is stale again");
+    let after = wait_for("it answers", LIMIT, || look_for_owner(&server));
+    let after = after.expect("the registration did not go with the session before");
+    wait_until("the view is current", LIMIT, || is_fresh(&sidecar));
     let (samples, oldest) = (sampler.stop(), ages.stop());
     eprintln!(
         "{samples}, the oldest from a view of {oldest:?} ago; registration repaired {repaired:?} after the outage"
@@ -201,15 +203,16 @@ fn take_over(kind: Kind) {
     wait_until("another sidecar offers the instance", Duration::from_secs(30), || {
         sample(reader.dns.number()).is_some_and(|header| header.answers == INSTANCES)
     });
-    let before = owner(&server);
+    let before = wait_for("it answers", LIMIT, || owner(&server));
     let sampler = Sampler::start(&reader);
 
     sidecar.restart();
 
-    wait_until("the record has a new session", Duration::from_secs(30), || owner(&server) != before);
+    wait_until("the record has a new session", LIMIT, || owner(&server).is_some_and(|owner| owner != before));
     // The session before expires meanwhile, and takes nothing with it.
     thread::sleep(EXPIRY);
-    assert!(owner(&server).is_some(), "the registration went with the session before");
+    let after = wait_for("it answers", LIMIT, || look_for_owner(&server));
+    assert!(after.is_some(), "the registration went with the session before");
     let samples = sampler.stop();
     samples.expect_no_gap();
 }
@@ -263,15 +266,24 @@ fn start_without(kind: Kind) {
     });
 }
 
-/// The session that owns the instance's znode, when it is there.
+/// The session that owns the instance's znode, when it is there and the server says so.
 fn owner(server: &Server) -> Option<i64> {
+    look_for_owner(server)?
+}
+
+/// The same; nothing when the server does not say.
+fn look_for_owner(server: &Server) -> Option<Option<i64>> {
     const EXISTS: i32 = 3;
+    const NO_NODE: i32 = -101;
     let mut client = RawClient::connect(&server.address(), 4_000).ok()?;
     let body = [crate::support::raw_client::text(ZNODE), vec![0]].concat();
     let reply = client.request(EXISTS, &body).ok()?;
     let _closed = client.close();
-    let owner = reply.body.get(44..52)?;
-    Some(i64::from_be_bytes(owner.try_into().ok()?)).filter(|_| reply.error == 0)
+    if reply.error == NO_NODE {
+        return Some(None);
+    }
+    let owner = reply.body.get(44..52).filter(|_| reply.error == 0)?;
+    Some(Some(i64::from_be_bytes(owner.try_into().ok()?)))
 }
 
 fn start_sidecar(member: &str, web: &WebServer) -> Sidecar {

@@ -67,7 +67,7 @@ fn a_sidecar_takes_little_memory_and_little_more_for_ten_thousand_instances() {
     let answers = || http::get(reader.http.number(), &last).is_ok_and(|answer| answer.status == 200);
     let took = wait_until("it answers from its saved view", LIMIT, answers);
     eprintln!("a sidecar answers from its saved view {took:?} after its start");
-    assert!(knows_all(&reader), "all of it was saved");
+    wait_until("all of it was saved", LIMIT, || knows_all(&reader));
     expect_at_most(FULL_MAX, "that has its saved view alone", &reader);
     server.restart();
     wait_until("it has read everything again", LIMIT, || is_current(&reader) && knows_all(&reader));

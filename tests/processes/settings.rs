@@ -131,8 +131,8 @@ fn checks_zones_names_the_brake_and_the_log_follow_the_file() {
     });
 
     // Of three that vanish at once none is believed to be gone, or all are. Over UDP nobody can ask them.
-    let mut client = server.connect();
-    let mut vanish = || {
+    let vanish = || {
+        let mut client = server.connect();
         let others = ["a", "b", "c"].map(|id| format!("/rollcall/services/default/other/{id}"));
         client.create("/rollcall/services/default/other", None, 0).expect("it answers");
         for (path, number) in others.iter().zip(7..) {

@@ -146,7 +146,7 @@ impl StateDirBody {
         let mut text = folder.clone();
         if *losses > 0 {
             text.push_str(&format!(
-                "; removed or replaced {losses} times while it was in use, and made anew"
+                "; what it held was lost while it was in use, and written again: {losses}"
             ));
         }
         if let Some(trouble) = trouble {
@@ -284,7 +284,7 @@ sidecar     rollcall 0.1.0, up 1m5s
 connection  connected to 127.0.0.1:2181, session 0x7, last heard of 12ms ago
 view        services 9 (1 followed), instances 2, zxid 0x5, as of 12 ms ago
 saved       1970-01-01T00:00:00.000Z
-state_dir   /state; removed or replaced 2 times while it was in use, and made anew; another sidecar has it
+state_dir   /state; what it held was lost while it was in use, and written again: 2; another sidecar has it
 
 INSTANCE           STATUS    NOTES
 web.default/web-1  draining  told to drain; in maintenance since 1970-01-01T00:00:00.000Z: new disk; held off below the standbys

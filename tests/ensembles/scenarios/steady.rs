@@ -12,7 +12,7 @@ fn run(kinds: &[Kind]) {
     let mut run = Run::start("steady", kinds, Profile::PATIENT);
     run.cluster.make_last_lead();
     let load = run.load(Workload { registrants: 10, ..LOAD_W });
-    load.wait_for_registrants(10, Duration::from_secs(10));
+    load.wait_for_registrants(10, Duration::from_secs(60));
     go_on_for(Duration::from_secs(5));
     let history = run.finish(load);
     assert_eq!(expired(&history), 0);
