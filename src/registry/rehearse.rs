@@ -348,11 +348,10 @@ impl Remains {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Seek};
-
     use super::*;
     use crate::clock;
     use crate::id::Zxid;
+    use crate::registry::sample::logged;
     use crate::registry::{Home, LAST_RESORT, Record};
 
     #[test]
@@ -407,17 +406,11 @@ mod tests {
 
     #[test]
     fn nothing_is_logged_as_if_it_had_happened() {
-        let mut log = tempfile::tempfile().unwrap();
-        let writer = Arc::new(log.try_clone().unwrap());
         let view = view(&[("web", &[("a", "z", 0), ("b", "z", 0), ("c", "z", 0)])]);
-        let subscriber = tracing_subscriber::fmt().with_writer(writer).finish();
-        tracing::subscriber::with_default(subscriber, || {
+        let told = logged(|| {
             tracing::warn!("before");
             assert_eq!(ids(&played(&view, &["zone=z"])[0].expired), ["a", "b", "c"], "the brake holds them");
         });
-        let mut told = String::new();
-        log.rewind().unwrap();
-        log.read_to_string(&mut told).unwrap();
         assert!(told.lines().count() == 1 && told.contains("before"), "{told}");
     }
 

@@ -1,5 +1,6 @@
 //! Small views for this module's tests.
 
+use std::io::{Read, Seek};
 use std::sync::Arc;
 
 use super::{Home, Instance, Label, Record, Service, ServiceKey, View};
@@ -39,4 +40,16 @@ pub(super) fn key(name: &str) -> ServiceKey {
 
 fn label(text: &str) -> Label {
     Label::parse(text).unwrap()
+}
+
+/// What is logged meanwhile.
+pub(super) fn logged(act: impl FnOnce()) -> String {
+    let mut log = tempfile::tempfile().unwrap();
+    let writer = Arc::new(log.try_clone().unwrap());
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+    tracing::subscriber::with_default(subscriber, act);
+    let mut told = String::new();
+    log.rewind().unwrap();
+    log.read_to_string(&mut told).unwrap();
+    told
 }

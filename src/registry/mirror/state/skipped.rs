@@ -63,13 +63,11 @@ impl MirrorState {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Seek};
-
-    use super::*;
     use crate::clock;
     use crate::registry::layout::{Layout, Place};
     use crate::registry::mirror::state::ReadOutcome;
     use crate::registry::mirror::state::tests::*;
+    use crate::registry::sample::logged;
     use crate::znode::OpError;
 
     #[test]
@@ -87,24 +85,18 @@ mod tests {
 
     #[test]
     fn damaged_settings_leave_those_that_were_read_last_and_are_told_with_their_remedy() {
-        let mut log = tempfile::tempfile().unwrap();
-        let writer = Arc::new(log.try_clone().unwrap());
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
         let mut state = state().with_layout(Layout::new("/a").unwrap());
         let mut read = |data: &str, mzxid| {
             state.on_read(&Place::Service(key("web")), &found(data, mzxid), clock::now());
             let view = state.take_changed(clock::now()).unwrap();
             (view.services[&key("web")].settings.min_healthy, view.services[&key("web")].zxid)
         };
-        tracing::subscriber::with_default(subscriber, || {
+        let told = logged(|| {
             assert_eq!(read("{", 4), (1, zxid(4)), "the service is known all the same");
             assert_eq!(read(r#"{"min_healthy":2}"#, 5), (2, zxid(5)));
             assert_eq!(read(r#"{"min_healthy":"3"}"#, 6), (2, zxid(6)));
         });
         assert_eq!(state.unreadable(), 2);
-        let mut told = String::new();
-        log.rewind().unwrap();
-        log.read_to_string(&mut told).unwrap();
         let lines: Vec<_> = told.lines().collect();
         assert_eq!(lines.len(), 2, "{told}");
         for (line, remedy) in lines.iter().zip(["zk set /a/default/web ''", "--unset min_healthy --root /a"])
