@@ -17,7 +17,7 @@ fn main() {
 #[divan::bench(args = [1, 16, 256])]
 fn append_and_sync(bencher: Bencher<'_, '_>, batch: usize) {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let disk = FileDisk::open(folder.path()).expect("the folder is empty");
+    let disk = FileDisk::open(folder.path(), None).expect("the folder is empty");
     let (mut storage, _) = Storage::open(disk).expect("a new history can be started");
     let mut zxid = Zxid::ZERO;
     bencher.counter(ItemsCount::new(batch)).bench_local(|| {

@@ -21,7 +21,9 @@ mod access;
 mod barrier;
 mod config_node;
 mod connection;
+mod digest_log;
 mod expiry;
+mod inspection;
 mod leading;
 mod learning;
 mod local;
@@ -51,6 +53,7 @@ use tracing::{debug, error, info, warn};
 
 use self::barrier::Subscribers;
 use self::connection::{Connection, Phase};
+use self::digest_log::DigestLog;
 use self::expiry::ExpiryQueue;
 use self::leading::Leading;
 use self::learning::Learning;
@@ -88,6 +91,7 @@ pub struct Replica {
     fuzzy_to: Zxid,
     /// A snapshot that is on its way from the leader.
     incoming: Option<Incoming>,
+    digests: DigestLog,
     counts: ReplicaCounts,
     outputs: VecDeque<Output>,
     /// Bytes of what clients are told among them.
@@ -179,6 +183,7 @@ impl Replica {
             recording: Recording::new(settings.read_only_mode, now.monotonic),
             fuzzy_to,
             incoming: None,
+            digests: DigestLog::default(),
             counts: ReplicaCounts::default(),
             outputs: VecDeque::new(),
             told_bytes: 0,
@@ -301,11 +306,6 @@ impl Replica {
         &self.peer
     }
 
-    /// The committed tree.
-    pub const fn tree(&self) -> &Tree {
-        &self.tree
-    }
-
     /// What is committed and was not written down yet: a member that stops has this done last.
     pub fn take_unrecorded(&mut self) -> Option<Entry> {
         self.recording.take()
@@ -314,11 +314,6 @@ impl Replica {
     /// What was counted since the start.
     pub const fn counts(&self) -> ReplicaCounts {
         self.counts
-    }
-
-    /// How many paths the clients connected here watch.
-    pub fn watched_paths(&self) -> usize {
-        self.watches.watched_paths()
     }
 
     /// Ends every input: what the peer asks for is done, and the invariants hold.
@@ -439,7 +434,11 @@ impl Replica {
         let (zxid, session) = (txn.header.zxid, txn.header.session);
         let applied = self.tree.apply(txn);
         self.counts.applied_txns += 1;
-        self.check_digest(txn);
+        // What a snapshot holds of later txns is no tree that anybody else has had.
+        if zxid >= self.fuzzy_to {
+            self.digests.note(zxid, self.tree.digest());
+            self.check_digest(txn);
+        }
         self.tell_watchers(zxid, &applied.changes);
         if let Role::Leading(leading) = &mut self.role {
             leading.on_applied(txn, now);
@@ -468,7 +467,7 @@ impl Replica {
     fn check_digest(&mut self, txn: &Txn) {
         let Some(expected) = txn.digest else { return };
         let found = self.tree.digest();
-        if found == expected || txn.header.zxid < self.fuzzy_to {
+        if found == expected {
             return;
         }
         self.counts.digest_mismatches += 1;
@@ -538,6 +537,7 @@ impl Replica {
         self.local.on_installed();
         // How far it goes beyond its name is not known before everything behind it is there.
         self.fuzzy_to = UNKNOWN;
+        self.digests.clear();
         info!(%zxid, znodes = self.tree.node_count(), "installing the leader's snapshot");
         self.outputs.push_back(Output::InstallSnapshot { zxid, body });
     }
@@ -554,6 +554,7 @@ impl Replica {
         let Recovery { tree, tail, committed, fuzzy_to, accepted_epoch, current_epoch } = recovery;
         self.tree = tree;
         self.fuzzy_to = fuzzy_to;
+        self.digests.clear();
         let snapshot = self.tree.last_zxid();
         let recovery = zab::Recovery { snapshot, tail, committed, accepted_epoch, current_epoch };
         self.peer.handle(now.monotonic, zab::Input::Reloaded(recovery));

@@ -163,7 +163,7 @@ fn numbers(stat: Stat) -> [i64; 11] {
 }
 
 fn open(data_dir: &Path) -> Result<(Storage<FileDisk>, Recovered), StorageError> {
-    Storage::open(FileDisk::open(data_dir)?)
+    Storage::open(FileDisk::open(data_dir, None)?)
 }
 
 fn copy() -> io::Result<tempfile::TempDir> {

@@ -31,6 +31,9 @@ pub struct EnsembleConfig {
     /// Where its data lie. No default: they must outlive the process.
     #[cfg_attr(test, schemars(with = "PathBuf", length(min = 1)))]
     pub data_dir: Option<PathBuf>,
+    /// Where its log lies. Default: with the rest of the data.
+    #[cfg_attr(test, schemars(length(min = 1)))]
+    pub log_dir: Option<PathBuf>,
     /// Where ZooKeeper clients connect, and how many.
     pub client: ClientPort,
     /// Where `/livez`, `/readyz` and `/metrics` are served. Default `127.0.0.1:8501`.
@@ -67,7 +70,8 @@ pub struct ClientPort {
     /// The longest request in bytes, 1024 to 67108864. Default 1048575. Danger: must be the same on every member.
     #[cfg_attr(test, schemars(range(min = Self::FRAME_BYTES.0, max = Self::FRAME_BYTES.1)))]
     pub frame_bytes_max: Option<usize>,
-    /// Which questions in plain text are answered on this port: any of `isro`, `mntr`, `ruok` and `srvr`. Default: `[srvr]`.
+    /// Which questions in plain text are answered on this port: any of `conf`, `cons`, `dump`,
+    /// `envi`, `hash`, `isro`, `mntr`, `ruok`, `srvr`, `stat`, `wchc`, `wchp` and `wchs`. Default: `[srvr]`.
     #[cfg_attr(test, schemars(with = "Option<Vec<FourLetterWord>>"))]
     pub four_letter_words: Option<Vec<String>>,
 }
@@ -143,6 +147,13 @@ impl EnsembleConfig {
                 "there is no folder for the data",
                 "name one that outlives the process, such as /var/lib/rollcall",
             )),
+        }
+        match self.log_dir {
+            Some(log_dir) if log_dir.as_os_str().is_empty() => {
+                let remedy = "name one that outlives the process, or remove the key";
+                mistakes.push(Mistake::new("log_dir", "there is no folder for the log", remedy));
+            }
+            log_dir => member.log_dir = log_dir,
         }
         if let Err(error) = self.log.check_filter() {
             mistakes.push(Mistake::new("log.filter", error.to_string(), ""));
@@ -431,7 +442,7 @@ mod tests {
     #[test]
     fn every_mistake_is_told_at_once() {
         let text = "server_id: 255\nclient: {address: here, connections_max: 0, address_connections_max: 0, frame_bytes_max: 1, \
-                    handshake_timeout: 1ms, four_letter_words: [ruok, conf]}\nmember: {tick: 1h, snapshots_kept: 0, local_sessions_upgrading: true, session_timeout_min: 1m, session_timeout_max: 5s}\n\
+                    handshake_timeout: 1ms, four_letter_words: [ruok, srst]}\nmember: {tick: 1h, snapshots_kept: 0, local_sessions_upgrading: true, session_timeout_min: 1m, session_timeout_max: 5s}\n\
                     log: {filter: a=b=c}\n";
         let mistakes = plan(text).unwrap_err();
         let paths = [

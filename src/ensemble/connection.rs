@@ -12,7 +12,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
 
-use super::four_letter;
+use super::four_letter::{self, Answer, FourLetterWord};
 use super::settings::MemberSettings;
 use super::stats::MemberStats;
 use super::waiting::{Outgoing, Waiting, units_of};
@@ -25,6 +25,8 @@ use crate::wire::split_frame;
 pub(super) enum ConnectionEvent {
     Connected(ConnectionId, Outbox),
     Frame(ConnectionId, Bytes),
+    /// A four-letter word that the driver has the answer to.
+    Inspect(FourLetterWord, oneshot::Sender<String>),
     Disconnected(ConnectionId),
 }
 
@@ -40,9 +42,13 @@ const READ_BYTES_MAX: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Outbox {
     peer: SocketAddr,
+    /// When it came, in ms since 1970.
+    since_ms: i64,
     waiting: Arc<Waiting>,
     /// What each request took, in their order, which is that of the replies.
     asked: mpsc::UnboundedReceiver<Asked>,
+    replies: u64,
+    notices: u64,
     stats: Arc<MemberStats>,
     /// Tells the connection when this is dropped, or that it is to end at once.
     open: Option<oneshot::Sender<()>>,
@@ -62,17 +68,30 @@ impl Outbox {
         self.peer
     }
 
+    /// When it connected, in ms since 1970.
+    pub(super) const fn since_ms(&self) -> i64 {
+        self.since_ms
+    }
+
+    /// How many frames have come, how many of them are not answered yet, and how many were sent.
+    pub(super) fn counts(&self) -> (u64, u64, u64) {
+        let unanswered = self.asked.len() as u64;
+        (self.replies + unanswered, unanswered, self.replies + self.notices)
+    }
+
     /// Queues the reply to one frame.
     pub(super) fn reply(&mut self, frame: Bytes) {
         if let Ok(Asked { units, came }) = self.asked.try_recv() {
             self.stats.count_reply(clock::now().saturating_duration_since(came));
             self.waiting.unanswered.add_permits(units as usize);
         }
+        self.replies += 1;
         self.waiting.add(Outgoing::Reply(frame));
     }
 
     /// Queues a frame that answers none; false when the client has too much waiting already.
-    pub(super) fn notify(&self, frame: Bytes) -> bool {
+    pub(super) fn notify(&mut self, frame: Bytes) -> bool {
+        self.notices += 1;
         self.stats.sent.fetch_add(1, Ordering::Relaxed);
         self.waiting.add(Outgoing::notice(frame))
     }
@@ -122,8 +141,16 @@ impl Connection {
         let (asking, asked) = mpsc::unbounded_channel();
         let (open, dropped) = oneshot::channel();
         let waiting = Arc::new(Waiting::new(self.stats.clone()));
-        let (peer, stats) = (self.peer, self.stats.clone());
-        let outbox = Outbox { peer, waiting: waiting.clone(), asked, stats, open: Some(open) };
+        let outbox = Outbox {
+            peer: self.peer,
+            since_ms: clock::unix_ms(),
+            waiting: waiting.clone(),
+            asked,
+            replies: 0,
+            notices: 0,
+            stats: self.stats.clone(),
+            open: Some(open),
+        };
         if self.events.send(ConnectionEvent::Connected(self.id, outbox)).await.is_err() {
             return;
         }
@@ -161,8 +188,11 @@ impl Connection {
         loop {
             if is_first && let Some(first) = buffer.first_chunk() {
                 is_first = false;
-                if let Some(text) = four_letter::answer(first, &settings.four_letter_words, stats) {
-                    waiting.add(Outgoing::Text(text));
+                let port = socket.local_addr().map_or(0, |addr| addr.port());
+                if let Some(answer) = four_letter::answer(first, settings, port, stats) {
+                    if let Some(text) = self.complete(answer).await {
+                        waiting.add(Outgoing::Text(text));
+                    }
                     return;
                 }
             }
@@ -211,6 +241,20 @@ impl Connection {
                     debug!(connection = id.0, %peer, %error, "connection lost");
                     return;
                 }
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// The text of an answer; none when the driver is gone.
+    async fn complete(&self, answer: Answer) -> Option<String> {
+        match answer {
+            Answer::Text(text) => Some(text),
+            Answer::Inspection(word) => {
+                let (reply, text) = oneshot::channel();
+                self.events.send(ConnectionEvent::Inspect(word, reply)).await.ok()?;
+                text.await.ok()
             }
         }
     }

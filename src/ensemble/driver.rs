@@ -12,6 +12,7 @@ use tracing::warn;
 
 use super::connection::{ConnectionEvent, Outbox};
 use super::error::MemberError;
+use super::four_letter::inspection::{self, Connected};
 use super::log_thread::{LogCommand, LogEvent};
 use super::peers::Peers;
 use super::stats::MemberStats;
@@ -130,6 +131,18 @@ impl Driver {
                 Input::Connected(id)
             }
             ConnectionEvent::Frame(id, frame) => Input::Frame(id, frame),
+            ConnectionEvent::Inspect(word, reply) => {
+                let connected = self.outboxes.iter().map(|(id, outbox)| Connected {
+                    id: *id,
+                    peer: outbox.peer(),
+                    since_ms: outbox.since_ms(),
+                    counts: outbox.counts(),
+                });
+                let text = inspection::answer(word, &self.replica, &self.stats, connected.collect());
+                // Whoever asked may be gone.
+                let _ = reply.send(text);
+                return;
+            }
             ConnectionEvent::Disconnected(id) => {
                 self.outboxes.remove(&id);
                 Input::Disconnected(id)
@@ -238,7 +251,7 @@ impl Driver {
     }
 
     fn notify(&mut self, id: ConnectionId, frame: Bytes) {
-        let Some(outbox) = self.outboxes.get(&id) else { return };
+        let Some(outbox) = self.outboxes.get_mut(&id) else { return };
         if !outbox.notify(frame) {
             let peer = outbox.peer();
             warn!(connection = id.0, %peer, "closing a connection that does not read what it is sent");

@@ -6,15 +6,29 @@
 //! Source: `FourLetterCommands.java`, `command/SrvrCommand.java`, `command/MonitorCommand.java` of Apache ZooKeeper, whose
 //! texts these are.
 
+pub(super) mod inspection;
+mod place;
+
 use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::settings::MemberSettings;
 use super::stats::MemberStats;
 use crate::zab::ServerState;
 
 /// A word that this member can answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FourLetterWord {
+    /// `conf`: its settings.
+    Conf,
+    /// `cons`: the connections of its clients.
+    Cons,
+    /// `dump`: sessions, and the ephemerals that they own.
+    Dump,
+    /// `envi`: what it runs on.
+    Envi,
+    /// `hash`: digests of the tree by zxid.
+    Hash,
     /// `isro`: whether the member is read-only.
     Isro,
     /// `mntr`: counters and gauges, one a line.
@@ -23,19 +37,50 @@ pub enum FourLetterWord {
     Ruok,
     /// `srvr`: a short report for people.
     Srvr,
+    /// `stat`: the same with the connections.
+    Stat,
+    /// `wchc`: watched paths by session.
+    Wchc,
+    /// `wchp`: sessions by watched path.
+    Wchp,
+    /// `wchs`: how much is watched.
+    Wchs,
 }
 
 impl FourLetterWord {
     /// Those that can be listed.
-    pub const ALL: [Self; 4] = [Self::Isro, Self::Mntr, Self::Ruok, Self::Srvr];
+    pub const ALL: [Self; 13] = [
+        Self::Conf,
+        Self::Cons,
+        Self::Dump,
+        Self::Envi,
+        Self::Hash,
+        Self::Isro,
+        Self::Mntr,
+        Self::Ruok,
+        Self::Srvr,
+        Self::Stat,
+        Self::Wchc,
+        Self::Wchp,
+        Self::Wchs,
+    ];
 
     /// The word itself.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Conf => "conf",
+            Self::Cons => "cons",
+            Self::Dump => "dump",
+            Self::Envi => "envi",
+            Self::Hash => "hash",
             Self::Isro => "isro",
             Self::Mntr => "mntr",
             Self::Ruok => "ruok",
             Self::Srvr => "srvr",
+            Self::Stat => "stat",
+            Self::Wchc => "wchc",
+            Self::Wchp => "wchp",
+            Self::Wchs => "wchs",
         }
     }
 
@@ -66,26 +111,46 @@ const KNOWN: [&str; 18] = [
     "stat", "stmk", "wchc", "wchp", "wchs",
 ];
 
-/// The answer to a connection's first bytes, if they are a four-letter word.
-pub(super) fn answer(first: &[u8; 4], allowed: &[FourLetterWord], stats: &MemberStats) -> Option<String> {
+/// What is said to a four-letter word.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Text(String),
+    /// What [`inspection::answer`] says.
+    Inspection(FourLetterWord),
+}
+
+/// The answer to a connection's first bytes, if they are a four-letter word; `port` is the one that it came to.
+pub(super) fn answer(
+    first: &[u8; 4],
+    settings: &MemberSettings,
+    port: u16,
+    stats: &MemberStats,
+) -> Option<Answer> {
     let word = KNOWN.into_iter().find(|word| word.as_bytes() == first)?;
-    let Some(word) = FourLetterWord::parse(word).filter(|word| allowed.contains(word)) else {
-        return Some(format!("{word} is not executed because it is not in the whitelist.\n"));
+    let Some(word) = FourLetterWord::parse(word).filter(|word| settings.four_letter_words.contains(word))
+    else {
+        return Some(Answer::Text(format!("{word} is not executed because it is not in the whitelist.\n")));
     };
-    Some(match word {
+    let is_answering = stats.is_serving.load(Relaxed) || stats.is_read_only.load(Relaxed);
+    Some(Answer::Text(match word {
         // What a client that reads from a read-only member asks the others, until one says that it takes writes.
         FourLetterWord::Isro if stats.is_serving.load(Relaxed) => "rw".to_owned(),
         FourLetterWord::Isro if stats.is_read_only.load(Relaxed) => "ro".to_owned(),
         FourLetterWord::Isro => "null".to_owned(),
         FourLetterWord::Ruok => "imok".to_owned(),
-        FourLetterWord::Srvr | FourLetterWord::Mntr
-            if !stats.is_serving.load(Relaxed) && !stats.is_read_only.load(Relaxed) =>
-        {
-            NOT_SERVING.to_owned()
-        }
+        FourLetterWord::Envi => place::envi(),
+        _ if !is_answering => NOT_SERVING.to_owned(),
+        FourLetterWord::Conf => place::conf(settings, port),
         FourLetterWord::Srvr => srvr(stats),
         FourLetterWord::Mntr => mntr(stats),
-    })
+        FourLetterWord::Cons
+        | FourLetterWord::Dump
+        | FourLetterWord::Hash
+        | FourLetterWord::Stat
+        | FourLetterWord::Wchc
+        | FourLetterWord::Wchp
+        | FourLetterWord::Wchs => return Some(Answer::Inspection(word)),
+    }))
 }
 
 /// The version of Apache ZooKeeper whose protocol and files these are, which is what clients want to know, and our own.
@@ -104,10 +169,14 @@ fn mode(stats: &MemberStats) -> &'static str {
 }
 
 fn srvr(stats: &MemberStats) -> String {
+    format!("Zookeeper version: {VERSION}\n{}", report(stats))
+}
+
+/// What `srvr` and `stat` have in common.
+fn report(stats: &MemberStats) -> String {
     let latency = stats.latency();
     format!(
-        "Zookeeper version: {VERSION}\n\
-         Latency min/avg/max: {}/{:?}/{}\n\
+        "Latency min/avg/max: {}/{:?}/{}\n\
          Received: {}\n\
          Sent: {}\n\
          Connections: {}\n\
@@ -180,9 +249,10 @@ mod tests {
     #[test]
     fn only_listed_words_are_answered_and_only_words_are_words() {
         let stats = MemberStats::default();
-        let ask = |word: &[u8; 4]| answer(word, &[FourLetterWord::Ruok], &stats);
-        assert_eq!(ask(b"ruok").as_deref(), Some("imok"));
-        let refusal = |word| format!("{word} is not executed because it is not in the whitelist.\n");
+        let ask = |word: &[u8; 4]| answer(word, &listing(&[FourLetterWord::Ruok]), 2181, &stats);
+        assert_eq!(ask(b"ruok"), Some(Answer::Text("imok".to_owned())));
+        let refusal =
+            |word| Answer::Text(format!("{word} is not executed because it is not in the whitelist.\n"));
         assert_eq!(ask(b"srvr"), Some(refusal("srvr")));
         assert_eq!(ask(b"wchp"), Some(refusal("wchp")));
         assert_eq!(ask(&44_i32.to_be_bytes()), None, "the length of a first frame");
@@ -192,7 +262,7 @@ mod tests {
     #[test]
     fn a_member_that_takes_no_writes_says_so() {
         let stats = MemberStats::default();
-        let ask = |word: &[u8; 4]| answer(word, &FourLetterWord::ALL, &stats).unwrap();
+        let ask = |word| text_of(word, &stats);
         assert_eq!(ask(b"isro"), "null");
         stats.is_read_only.store(true, Relaxed);
         assert_eq!(ask(b"isro"), "ro");
@@ -212,7 +282,7 @@ mod tests {
         stats.outstanding.store(3, Relaxed);
         stats.count_reply(Duration::from_millis(2));
         stats.count_reply(Duration::from_micros(4_500));
-        let text = answer(b"srvr", &FourLetterWord::ALL, &stats).unwrap();
+        let text = text_of(b"srvr", &stats);
         let lines: Vec<_> = text.lines().skip(1).collect();
         assert_eq!(
             lines,
@@ -235,7 +305,7 @@ mod tests {
         stats.state.store(ServerState::Leading as u8, Relaxed);
         stats.learners.store(3, Relaxed);
         stats.followers.store(2, Relaxed);
-        let text = answer(b"mntr", &FourLetterWord::ALL, &stats).unwrap();
+        let text = text_of(b"mntr", &stats);
         assert!(text.lines().all(|line| line.starts_with("zk_") && line.split('\t').count() == 2), "{text}");
         assert!(text.contains("\nzk_server_state\tleader\nzk_avg_latency\t0.0\n"), "{text}");
         assert!(
@@ -246,9 +316,23 @@ mod tests {
 
     #[test]
     fn a_member_without_a_leader_says_that_it_serves_nobody() {
-        for word in [b"srvr", b"mntr"] {
-            let text = answer(word, &FourLetterWord::ALL, &MemberStats::default());
-            assert_eq!(text.as_deref(), Some("This ZooKeeper instance is not currently serving requests\n"));
+        for word in [b"srvr", b"mntr", b"conf", b"cons", b"hash"] {
+            let text = text_of(word, &MemberStats::default());
+            assert_eq!(text, "This ZooKeeper instance is not currently serving requests\n");
+        }
+        assert!(
+            text_of(b"envi", &MemberStats::default()).starts_with("Environment:\nzookeeper.version=3.8.0")
+        );
+    }
+
+    fn listing(words: &[FourLetterWord]) -> MemberSettings {
+        MemberSettings { four_letter_words: words.to_vec(), ..MemberSettings::default() }
+    }
+
+    fn text_of(word: &[u8; 4], stats: &MemberStats) -> String {
+        match answer(word, &listing(&FourLetterWord::ALL), 2181, stats) {
+            Some(Answer::Text(text)) => text,
+            other => panic!("{other:?}"),
         }
     }
 

@@ -1,5 +1,8 @@
 //! Starting and stopping a member.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -63,8 +66,10 @@ impl Member {
         }
         let start_error = |source| MemberError::Start { data_dir: settings.data_dir.clone(), source };
         let client_addr = listener.local_addr().map_err(start_error)?;
-        let data_dir = settings.data_dir.clone();
-        let opened = tokio::task::spawn_blocking(move || Storage::open(FileDisk::open(&data_dir)?));
+        let (data_dir, log_dir) = (settings.data_dir.clone(), settings.log_dir.clone());
+        let opened = tokio::task::spawn_blocking(move || {
+            Storage::open(FileDisk::open(&data_dir, log_dir.as_deref())?)
+        });
         let (mut storage, recovered) = opened.await.map_err(|_panicked| MemberError::Broken)??;
         check_voters(&mut storage, &settings)?;
 
@@ -222,209 +227,4 @@ async fn accept(
         });
     }
     connections.shutdown().await;
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use bytes::BytesMut;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{TcpSocket, TcpStream};
-
-    use super::*;
-    use crate::codec::Reader;
-    use crate::id::{SessionId, Xid, Zxid};
-    use crate::wire::{
-        ConnectRequest, ConnectResponse, CreateRequest, ReplyHeader, Request, Response, split_frame,
-        write_frame,
-    };
-    use crate::znode::{CreateMode, SessionPassword};
-
-    /// The bare wire, so that nothing of our own client hides what the member does.
-    struct Wire {
-        socket: TcpStream,
-        received: BytesMut,
-        session: SessionId,
-    }
-
-    impl Wire {
-        async fn connect(member: &Member, session: SessionId) -> Self {
-            let socket = TcpStream::connect(member.client_addr()).await.unwrap();
-            let mut wire = Self { socket, received: BytesMut::new(), session };
-            let password = SessionPassword::for_session(session);
-            let request = ConnectRequest {
-                last_zxid_seen: Zxid::ZERO,
-                timeout_ms: 10_000,
-                session,
-                password,
-                read_only: Some(false),
-            };
-            wire.send(|out| request.encode(out)).await;
-            let response = ConnectResponse::decode(&wire.receive().await.unwrap()).unwrap();
-            wire.session = response.session;
-            wire
-        }
-
-        async fn send(&mut self, content: impl FnOnce(&mut Vec<u8>)) {
-            let mut frame = Vec::new();
-            write_frame(&mut frame, content);
-            self.socket.write_all(&frame).await.unwrap();
-        }
-
-        async fn receive(&mut self) -> Option<bytes::Bytes> {
-            loop {
-                if let Some(frame) = split_frame(&mut self.received, 1 << 20).unwrap() {
-                    return Some(frame);
-                }
-                if self.socket.read_buf(&mut self.received).await.unwrap_or(0) == 0 {
-                    return None;
-                }
-            }
-        }
-
-        async fn ask(&mut self, request: &Request) -> Result<Response, crate::znode::OpError> {
-            self.send(|out| request.encode(Xid(1), out)).await;
-            let frame = self.receive().await.expect("a reply");
-            let mut reader = Reader::new(&frame);
-            let header = ReplyHeader::decode(&mut reader).unwrap();
-            match header.error {
-                Some(error) => Err(error),
-                None => Ok(Response::decode(request.op_code(), &mut reader).unwrap()),
-            }
-        }
-    }
-
-    async fn start(data_dir: &Path, snapshot_txns: u64) -> Member {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let settings =
-            MemberSettings { data_dir: data_dir.to_owned(), snapshot_txns, ..MemberSettings::default() };
-        Member::start(settings, listener, None).await.unwrap()
-    }
-
-    #[tokio::test]
-    async fn what_was_acknowledged_is_there_after_a_restart_and_the_session_goes_on() {
-        let data_dir = tempfile::tempdir().unwrap();
-        let member = start(data_dir.path(), 7).await;
-        let mut wire = Wire::connect(&member, SessionId::NONE).await;
-        for number in 0..30 {
-            let create = CreateRequest::open(format!("/n{number}"), "x", CreateMode::Ephemeral);
-            wire.ask(&Request::Create(create)).await.unwrap();
-        }
-        member.shutdown().await.unwrap();
-        assert_eq!(wire.receive().await, None, "a member that stops closes its sockets");
-
-        let member = start(data_dir.path(), 7).await;
-        let mut wire = Wire::connect(&member, wire.session).await;
-        assert_ne!(wire.session, SessionId::NONE);
-        let Ok(Response::Children(names)) =
-            wire.ask(&Request::GetChildren { path: "/".into(), watch: false }).await
-        else {
-            panic!("no children")
-        };
-        assert_eq!(names.len(), 31);
-        let stat = wire.ask(&Request::Exists { path: "/n29".into(), watch: false }).await.unwrap();
-        assert!(matches!(stat, Response::Stat(stat) if stat.ephemeral_owner == wire.session));
-        member.shutdown().await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn two_members_never_share_a_data_directory() {
-        let data_dir = tempfile::tempdir().unwrap();
-        let member = start(data_dir.path(), 100).await;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let settings = MemberSettings { data_dir: data_dir.path().to_owned(), ..MemberSettings::default() };
-        let refused = Member::start(settings, listener, None).await;
-        assert!(matches!(refused, Err(MemberError::Storage(_))));
-        member.shutdown().await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn four_letter_words_are_answered_in_text_and_count_nothing_that_is_gone() {
-        let data_dir = tempfile::tempdir().unwrap();
-        let member = start(data_dir.path(), 100).await;
-        let mut wire = Wire::connect(&member, SessionId::NONE).await;
-        assert_eq!(wire.ask(&Request::Ping).await, Ok(Response::Empty));
-        let mut socket = TcpStream::connect(member.client_addr()).await.unwrap();
-        socket.write_all(b"srvr").await.unwrap();
-        let mut text = String::new();
-        socket.read_to_string(&mut text).await.unwrap();
-        assert!(text.contains("\nReceived: 2\nSent: 2\n"), "{text}");
-        assert!(
-            text.contains("\nOutstanding: 0\nZxid: 0x100000001\nMode: standalone\nNode count: 4\n"),
-            "{text}"
-        );
-        member.shutdown().await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn garbage_ends_one_connection_and_leaves_others_served() {
-        let data_dir = tempfile::tempdir().unwrap();
-        let member = start(data_dir.path(), 100).await;
-        let mut canary = Wire::connect(&member, SessionId::NONE).await;
-        for garbage in [&[0xff; 8][..], b"GET / HTTP/1.1\r\n\r\n", &[0, 0, 0, 3, 1, 2, 3], &[0, 0, 0, 0]] {
-            let mut socket = TcpStream::connect(member.client_addr()).await.unwrap();
-            socket.write_all(garbage).await.unwrap();
-            let mut rest = Vec::new();
-            // A reset is as good an end as a clean close.
-            let _ = socket.read_to_end(&mut rest).await;
-            assert_eq!(rest, b"", "nothing is said to {garbage:?}");
-            assert_eq!(canary.ask(&Request::Ping).await, Ok(Response::Empty));
-        }
-        member.shutdown().await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn an_address_has_no_more_connections_than_are_allowed_and_another_has_its_own() {
-        let data_dir = tempfile::tempdir().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let settings = MemberSettings {
-            data_dir: data_dir.path().to_owned(),
-            address_connections_max: Some(2),
-            ..MemberSettings::default()
-        };
-        let member = Member::start(settings, listener, None).await.unwrap();
-        let first = Wire::connect(&member, SessionId::NONE).await;
-        let mut second = Wire::connect(&member, SessionId::NONE).await;
-        let mut refused = TcpStream::connect(member.client_addr()).await.unwrap();
-        assert_eq!(refused.read(&mut [0; 8]).await.unwrap_or_default(), 0, "it is closed at once");
-        let other = TcpSocket::new_v4().unwrap();
-        other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
-        let mut other = other.connect(member.client_addr()).await.unwrap();
-        other.write_all(b"srvr").await.unwrap();
-        let mut text = String::new();
-        other.read_to_string(&mut text).await.unwrap();
-        assert!(text.contains("Mode: standalone"), "{text}");
-        drop(first);
-        assert_eq!(second.ask(&Request::Ping).await, Ok(Response::Empty));
-        // Until the member has seen the end of the first.
-        while {
-            let mut third = TcpStream::connect(member.client_addr()).await.unwrap();
-            third.write_all(b"srvr").await.unwrap();
-            let mut text = String::new();
-            third.read_to_string(&mut text).await.is_err() || text.is_empty()
-        } {
-            tokio::task::yield_now().await;
-        }
-        member.shutdown().await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_client_may_ask_for_much_before_it_reads() {
-        let data_dir = tempfile::tempdir().unwrap();
-        let member = start(data_dir.path(), 100).await;
-        let mut wire = Wire::connect(&member, SessionId::NONE).await;
-        let create = CreateRequest::open("/big", vec![0; 1_000_000], CreateMode::Persistent);
-        wire.ask(&Request::Create(create)).await.unwrap();
-        for xid in 0..200 {
-            let request = Request::GetData { path: "/big".into(), watch: false };
-            wire.send(|out| request.encode(Xid(xid), out)).await;
-        }
-        for xid in 0..200 {
-            let frame = wire.receive().await.expect("a reply to each");
-            let header = ReplyHeader::decode(&mut Reader::new(&frame)).unwrap();
-            assert_eq!((header.xid, header.error), (Xid(xid), None));
-        }
-        member.shutdown().await.unwrap();
-    }
 }

@@ -20,6 +20,8 @@ pub struct MemberSettings {
     pub server_id: ServerId,
     /// Where `version-2/` with log, snapshots and epochs lies.
     pub data_dir: PathBuf,
+    /// Where `version-2/` with the log lies, if it is to have a disk of its own (none).
+    pub log_dir: Option<PathBuf>,
     /// The unit of session timeouts (2 s): the shortest is 2 ticks, the longest 20, and expiry is exact to 2.
     pub tick: Duration,
     /// The bounds of session timeouts; those that follow from the tick unless set.
@@ -102,6 +104,7 @@ impl Default for MemberSettings {
         Self {
             server_id: ServerId::STANDALONE,
             data_dir: PathBuf::from("data"),
+            log_dir: None,
             tick: Duration::from_secs(2),
             session_timeouts: None,
             frame_bytes_max: FRAME_BYTES_MAX,

@@ -93,7 +93,6 @@ pub fn load_zoo_cfg(file: &Path) -> Result<ZooCfg, ConfigError> {
 struct Reading {
     member: MemberSettings,
     data_dir: Option<PathBuf>,
-    data_log_dir: Option<(usize, PathBuf)>,
     client_host: Option<String>,
     client_port: Option<u16>,
     address_connections_max: Option<usize>,
@@ -136,13 +135,13 @@ struct QuorumTls {
 
 impl Reading {
     fn take(&mut self, property: &Property) {
-        let Property { line, key, value, included_from: _ } = property;
+        let Property { key, value, .. } = property;
         // In this file `zookeeper.` goes without saying, but some write it.
         let key = key.strip_prefix("zookeeper.").unwrap_or(key);
         self.has_purge_interval |= key == "autopurge.purgeInterval";
         match key {
             "dataDir" => self.data_dir = Some(PathBuf::from(value)),
-            "dataLogDir" => self.data_log_dir = Some((*line, PathBuf::from(value))),
+            "dataLogDir" => self.member.log_dir = Some(PathBuf::from(value)).filter(|_| !value.is_empty()),
             "clientPort" => self.client_port = self.number(property, 1..=65_535),
             "clientPortAddress" => self.client_host = Some(value.clone()),
             "tickTime" => {
@@ -368,17 +367,6 @@ impl Reading {
         match self.data_dir.take() {
             Some(data_dir) if !data_dir.as_os_str().is_empty() => self.member.data_dir = data_dir,
             Some(_) | None => self.lack("dataDir", "there is no folder for the data", "name one"),
-        }
-        if let Some((line, log_dir)) = &self.data_log_dir
-            && *log_dir != self.member.data_dir
-        {
-            let (from, to) = (log_dir.join("version-2"), self.member.data_dir.join("version-2"));
-            let mistake = Mistake::new(
-                "dataLogDir",
-                "a folder of its own for logs is not offered",
-                format!("move the logs from {} to {}, and remove the key", from.display(), to.display()),
-            );
-            self.mistakes.push(LocatedMistake { position: Position { line: *line, column: 1 }, mistake });
         }
         self.plan_members();
         self.member.local_sessions = match (self.has_local_sessions, self.upgrades_local_sessions) {

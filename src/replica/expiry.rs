@@ -66,6 +66,11 @@ impl ExpiryQueue {
         self.sessions.keys().copied()
     }
 
+    /// The sessions with their timeouts.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SessionId, Duration)> {
+        self.sessions.iter().map(|(session, deadline)| (*session, deadline.timeout))
+    }
+
     /// The timeout of a session, if it is one of these.
     pub(super) fn timeout(&self, session: SessionId) -> Option<Duration> {
         self.sessions.get(&session).map(|deadline| deadline.timeout)

@@ -40,6 +40,10 @@ impl LocalSessions {
         self.expiry.len()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SessionId, Duration)> {
+        self.expiry.iter()
+    }
+
     pub(super) fn contains(&self, session: SessionId) -> bool {
         self.expiry.timeout(session).is_some()
     }

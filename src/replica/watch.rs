@@ -221,6 +221,11 @@ impl Watches {
         found
     }
 
+    /// Every watched path with who watches it, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = ConnectionId>)> {
+        self.by_path.iter().map(|(path, watchers)| (&**path, watchers.keys().copied()))
+    }
+
     /// How many paths are watched.
     pub(super) fn watched_paths(&self) -> usize {
         self.by_path.len()

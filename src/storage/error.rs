@@ -34,6 +34,28 @@ pub enum StorageError {
         /// The folder that both want.
         folder: String,
     },
+    /// The logs were written somewhere else.
+    #[error(
+        "the logs of this data directory lie in {folder}, as {note} says; give the member that folder's parent for its logs (log_dir, or \
+         dataLogDir of a zoo.cfg). If the logs have been moved to where it looks for them now, remove that file"
+    )]
+    LogsElsewhere {
+        /// The folder that was noted.
+        folder: String,
+        /// The path of the note.
+        note: String,
+    },
+    /// A log where only snapshots should be, or the other way round.
+    #[error(
+        "{file} does not belong there, now that logs have a directory of their own; move all logs (log.*) into that one's version-2, and \
+         all else into the other's: {other}"
+    )]
+    Misplaced {
+        /// The first such file's path.
+        file: String,
+        /// The folder where it would be looked for.
+        other: String,
+    },
     /// A record, or the file header, is broken where a crash cannot have broken it.
     #[error(
         "{file} is damaged at byte {offset}: {damage}; txns may be missing, so the member does not start. If other \

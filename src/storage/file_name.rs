@@ -39,11 +39,15 @@ pub(super) const CURRENT_EPOCH: &str = "currentEpoch";
 pub(super) const VOTERS: &str = "voters";
 /// Up to where the history is known to be committed.
 pub(super) const COMMITTED: &str = "committed";
+/// Where the logs lie, if not here.
+pub(super) const LOG_FOLDER: &str = "logFolder";
+/// How the name of every log begins, and of nothing else.
+pub(super) const LOG_PREFIX: &str = "log.";
 
 impl FileName {
     pub(super) fn parse(name: &str) -> Self {
         if let Some(name) = name.strip_suffix(TEMPORARY) {
-            let is_text = matches!(name, ACCEPTED_EPOCH | CURRENT_EPOCH | VOTERS);
+            let is_text = matches!(name, ACCEPTED_EPOCH | CURRENT_EPOCH | VOTERS | LOG_FOLDER);
             let is_ours = is_text || Self::parse(name) != Self::Other;
             return if is_ours { Self::Temporary } else { Self::Other };
         }
@@ -74,7 +78,7 @@ impl FileName {
 }
 
 pub(super) fn log_name(zxid: Zxid) -> String {
-    format!("log.{:x}", zxid.raw())
+    format!("{LOG_PREFIX}{:x}", zxid.raw())
 }
 
 pub(super) fn snapshot_name(zxid: Zxid) -> String {
@@ -121,6 +125,7 @@ mod tests {
         assert_eq!(FileName::parse(&temporary("snapshot.0")), FileName::Temporary);
         assert_eq!(FileName::parse("currentEpoch.tmp"), FileName::Temporary);
         assert_eq!(FileName::parse("voters.tmp"), FileName::Temporary);
+        assert_eq!(FileName::parse("logFolder.tmp"), FileName::Temporary);
         let replaced = Zxid::from_raw(0x2_0000_0000);
         let installing = FileName::Installing { zxid, replaced };
         assert_eq!(FileName::parse(&installing_name(zxid, replaced)), installing);

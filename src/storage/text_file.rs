@@ -29,8 +29,8 @@ pub(super) fn replace<D: Disk>(disk: &mut D, name: &str, text: &str) -> Result<(
     Ok(())
 }
 
-/// More than a number, or the ids of all servers that there can be, take.
-const TEXT_BYTES_MAX: u64 = 2_048;
+/// More than a number or the ids of all servers that there can be take, and no less than a path may.
+const TEXT_BYTES_MAX: u64 = 4_096;
 
 #[cfg(test)]
 mod tests {

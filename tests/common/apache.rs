@@ -4,6 +4,7 @@
 //! install. The server listens on loopback, on a port outside the range that the kernel hands to outgoing
 //! connections, so that one that was killed gets its port back.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -53,6 +54,17 @@ impl ApacheServer {
         panic!("Apache ZooKeeper did not start on {}: {last_failure}", data_dir.display());
     }
 
+    /// Starts a server on a `zoo.cfg` that has this data folder and a free port in it.
+    ///
+    /// # Panics
+    ///
+    /// As [`ApacheServer::start`].
+    pub(crate) fn start_on(zoo_cfg: &Path, data_dir: &Path, port: u16) -> Self {
+        Self::run(&[zoo_cfg.as_os_str()], data_dir, port).unwrap_or_else(|failure| {
+            panic!("Apache ZooKeeper did not start on {}: {failure}", zoo_cfg.display())
+        })
+    }
+
     /// Where clients connect to.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
@@ -87,6 +99,11 @@ impl ApacheServer {
     }
 
     fn try_start(data_dir: &Path, port: u16) -> Result<Self, String> {
+        let (port_text, tick) = (port.to_string(), TICK_MS.to_string());
+        Self::run(&[port_text.as_ref(), data_dir.as_os_str(), tick.as_ref()], data_dir, port)
+    }
+
+    fn run(arguments: &[&OsStr], data_dir: &Path, port: u16) -> Result<Self, String> {
         assert!(Path::new(JAR).exists(), "{JAR} is missing: {INSTALL}");
         let log_path = data_dir.join("server.log");
         let log = File::create(&log_path).map_err(|error| format!("{}: {error}", log_path.display()))?;
@@ -94,9 +111,7 @@ impl ApacheServer {
             .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", CLASS_PATH])
             .args(["-Dzookeeper.admin.enableServer=false", "-Dzookeeper.4lw.commands.whitelist=*"])
             .arg("org.apache.zookeeper.server.ZooKeeperServerMain")
-            .arg(port.to_string())
-            .arg(data_dir)
-            .arg(TICK_MS.to_string())
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -172,7 +172,7 @@ impl Member {
         });
         format!(
             "server_id: {id}\ndata_dir: {data}\nstatus_address: {host}:{status}\n\
-             client: {{address: '{address}', four_letter_words: [isro, mntr, ruok, srvr]}}\n\
+             client: {{address: '{address}', four_letter_words: [hash, isro, mntr, ruok, srvr]}}\n\
              member: {{tick: {tick}ms, snapshot_txns: {txns}, read_only_mode: {read_only}{local}}}\n\
              quorum: {{init_limit: {init_limit}, sync_limit: {sync_limit}{tls}}}\n\
              log: {{format: text, filter: '{FILTER}'}}\nmembers:\n{entries}",

@@ -27,6 +27,7 @@ mod haproxy;
 mod kazoo;
 mod kill_under_load;
 mod knot;
+mod log_directory;
 mod lookups;
 mod mass_expiry;
 mod member_outage;

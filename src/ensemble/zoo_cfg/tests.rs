@@ -37,9 +37,9 @@ fn the_example_of_the_package_runs_alone() {
 
 #[test]
 fn three_voters_and_an_observer() {
-    let text = "tickTime=200\ninitLimit=20\nsyncLimit=6\ndataDir=DATA\nclientPortAddress=127.0.0.1\nclientPort=2181\n\
+    let text = "tickTime=200\ninitLimit=20\nsyncLimit=6\ndataDir=DATA\ndataLogDir=/log\nclientPortAddress=127.0.0.1\nclientPort=2181\n\
                 maxClientCnxns=0\nautopurge.snapRetainCount=5\nautopurge.purgeInterval=1\nsnapCount=1000\nmaxSessionTimeout=90000\n\
-                4lw.commands.whitelist=srvr, ruok, wchp\nreadonlymode.enabled=true\nlocalSessionsEnabled=true\n\
+                4lw.commands.whitelist=srvr, ruok, srst\nreadonlymode.enabled=true\nlocalSessionsEnabled=true\n\
                 localSessionsUpgradingEnabled=true\nadmin.enableServer=false\nmyOwn=1\n\
                 server.1=zoo1:2888:3888\nserver.2=[::1]:2889:3889:participant;2182\nserver.3=a:1:2|b:1:2\n\
                 server.4=zoo4:2888:3888:observer;127.0.0.4:2181\nDigestAuthenticationProvider.superDigest=super:secret=\n";
@@ -48,6 +48,7 @@ fn three_voters_and_an_observer() {
     let peers = member.peers.unwrap();
     assert_eq!((member.server_id.get(), peers.init_limit, peers.sync_limit), (3, 20, 6));
     assert_eq!((member.snapshots_kept, member.snapshot_txns, member.read_only_mode), (5, 1000, true));
+    assert_eq!(member.log_dir.as_deref(), Some(Path::new("/log")));
     assert_eq!(member.local_sessions, LocalSessionMode::Upgraded);
     assert_eq!(member.address_connections_max, None);
     let timeouts = member.session_timeouts.unwrap();
@@ -67,21 +68,20 @@ fn three_voters_and_an_observer() {
         "{warnings}"
     );
     assert!(
-        warnings.contains("wchp") && warnings.contains("superDigest") && !warnings.contains("secret"),
+        warnings.contains("srst") && warnings.contains("superDigest") && !warnings.contains("secret"),
         "{warnings}"
     );
 }
 
 #[test]
 fn dangerous_differences_are_refused_and_every_mistake_is_told_at_once() {
-    let text = "tickTime=5\nsyncLimit=0\ndataDir=DATA\ndataLogDir=/elsewhere\nclientPort=none\nforceSync=no\nskipACL=yes\n\
+    let text = "tickTime=5\nsyncLimit=0\ndataDir=DATA\ndataLogDir=\nclientPort=none\nforceSync=no\nskipACL=yes\n\
                 reconfigEnabled=true\ngroup.1=1:2\nweight.1=2\nelectionAlg=1\nleaderServes=no\nsslQuorum=true\n\
                 secureClientPort=2281\nsnapshot.trust.empty=true\nserver.0=a:1:2\nserver.1=a\nserver.2=a:1:1\nserver.5=b:1:2\n";
     let error = read_cfg(text, Some("9")).map(drop).unwrap_err();
     let lines = [
         "zoo.cfg:1:1: tickTime: \"5\"",
         "zoo.cfg:2:1: syncLimit: ",
-        "zoo.cfg:4:1: dataLogDir: ",
         "zoo.cfg:5:1: clientPort: ",
         "zoo.cfg:6:1: forceSync: ",
         "zoo.cfg:7:1: skipACL: ",
