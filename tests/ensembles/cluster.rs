@@ -270,6 +270,12 @@ impl Cluster {
         self.members.iter().flat_map(epochs).collect()
     }
 
+    /// Of which kinds the members are whose logs say that they led.
+    pub(crate) fn kinds_that_led(&self) -> BTreeSet<Kind> {
+        let led = |member: &&Member| !epochs_led(member.kind, &member.log()).is_empty();
+        self.members.iter().filter(led).map(|member| member.kind).collect()
+    }
+
     /// The digests that members say they had, where they say so: by zxid.
     pub(crate) fn digests(&self) -> Vec<(String, i64, String)> {
         let mut digests = Vec::new();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -44,8 +45,8 @@ pub(crate) const LOAD_W: Workload = Workload {
 #[derive(Debug)]
 pub(crate) struct Load {
     runtime: Runtime,
-    /// Cancelled when the writers are to pause; their sessions go on.
-    quiet: CancellationToken,
+    /// True while the writers are to pause; their sessions go on.
+    quiet: watch::Sender<bool>,
     /// Cancelled when everybody is to close its session.
     end: CancellationToken,
     clients: JoinSet<bool>,
@@ -75,7 +76,7 @@ impl Load {
         let audit = settings.clone();
         let mut load = Self {
             runtime,
-            quiet: CancellationToken::new(),
+            quiet: watch::Sender::new(false),
             end: CancellationToken::new(),
             clients: JoinSet::new(),
             recorder: recorder.clone(),
@@ -90,17 +91,19 @@ impl Load {
         }
         for number in 0..workload.writers {
             let client = Client::new(&format!("writer{number}"), settings.clone());
-            load.spawn_client(Writer::new(client, number, writers).run(load.quiet.clone(), load.end.clone()));
+            load.spawn_client(
+                Writer::new(client, number, writers).run(load.quiet.subscribe(), load.end.clone()),
+            );
         }
         if let Some(member) = workload.pinned {
             let settings = Settings { servers: Arc::from([servers[member].clone()]), ..settings };
             let client = Client::new("pinned", settings);
             let writer = Writer::new(client, writers - 1, writers);
-            load.spawn_client(writer.run(load.quiet.clone(), load.end.clone()));
+            load.spawn_client(writer.run(load.quiet.subscribe(), load.end.clone()));
         }
         if workload.registrants > 0 {
             let client = Client::new("auditor", audit);
-            load.spawn_client(registrant::audit(client, load.quiet.clone(), load.end.clone()));
+            load.spawn_client(registrant::audit(client, load.quiet.subscribe(), load.end.clone()));
         }
         load
     }
@@ -120,15 +123,20 @@ impl Load {
         });
     }
 
-    /// Lets the writers finish what they are at, and pause.
+    /// Lets the writers finish what they are at, and pause until [`Load::resume`].
     pub(crate) fn pause(&self) {
-        self.quiet.cancel();
+        self.quiet.send_replace(true);
         // Nobody sends anything new; what is in flight is answered or given up within a session's timeout.
         wait_for("no write is in flight", LAST_WORD, || {
             let before = self.recorder.look(acknowledged);
             std::thread::sleep(WRITE_PERIOD * 4);
             (self.recorder.look(acknowledged) == before).then_some(())
         });
+    }
+
+    /// Lets the writers go on.
+    pub(crate) fn resume(&self) {
+        self.quiet.send_replace(false);
     }
 
     /// Runs something of the harness on the clients' threads.
@@ -138,7 +146,6 @@ impl Load {
 
     /// Lets everybody close its session; returns how many were told that it is closed.
     pub(crate) fn end(mut self) -> usize {
-        self.quiet.cancel();
         self.end.cancel();
         let clients = std::mem::take(&mut self.clients);
         let results = self.runtime.block_on(clients.join_all());

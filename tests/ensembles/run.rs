@@ -60,6 +60,13 @@ impl Run {
         dumps.into_iter().for_each(|dump| self.recorder.add(Record::Dump(dump)));
     }
 
+    /// Lets the load pause, reads everything from every member, and lets it go on: what differs is found in the end.
+    pub(crate) fn compare(&mut self, load: &Load) {
+        load.pause();
+        self.dump(load);
+        load.resume();
+    }
+
     /// Ends the load, reads everything, and demands that every promise was kept.
     pub(crate) fn finish(mut self, load: Load) -> History {
         load.pause();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::close;
@@ -34,15 +35,14 @@ pub(super) async fn run(mut client: Client, end: CancellationToken) -> bool {
     close(client).await
 }
 
-/// Looks behind a sync at who is registered, again and again: whoever's session lives must be.
-pub(super) async fn audit(mut client: Client, quiet: CancellationToken, end: CancellationToken) -> bool {
-    while !quiet.is_cancelled() {
-        let read =
-            Read { path: "/registry".to_owned(), aspect: Aspect::Children, watch: false, synced: None };
-        client.call(vec![Action::Sync, Action::Read(read)]).await;
-        client.rest(AUDIT_PERIOD).await;
-    }
+/// Looks behind a sync at who is registered, again and again but while it is quiet: whoever's session lives must be.
+pub(super) async fn audit(mut client: Client, quiet: watch::Receiver<bool>, end: CancellationToken) -> bool {
     while !end.is_cancelled() {
+        if !*quiet.borrow() {
+            let read =
+                Read { path: "/registry".to_owned(), aspect: Aspect::Children, watch: false, synced: None };
+            client.call(vec![Action::Sync, Action::Read(read)]).await;
+        }
         client.rest(AUDIT_PERIOD).await;
     }
     close(client).await

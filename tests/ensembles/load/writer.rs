@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -46,11 +47,18 @@ impl Writer {
         }
     }
 
-    /// Writes until `quiet`, then rests until `end`.
-    pub(super) async fn run(mut self, quiet: CancellationToken, end: CancellationToken) -> bool {
+    /// Writes until `end`, and rests while `quiet`.
+    pub(super) async fn run(mut self, quiet: watch::Receiver<bool>, end: CancellationToken) -> bool {
         let mut next = Instant::now();
         let mut count: u64 = 0;
-        while !quiet.is_cancelled() {
+        while !end.is_cancelled() {
+            if *quiet.borrow() {
+                tokio::select! {
+                    () = end.cancelled() => {}
+                    () = self.rest() => {}
+                }
+                continue;
+            }
             next = (next + WRITE_PERIOD).max(Instant::now());
             self.write().await;
             count += 1;
@@ -63,13 +71,13 @@ impl Writer {
                 sleep_until(next).await;
             }
         }
-        while !end.is_cancelled() {
-            tokio::select! {
-                () = end.cancelled() => {}
-                () = self.client.rest(WRITE_PERIOD * 10) => {}
-            }
-        }
         close(self.client).await
+    }
+
+    /// Keeps the session alive for a while. A connection that is lost is given all the time that the next one takes.
+    async fn rest(&mut self) {
+        self.client.ensure_connected().await;
+        self.client.rest(WRITE_PERIOD).await;
     }
 
     async fn write(&mut self) {
