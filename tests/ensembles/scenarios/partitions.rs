@@ -15,6 +15,8 @@ use crate::wait::wait_until;
 const LINKED: Profile = Profile { is_linked: true, ..Profile::DEFAULT };
 
 const TOGGLE_PERIOD: Duration = Duration::from_millis(200);
+/// From the moment at which all links are whole again until all members serve.
+const CONVERGE_MAX: Duration = Duration::from_secs(10);
 /// Half of the flows: enough to lose leaders, and not so many that nobody ever leads.
 const CUT_MAX: usize = 10;
 
@@ -130,6 +132,9 @@ pub(super) fn flap(kinds: &[Kind]) {
     let settled = Duration::from_nanos(run.recorder.now() - healed);
     let epochs = run.cluster.epochs_led().len() - epochs;
     eprintln!("{writes} writes, {epochs} elections; a write after {resumed:?}, all served after {settled:?}");
+    let stall = run.cluster.longest_disk_stall();
+    assert!(settled <= CONVERGE_MAX + stall, "all served only after {settled:?}; the disk took {stall:?}");
+    run.compare(&load);
     load.wait_for_writes(20, START_LIMIT);
     run.finish(load);
 }
