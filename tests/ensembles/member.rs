@@ -360,6 +360,12 @@ impl Member {
         found.into_iter().map(|(_, path)| path).collect()
     }
 
+    /// The first txn in its logs.
+    pub(crate) fn first_logged(&self) -> Option<i64> {
+        let first = self.files("log.").into_iter().next()?;
+        i64::from_str_radix(first.file_name()?.to_str()?.strip_prefix("log.")?, 16).ok()
+    }
+
     /// Deletes everything but `myid`.
     pub(crate) fn wipe(&self) {
         std::fs::remove_dir_all(self.version_2()).expect("its data can be removed");
