@@ -2,7 +2,7 @@
 //!
 //! Apache's is told by a `zoo.cfg`, ours by a settings file that says the same.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -51,6 +51,7 @@ pub(crate) enum State {
 }
 
 const WORD_LIMIT: Duration = Duration::from_millis(400);
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// How long a JVM may take to tell what its threads do, the last of which are its own.
 const DUMP_LIMIT: Duration = Duration::from_secs(5);
 const DUMP_END: &str = "JNI global refs";
@@ -318,7 +319,7 @@ impl Member {
     pub(crate) fn four_letter_word(&self, word: &str) -> io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&self.address(), WORD_LIMIT)?;
         stream.set_read_timeout(Some(WORD_LIMIT))?;
-        io::Write::write_all(&mut stream, word.as_bytes())?;
+        stream.write_all(word.as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)
@@ -336,6 +337,22 @@ impl Member {
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or_default()
+    }
+
+    /// A value of its `/metrics`, of those without labels.
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
+        let answer = self.get("/metrics").ok()?;
+        let lines = answer.lines().filter_map(|line| line.split_once(' '));
+        lines.filter(|(key, _)| *key == name).find_map(|(_, value)| value.trim().parse().ok())
+    }
+
+    fn get(&self, path: &str) -> io::Result<String> {
+        let mut stream = TcpStream::connect((self.host, self.status.number()))?;
+        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.host)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 
     /// Whether its log files hold a write of this value.

@@ -206,6 +206,11 @@ pub(crate) fn time_to_write(recorder: &Recorder, since: u64) -> Duration {
     Duration::from_nanos(ended - since)
 }
 
+/// So many percent of the times, which are sorted, are no longer.
+pub(crate) fn percentile(times: &[Duration], percent: usize) -> Option<Duration> {
+    times.get(times.len().saturating_sub(1) * percent / 100).copied()
+}
+
 /// How long those writes took that were sent to any of `servers` and acknowledged between two moments, shortest first.
 pub(crate) fn write_times(history: &History, servers: &[String], from: u64, to: u64) -> Vec<Duration> {
     let times = history.records.iter().filter_map(|record| {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// As quotas of containers are dealt out (`cpu.cfs_period_us`).
-const PERIOD: Duration = Duration::from_millis(100);
+pub(crate) const PERIOD: Duration = Duration::from_millis(100);
 
 /// Holds a process to its share, until it is dropped.
 #[derive(Debug)]
