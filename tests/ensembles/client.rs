@@ -75,7 +75,7 @@ struct Watches {
 }
 
 /// A connection that nobody takes, or on which nobody answers, is given up after this.
-const CONNECT_LIMIT: Duration = Duration::from_millis(1_000);
+pub(crate) const CONNECT_LIMIT: Duration = Duration::from_millis(1_000);
 const ALONE_MAX: Duration = Duration::from_secs(60);
 const CONNECT_PAUSE: Duration = Duration::from_millis(40);
 
@@ -340,6 +340,7 @@ impl Client {
     /// Ends the connection; what was not answered never will be.
     fn drop_link(&mut self) {
         let Some(link) = self.link.take() else { return };
+        self.turn(SessionChange::Disconnected { server: link.server.clone() });
         for operation in link.into_unanswered() {
             self.settings.recorder.add(Record::Operation(operation));
         }

@@ -70,6 +70,8 @@ pub(crate) struct Turn {
 pub(crate) enum SessionChange {
     /// A server took the session, new or known. The request for it, sent at `asked`, is a heartbeat.
     Connected { connection: u32, server: String, timeout_ms: u64, asked: u64 },
+    /// The connection to this server is no more.
+    Disconnected { server: String },
     /// A server said that the session is gone.
     Expired { server: String },
     /// The client stops without closing the session.

@@ -339,6 +339,12 @@ impl Member {
         line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or_default()
     }
 
+    /// How many files and sockets its process has open.
+    pub(crate) fn open_files(&self) -> usize {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.process_id()));
+        open.expect("what a child has open can be read").count()
+    }
+
     /// A value of its `/metrics`, of those without labels.
     pub(crate) fn metric(&self, name: &str) -> Option<f64> {
         let answer = self.get("/metrics").ok()?;

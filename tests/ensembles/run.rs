@@ -7,9 +7,9 @@ use crate::checkers::linear::STALE_SYNC_READ;
 use crate::checkers::{Violation, check};
 use crate::cluster::{Cluster, Profile, START_LIMIT};
 use crate::dump::dump_all;
-use crate::history::{History, Record, SessionChange, Setup};
+use crate::history::{History, Record, SessionChange, Setup, Turn};
 use crate::load::{Load, Workload};
-use crate::member::Kind;
+use crate::member::{Kind, Member};
 use crate::recorder::{Recorder, keep};
 use crate::wait::wait_for;
 
@@ -22,7 +22,12 @@ pub(crate) struct Run {
     removal_slack: Duration,
     has_local_sessions: bool,
     dumps: u32,
+    /// How many files each member had open, if that was noted.
+    open_files: Vec<usize>,
 }
+
+/// What a member may have open more than in the beginning: as leader it listens for the others, and each is connected to it.
+const OPEN_FILES_SLACK: usize = 10;
 
 impl Run {
     /// Starts an ensemble of members of `kinds`.
@@ -32,7 +37,15 @@ impl Run {
         let recorder = Recorder::new();
         let cluster = Cluster::start(&scenario, kinds, profile, &recorder);
         let Profile { removal_slack, has_local_sessions, .. } = profile;
-        Self { cluster, recorder, scenario, removal_slack, has_local_sessions, dumps: 0 }
+        Self {
+            cluster,
+            recorder,
+            scenario,
+            removal_slack,
+            has_local_sessions,
+            dumps: 0,
+            open_files: Vec::new(),
+        }
     }
 
     /// What the checkers have to know. What the disk held up is allowed to the members.
@@ -50,6 +63,21 @@ impl Run {
 
     pub(crate) fn load(&self, workload: Workload) -> Load {
         Load::start(&self.cluster.servers(), workload, &self.recorder)
+    }
+
+    /// Notes what members have open without any clients; in the end it must not be more.
+    pub(crate) fn note_open_files(&mut self) {
+        self.open_files = self.cluster.members.iter().map(Member::open_files).collect();
+    }
+
+    fn check_open_files(&self) {
+        for (member, noted) in self.cluster.members.iter().zip(&self.open_files) {
+            let limit = noted + OPEN_FILES_SLACK;
+            wait_for("what clients had open is closed", START_LIMIT, || {
+                (member.open_files() <= limit).then_some(())
+            });
+            eprintln!("{} has {} files open, {noted} before", member.name(), member.open_files());
+        }
     }
 
     /// Reads everything from every member; nobody may be writing.
@@ -78,6 +106,7 @@ impl Run {
         self.dumps += 1;
         let dumps = runtime.block_on(dump_all(&servers, &self.recorder, self.dumps));
         dumps.into_iter().for_each(|dump| self.recorder.add(Record::Dump(dump)));
+        self.check_open_files();
         for (server, zxid, digest) in self.cluster.digests() {
             self.recorder.add(Record::Digest { server, zxid, digest });
         }
@@ -206,9 +235,37 @@ pub(crate) fn time_to_write(recorder: &Recorder, since: u64) -> Duration {
     Duration::from_nanos(ended - since)
 }
 
+/// How long each session was without a connection that had lost one to any of `servers` between two moments, shortest first.
+pub(crate) fn reconnect_times(history: &History, servers: &[String], from: u64, to: u64) -> Vec<Duration> {
+    let mut turns: Vec<&Turn> = history.records.iter().filter_map(turn).collect();
+    turns.sort_by_key(|turn| turn.at);
+    let mut lost: BTreeMap<i64, u64> = BTreeMap::new();
+    let mut times = Vec::new();
+    for turn in turns {
+        match &turn.change {
+            SessionChange::Disconnected { server } => {
+                if (from..to).contains(&turn.at) && servers.contains(server) {
+                    lost.insert(turn.session, turn.at);
+                }
+            }
+            SessionChange::Connected { .. } => {
+                times.extend(lost.remove(&turn.session).map(|at| Duration::from_nanos(turn.at - at)));
+            }
+            SessionChange::Expired { .. } | SessionChange::Abandoned => {}
+        }
+    }
+    assert!(lost.is_empty(), "sessions {:x?} have lost their connections for good", lost.keys());
+    times.sort_unstable();
+    times
+}
+
 /// So many percent of the times, which are sorted, are no longer.
 pub(crate) fn percentile(times: &[Duration], percent: usize) -> Option<Duration> {
     times.get(times.len().saturating_sub(1) * percent / 100).copied()
+}
+
+fn turn(record: &Record) -> Option<&Turn> {
+    if let Record::Turn(turn) = record { Some(turn) } else { None }
 }
 
 /// How long those writes took that were sent to any of `servers` and acknowledged between two moments, shortest first.

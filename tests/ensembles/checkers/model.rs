@@ -133,6 +133,7 @@ impl<'a> Model<'a> {
                     session.heard = session.heard.max(*asked);
                     session.spoke = session.spoke.max(*asked);
                 }
+                SessionChange::Disconnected { .. } => {}
                 SessionChange::Expired { .. } => session.end = SessionEnd::Expired(turn.at),
                 SessionChange::Abandoned => session.end = SessionEnd::Abandoned,
             }

@@ -7,7 +7,7 @@ use super::{APACHE, APACHE_AND_ONE, APACHE_AND_TWO, OURS, OURS_AND_ONE, OURS_AND
 use crate::cluster::{Profile, go_on_for};
 use crate::load::{LOAD_W, Load, Workload};
 use crate::member::Kind;
-use crate::run::{Run, expired, longest_gap, time_to_write, write_ends};
+use crate::run::{Run, expired, longest_gap, reconnect_times, time_to_write, write_ends};
 
 /// With a majority up, writes go on this soon after a leader died.
 const RESUME_MAX: Duration = Duration::from_secs(3);
@@ -16,6 +16,9 @@ const START_MAX: Duration = Duration::from_secs(5);
 
 /// With a leader and a majority, nobody waits longer for what others do.
 const GAP_MAX: Duration = Duration::from_millis(500);
+
+/// Who was connected to a member that died is connected to another this soon.
+const MOVE_MAX: Duration = Duration::from_secs(1);
 
 const REGISTRANTS: usize = 50;
 
@@ -74,7 +77,7 @@ pub(super) fn kill_followers(kinds: &[Kind], rounds: usize) {
     let load = run.load(Workload { registrants: REGISTRANTS, ..LOAD_W });
     load.wait_for_registrants(REGISTRANTS, Duration::from_secs(10));
     let mut random = fastrand::Rng::with_seed(2);
-    let mut gaps = Vec::new();
+    let mut outages = Vec::new();
     for _round in 0..rounds {
         go_on_for(seconds(1, 3));
         let leader = run.cluster.wait_until_all_serve();
@@ -83,15 +86,23 @@ pub(super) fn kill_followers(kinds: &[Kind], rounds: usize) {
         let killed = run.recorder.now();
         run.cluster.kill(follower);
         go_on_for(seconds(1, 2));
-        gaps.push((killed, run.recorder.now()));
+        outages.push((run.cluster.members[follower].name(), killed, run.recorder.now()));
         run.cluster.restart(follower);
         run.cluster.wait_until_all_serve();
     }
     let stall = run.cluster.longest_disk_stall();
     let history = run.finish(load);
-    let gaps: Vec<Duration> = gaps.into_iter().map(|(from, to)| longest_gap(&history, from, to)).collect();
+    let gaps: Vec<Duration> = outages.iter().map(|(_, from, to)| longest_gap(&history, *from, *to)).collect();
     eprintln!("longest times without a write: {gaps:?}; the disk took {stall:?}");
     assert!(gaps.iter().all(|gap| *gap <= GAP_MAX + stall), "writes were held up: {gaps:?}");
+    // Who has moved stays: one that dies twice in a row has no clients the second time.
+    let moves = outages
+        .into_iter()
+        .flat_map(|(server, killed, restarted)| reconnect_times(&history, &[server], killed, restarted));
+    let moves: Vec<Duration> = moves.collect();
+    let longest = moves.iter().max().expect("the first that died had clients");
+    eprintln!("{} clients moved, each within {longest:?}", moves.len());
+    assert!(*longest <= MOVE_MAX + stall, "clients of a dead follower took {longest:?} to move");
     assert_eq!(expired(&history), 0, "sessions were lost");
 }
 

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::{APACHE, APACHE_AND_TWO, OURS, OURS_AND_ONE, OURS_AND_TWO, rounds};
+use crate::client::CONNECT_LIMIT;
 use crate::cluster::{Profile, go_on_for};
 use crate::load::{LOAD_W, Workload};
 use crate::member::Kind;
 use crate::probe::SyncMode;
-use crate::run::{Run, expired, write_ends};
+use crate::run::{Run, expired, percentile, reconnect_times, write_ends};
 
 /// A follower that lost its data is given all of it, and only then counts: the other follower dies at once.
 ///
@@ -51,22 +52,41 @@ pub(super) fn wipe_a_follower(kinds: &[Kind]) {
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Restarts each member in turn, the leader last, under many sessions: none is lost.
+/// How long a session may be without a connection in a rolling restart; with Apache's, as long as any election may take.
+const RECONNECT_MAX: Duration = Duration::from_secs(2);
+const RECONNECT_MAX_WITH_APACHE: Duration = Duration::from_secs(3);
+
+/// Restarts each member in turn, the leader last, under many sessions: none is lost, each is soon connected again, and in the
+/// end the members have no more files open than in the beginning.
 pub(super) fn restart_in_turn(kinds: &[Kind], sessions: usize) {
     let mut run = Run::start("restart-in-turn", kinds, Profile::PATIENT);
+    run.note_open_files();
     let workload = Workload { registrants: sessions, writers: 4, ..LOAD_W };
     let load = run.load(workload);
     load.wait_for_registrants(sessions, Duration::from_secs(60));
     let leader = run.cluster.wait_until_all_serve();
     let order = (0..kinds.len()).filter(|index| *index != leader).chain([leader]);
+    let begun = run.recorder.now();
     for index in order {
         run.cluster.terminate(index);
         run.cluster.restart(index);
         run.cluster.wait_until_all_serve();
         go_on_for(Duration::from_secs(1));
     }
+    let ended = run.recorder.now();
+    let servers: Vec<String> = run.cluster.servers().into_iter().map(|server| server.name).collect();
+    let stall = run.cluster.longest_disk_stall();
     let history = run.finish(load);
     assert_eq!(expired(&history), 0, "sessions were lost");
+    let times = reconnect_times(&history, &servers, begun, ended);
+    let within = |percent| percentile(&times, percent).expect("every member had clients");
+    let [half, most, all] = [50, 99, 100].map(within);
+    eprintln!("{} reconnects, half within {half:?}, 99 % within {most:?}, all within {all:?}", times.len());
+    let is_mixed = kinds.contains(&Kind::Apache);
+    let limit = if is_mixed { RECONNECT_MAX_WITH_APACHE } else { RECONNECT_MAX } + stall;
+    assert!(most <= limit, "one of a hundred sessions was without a connection for {most:?}");
+    // Who asked a member in vain that had taken the connection, and was about to end, has lost an attempt more.
+    assert!(all <= limit + CONNECT_LIMIT, "a session was without a connection for {all:?}");
 }
 
 mod ours {
