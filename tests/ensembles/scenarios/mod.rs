@@ -11,6 +11,7 @@ mod local_sessions;
 mod partitions;
 mod pauses;
 mod read_only;
+mod reconfiguration;
 mod rejoin;
 mod slowness;
 mod steady;
