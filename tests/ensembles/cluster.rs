@@ -52,6 +52,8 @@ pub(crate) struct Profile {
     pub(crate) is_linked: bool,
     /// Whether the members' disks can be slowed down.
     pub(crate) has_slow_syncs: bool,
+    /// Whether ours have the timers that they have by default, with a tick of 2 s, rather than those of tests.
+    pub(crate) has_default_timers: bool,
     /// In ticks, how long a learner may take to be brought up to date.
     pub(crate) init_limit: u32,
     /// In ticks, how long a member may be silent.
@@ -73,24 +75,33 @@ impl Profile {
         is_encrypted: false,
         is_linked: false,
         has_slow_syncs: false,
+        has_default_timers: false,
         init_limit: INIT_LIMIT,
         sync_limit: SYNC_LIMIT,
-        removal_slack: removal_slack(INIT_LIMIT, SYNC_LIMIT),
+        removal_slack: removal_slack(TICK, INIT_LIMIT, SYNC_LIMIT),
     };
 
     /// For scenarios that let no member fall silent: nobody is given up for what the machine's disk takes for a sync, which
     /// can be more than the second of [`Profile::DEFAULT`] while others use it too. Six seconds are ten times what the
     /// slowest answer takes, and what the machine adds; a learner that is brought up to date syncs several times.
     pub(crate) const PATIENT: Self =
-        Self { init_limit: 60, sync_limit: 30, removal_slack: removal_slack(60, 30), ..Self::DEFAULT };
+        Self { init_limit: 60, sync_limit: 30, removal_slack: removal_slack(TICK, 60, 30), ..Self::DEFAULT };
+
+    /// As whoever sets nothing has it.
+    pub(crate) const AS_SHIPPED: Self = Self {
+        has_default_timers: true,
+        removal_slack: removal_slack(DEFAULT_TICK, INIT_LIMIT, SYNC_LIMIT),
+        ..Self::DEFAULT
+    };
 }
 
 /// Two ticks, and the longest election, with limits in ticks.
-const fn removal_slack(init_limit: u32, sync_limit: u32) -> Duration {
-    Duration::from_millis(2_000 + 200 * (2 + sync_limit + init_limit) as u64)
+const fn removal_slack(tick: Duration, init_limit: u32, sync_limit: u32) -> Duration {
+    Duration::from_secs(2).saturating_add(tick.saturating_mul(2 + sync_limit + init_limit))
 }
 
 pub(crate) const TICK: Duration = Duration::from_millis(200);
+const DEFAULT_TICK: Duration = Duration::from_secs(2);
 /// In ticks: for a learner to be brought up to date, and for a member to be silent.
 const INIT_LIMIT: u32 = 10;
 pub(crate) const SYNC_LIMIT: u32 = 5;

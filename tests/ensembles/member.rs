@@ -171,20 +171,24 @@ impl Member {
             let (quorum, election) = (member.quorum.number(), member.election.number());
             format!("  - {{id: {id}, host: {host}, quorum_port: {quorum}, election_port: {election}}}\n")
         });
+        let (tick, limits) = if profile.has_default_timers {
+            (String::new(), String::new())
+        } else {
+            let Profile { init_limit, sync_limit, .. } = profile;
+            let limits = format!("init_limit: {init_limit}, sync_limit: {sync_limit}");
+            (format!("tick: {}ms, ", TICK.as_millis()), limits)
+        };
         format!(
             "server_id: {id}\ndata_dir: {data}\nstatus_address: {host}:{status}\n\
              client: {{address: '{address}', four_letter_words: [hash, isro, mntr, ruok, srvr]}}\n\
-             member: {{tick: {tick}ms, snapshot_txns: {txns}, read_only_mode: {read_only}{local}}}\n\
-             quorum: {{init_limit: {init_limit}, sync_limit: {sync_limit}{tls}}}\n\
+             member: {{{tick}snapshot_txns: {txns}, read_only_mode: {read_only}{local}}}\n\
+             quorum: {{{tls}{limits}}}\n\
              log: {{format: text, filter: '{FILTER}'}}\nmembers:\n{entries}",
             id = self.id,
             data = self.data().display(),
             host = self.host,
             status = self.status.number(),
             address = self.address(),
-            tick = TICK.as_millis(),
-            init_limit = profile.init_limit,
-            sync_limit = profile.sync_limit,
             tls = if profile.is_encrypted { self.tls() } else { String::new() },
             read_only = profile.is_read_only_mode_on,
             txns = profile.snapshot_txns,
@@ -200,7 +204,7 @@ impl Member {
     fn tls(&self) -> String {
         let [authority, identity] =
             [AUTHORITY, IDENTITY].map(|name| self.folder.join(name).display().to_string());
-        format!(", tls: {{cert: {identity}, key: {identity}, ca: {authority}}}")
+        format!("tls: {{cert: {identity}, key: {identity}, ca: {authority}}}, ")
     }
 
     fn apache_tls(&self) -> String {
