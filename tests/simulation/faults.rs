@@ -113,6 +113,7 @@ impl World {
     fn fault_at(&mut self, fault: Fault, site: Site, rng: &mut Rng) {
         let is_core = self.profile.is_core(site);
         let others: Vec<_> = (0..self.members.len()).filter(|other| *other != site).collect();
+        self.properties.on_disturbance();
         match fault {
             Fault::Kill if !is_core => self.crash(site, End::Killed, rng),
             Fault::PowerFailure if !is_core => self.crash(site, End::PowerFailed, rng),
@@ -197,6 +198,7 @@ impl World {
 
     /// A member's disk has failed: it has stopped, as it must.
     pub(crate) fn stop_for_disk(&mut self, site: Site) {
+        self.properties.on_disturbance();
         // Whoever is elected writes at once, and so meets a fault of his disk then.
         self.see_leader_struck(site);
         let mut rng = Rng::with_seed(self.faults.strikes_rng.u64(..));
@@ -208,6 +210,7 @@ impl World {
         if self.members[site].is_up() {
             return;
         }
+        self.properties.on_disturbance();
         let now = self.agenda.now();
         let mut rng = Rng::with_seed(self.faults.strikes_rng.u64(..));
         // Faults of the disk were met by the process before.
@@ -258,6 +261,7 @@ impl World {
         let Some(process) = self.living(at) else { return };
         let Some(inbox) = process.inbox.take() else { return };
         let is_log_done_late = std::mem::take(&mut process.is_log_done_late);
+        self.properties.on_disturbance();
         self.trace.line(self.agenda.now(), || format!("member {} goes on", at.site + 1));
         self.tick(at.site);
         inbox.into_iter().for_each(|input| self.give(at, input));
@@ -291,6 +295,7 @@ impl World {
     }
 
     pub(crate) fn heal(&mut self, links: &[(Site, Site)]) {
+        self.properties.on_disturbance();
         for (from, to) in links {
             self.network.heal(*from, *to, &mut self.agenda);
             self.notice_reach(*from, *to, 200 * MS);
@@ -362,6 +367,7 @@ impl World {
     pub(crate) fn calm_down(&mut self) {
         self.trace.line(self.agenda.now(), || "the storm is over".to_owned());
         self.is_quiet = true;
+        self.properties.on_quiet();
         self.network.heal_all(&mut self.agenda);
         self.network.latency.one_slow_in = 0;
         for site in 0..self.members.len() {

@@ -17,6 +17,11 @@ use crate::world::World;
 /// What was seen of leaders and proposals.
 #[derive(Debug, Default)]
 pub(crate) struct Properties {
+    /// The newest epoch that anybody has accepted, and that of when the storm ended.
+    newest_epoch: Epoch,
+    newest_epoch_of_storm: Epoch,
+    /// How often something has happened from which an election may follow.
+    disturbances: u32,
     /// Who led each epoch, and since when.
     leaders: BTreeMap<Epoch, (Process, Nanos)>,
     /// What was proposed, by whom.
@@ -35,6 +40,35 @@ impl Properties {
     /// A fault strikes somebody who leads, or is about to.
     pub(crate) fn on_leader_struck(&mut self, now: Nanos) {
         self.leader_struck_at = now;
+    }
+
+    /// Something happens from which an election may follow.
+    pub(crate) fn on_disturbance(&mut self) {
+        self.disturbances += 1;
+    }
+
+    /// A member accepts an epoch that somebody who is to lead has proposed, led or not.
+    pub(crate) fn on_epoch(&mut self, epoch: Epoch) {
+        self.newest_epoch = self.newest_epoch.max(epoch);
+    }
+
+    pub(crate) fn on_quiet(&mut self) {
+        self.newest_epoch_of_storm = self.newest_epoch;
+    }
+
+    /// Epochs are numbered without a gap, so that the newest tells how many were begun. Each has a cause: something that
+    /// struck a member or a link, or was over. Members that compete for one epoch after the other without one, or go on with
+    /// it when all is well again, would get through 2^31 of them.
+    pub(crate) fn check_epochs(&self) {
+        /// One that is under way when everything works again, and may not last, and the one that does.
+        const QUIET_EPOCHS_MAX: u32 = 2;
+        let Self { newest_epoch, newest_epoch_of_storm, disturbances, .. } = self;
+        let quiet = newest_epoch.0 - newest_epoch_of_storm.0;
+        assert!(
+            newest_epoch_of_storm.0 <= *disturbances,
+            "I17: {newest_epoch_of_storm} epochs were begun in a storm of {disturbances} disturbances"
+        );
+        assert!(quiet <= QUIET_EPOCHS_MAX, "I17: {quiet} epochs were begun after the storm");
     }
 
     /// A member logs an entry: the leader, as a proposal, or somebody else, the same bytes.

@@ -302,6 +302,7 @@ impl World {
                 self.ask_disk(site, LogCommand::Append(entry));
             }
             Output::SetAcceptedEpoch(epoch) => {
+                self.properties.on_epoch(epoch);
                 self.at_moment(Moment::AcceptsEpoch, site);
                 self.ask_disk(site, LogCommand::SetAcceptedEpoch(epoch));
             }
@@ -686,6 +687,7 @@ impl World {
             && self.members.iter().all(|member| member.replica().is_some_and(same));
         if is_settled {
             self.coverage.see(Seen::SettledAfterStorm);
+            self.properties.check_epochs();
             self.properties.check_end(&self.members, &self.canon, &mut self.coverage);
             last.raw().hash(&mut self.hasher);
             self.is_over = true;
