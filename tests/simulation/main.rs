@@ -2,7 +2,8 @@
 //!
 //! Each seed is one story. It draws a profile (how many members, how fast, which faults), has them go through a storm of
 //! faults under load, and then a quiet time in which all must be well again. After every event the invariants I1 to I17 are
-//! checked from outside, but for I16, which is about a sidecar's cache; a failure names one.
+//! checked from outside, but for I16, which is about a sidecar's cache, and shown in `answers/carried.rs`; a failure names
+//! one.
 //!
 //! ```text
 //! profile ─► world ─┬─ members: Replica + Storage<SimDisk>, a log thread, clocks that drift
