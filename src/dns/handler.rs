@@ -68,8 +68,8 @@ impl Served {
         Self { dns, fast: FastTable::default() }
     }
 
-    /// Keeps a reply that is encoded in `out` for who asks the same.
-    fn keep(&self, plain: &PlainQuery<'_>, reply: &Reply, out: &[u8], seen: u64) {
+    /// Keeps a reply that is encoded in `out` for who asks the same, of what the cache had after so many publications.
+    fn keep(&self, plain: &PlainQuery<'_>, reply: &Reply, out: &[u8], (cache, seen): (&Cache, u64)) {
         let Answer { source: Some(service), rcode: ResponseCode::NoError, first, extended, .. } =
             &reply.answer
         else {
@@ -78,7 +78,7 @@ impl Served {
         let Some((counts, body)) = reply.body(out, plain.end()) else { return };
         let freshness = if extended.is_some() { Freshness::Stale } else { Freshness::Current };
         let source = Source { service: service.clone(), freshness, seen };
-        self.fast.keep(plain, source, Draw { counts, body: body.into(), first: *first });
+        self.fast.keep(plain, source, Draw { counts, body: body.into(), first: *first }, cache);
     }
 }
 
@@ -251,7 +251,7 @@ impl Handler {
         }
         let cut = self.finish(&plan.dns, &reply, client, out);
         if let (Some(plain), Cut::Whole, false) = (&plain, cut, plan.dns.is_logged) {
-            plan.keep(plain, &reply, out, seen);
+            plan.keep(plain, &reply, out, (&self.cache, seen));
         }
         self.time(transport, if held.is_some() { DnsSource::Held } else { source }, begun);
         Outcome::Reply

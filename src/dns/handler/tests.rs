@@ -11,6 +11,7 @@ use crate::dns::sample::{self, Sample};
 
 mod encoded;
 mod logged;
+mod room;
 
 #[test]
 fn an_answer_repeats_id_question_and_flags() {
