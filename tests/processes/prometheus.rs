@@ -16,8 +16,6 @@ const LIMIT: Duration = Duration::from_secs(120);
 #[test]
 fn prometheus_scrapes_whom_the_sidecar_offers() {
     let mut fleet = Fleet::start();
-    fleet.grow("two", "127.0.0.2", "weight: 768");
-    fleet.grow("three", "127.0.0.3", "priority: 10");
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let (dns, http, port) = (Port::free(), Port::free(), Port::free());
     let nameserver = own_address(&dns);
@@ -26,21 +24,35 @@ fn prometheus_scrapes_whom_the_sidecar_offers() {
     // It may be there before the sidecar.
     let prometheus = Prometheus::start(folder.path(), port, &nameserver, fleet.port());
     let reader = Sidecar::start_with(&fleet.member(), &listeners, [dns, http]);
+    let (first, second, standby) = ("127.0.0.1", "127.0.0.2", "127.0.0.3");
 
-    prometheus.expect(
-        "all are scraped, and the primaries serve",
-        &["one", "two", "three"],
-        &["127.0.0.1", "127.0.0.2"],
-    );
+    // Each time all that are up, which are found by SRV, and those of them that serve, by A.
+    prometheus.expect("the first instance is found", &["one"], &[first]);
+    fleet.grow("two", second, "weight: 768");
+    prometheus.expect("a second primary appears", &["one", "two"], &[first, second]);
+    fleet.grow("three", standby, "priority: 10");
+    prometheus.expect("a standby appears, and does not serve", &["one", "two", "three"], &[first, second]);
     // The targets by SRV are names, which Prometheus has resolved.
     wait_until("all scrapes succeed", LIMIT, || prometheus.targets().values().all(|health| health == "up"));
+
     fleet.instances[0].tell(&["drain"]);
-    fleet.instances[1].web.fall_ill();
-    prometheus.expect("the standby serves", &["three"], &["127.0.0.3"]);
+    prometheus.expect("one that drains is left", &["two", "three"], &[second]);
     fleet.instances[0].tell(&["drain", "--undo"]);
+    prometheus.expect("one that drains no more is back", &["one", "two", "three"], &[first, second]);
+
+    fleet.instances[0].web.fall_ill();
+    prometheus.expect("one whose check fails is left", &["two", "three"], &[second]);
+    fleet.instances[1].web.fall_ill();
+    prometheus.expect("the standby serves while no primary is well", &["three"], &[standby]);
     fleet.instances[1].web.recover();
-    fleet.instances[2].leave();
-    prometheus.expect("the primaries are back", &["one", "two"], &["127.0.0.1", "127.0.0.2"]);
+    prometheus.expect("a primary that is well again serves", &["two", "three"], &[second]);
+    fleet.instances[0].web.recover();
+    prometheus.expect("and so does the other", &["one", "two", "three"], &[first, second]);
+
+    fleet.instances[1].leave();
+    prometheus.expect("one that leaves is left", &["one", "three"], &[first]);
+    fleet.instances[0].leave();
+    prometheus.expect("the standby serves when the last primary has left", &["three"], &[standby]);
     assert!(!reader.log().contains("panicked"), "{}", reader.log());
 }
 
