@@ -3,7 +3,8 @@
 //!
 //! Latencies depend on the machine, so that they are printed, and only held against a limit that is far above them: calm, then beside the
 //! same abuse of a program that does nothing with it, where a client waits for whoever abuses has the processors, then beside it.
-//! For the figures of a program as it is shipped: `cargo test --release --test processes abuse -- --include-ignored --nocapture`.
+//! The long form of a program as it is shipped holds them against one another: beside abuse it may take three times as long as calm, or beside
+//! the sink: `cargo test --release --test processes abuse -- --include-ignored --nocapture`.
 
 mod attacks;
 mod client;
@@ -12,7 +13,7 @@ mod sink;
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use self::attacks::{Attack, Kind};
+use self::attacks::{Attack, Kind, silent_connections_missing};
 use self::client::{Client, Latencies};
 use self::sink::Sink;
 use crate::support::dns::{A, Header, ask_tcp, question};
@@ -21,13 +22,22 @@ use crate::support::{Dev, Sidecar, wait_until};
 
 #[test]
 fn a_client_is_answered_beside_every_abuse_and_nothing_of_it_is_left() {
-    beside_each(Duration::from_millis(1_200));
+    beside_each(Duration::from_millis(1_200), Form::Short);
 }
 
 #[test]
 #[ignore = "takes five minutes"]
 fn a_client_is_answered_beside_every_abuse_for_long() {
-    beside_each(Duration::from_secs(10));
+    // It would show less than its name says.
+    assert_eq!(silent_connections_missing(), 0, "connections that this process may not open (ulimit -n)");
+    beside_each(Duration::from_secs(10), Form::Long);
+}
+
+/// How much is asked, and so how much its latencies tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Short,
+    Long,
 }
 
 /// Whom all clients ask for.
@@ -36,7 +46,7 @@ const CANARY: &str = "rollcall.default.rollcall.internal";
 const WIDE: &str = "wide.default.rollcall.internal";
 const WIDE_ADDRESSES: u16 = 800;
 
-fn beside_each(time: Duration) {
+fn beside_each(time: Duration, form: Form) {
     let (dev, world) = (Dev::start(None, &[]), World::start());
     let sidecar = world.sidecar(&dev);
     let port = sidecar.dns.number();
@@ -64,8 +74,13 @@ fn beside_each(time: Duration) {
             Usage::of(&sidecar).is_as(before)
         });
         tell(kind, [&calm, &aside, &beside], &format!("{told}; {during:?}, and as before after {took:?}"));
-        for (what, p99) in [("UDP", beside.udp.percentile(99)), ("TCP", beside.tcp.percentile(99))] {
-            assert!(p99 < P99_MAX, "{p99:?} over {what} beside {kind:?}");
+        let of =
+            |latencies: &Latencies| [&latencies.udp, &latencies.tcp].map(|samples| samples.percentile(99));
+        let (calm, aside, beside) = (of(&calm), of(&aside), of(&beside));
+        for (place, what) in ["UDP", "TCP"].into_iter().enumerate() {
+            let p99 = beside[place];
+            let p99_max = p99_max(form, calm[place].max(aside[place]));
+            assert!(p99 <= p99_max, "{p99:?} over {what} beside {kind:?}, more than {p99_max:?}");
         }
     }
     assert!(!sidecar.log().contains("panicked"), "{}", sidecar.log());
@@ -101,6 +116,12 @@ fn register_wide(dev: &Dev) {
         let reply = session.create(&path, data, 0).expect("the member answers");
         assert_eq!(reply.error, 0, "{path} is created");
     }
+}
+
+/// How long 99 of 100 answers may take at most beside an abuse, where they take `otherwise` without it or beside a sink.
+fn p99_max(form: Form, otherwise: Duration) -> Duration {
+    // Of the short form's hundred answers over TCP the 99th is the worst one, and an unoptimised server is slow by itself.
+    if form == Form::Short || cfg!(debug_assertions) { P99_MAX } else { (otherwise * TIMES_MAX).max(NOISE) }
 }
 
 fn tell(kind: Kind, latencies: [&Latencies; 3], rest: &str) {
@@ -159,6 +180,11 @@ impl World {
 
 /// Far more than any answer takes on a machine that is busy with other things.
 const P99_MAX: Duration = Duration::from_millis(500);
+/// How much longer an answer may take beside an abuse than without it.
+const TIMES_MAX: u32 = 3;
+/// What of a latency says nothing of the server: on a machine with few processors whoever is woken may wait for a turn of the scheduler, or
+/// for two, of a millisecond or less each.
+const NOISE: Duration = Duration::from_millis(2);
 /// What the allocator may keep of what it had at most: the caches of unknown names, and what connections held for a moment.
 const MORE_KB_MAX: u64 = 24 * 1024;
 /// The client's own connections.

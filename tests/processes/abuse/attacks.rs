@@ -252,15 +252,22 @@ fn framed(name: &str) -> Vec<u8> {
 
 /// Ten thousand, or as many as this process may open.
 fn silent_connections() -> usize {
+    let missing = silent_connections_missing();
+    if missing > 0 {
+        eprintln!(
+            "WARNING: only {} of {SILENT_CONNECTIONS} silent connections, since this process may open no more files (ulimit -n)",
+            SILENT_CONNECTIONS - missing
+        );
+    }
+    SILENT_CONNECTIONS - missing
+}
+
+/// How many of ten thousand this process may not open, when it has asked for all that it can have.
+pub(super) fn silent_connections_missing() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let _stays = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     let open_max = getrlimit(Resource::Nofile).current.and_then(|open| usize::try_from(open).ok());
-    let connections =
-        open_max.map_or(SILENT_CONNECTIONS, |open| SILENT_CONNECTIONS.min(open.saturating_sub(500)));
-    if connections < SILENT_CONNECTIONS {
-        eprintln!("only {connections} silent connections: this process may open no more files");
-    }
-    connections
+    open_max.map_or(0, |open| SILENT_CONNECTIONS.saturating_sub(open.saturating_sub(OTHER_FILES)))
 }
 
 const MS: Duration = Duration::from_millis(1);
@@ -269,6 +276,8 @@ const LEAST_WANTED: i32 = 19;
 const PACKETS_PER_MS: usize = if cfg!(debug_assertions) { 2 } else { 20 };
 const CONNECTIONS_PER_MS: usize = if cfg!(debug_assertions) { 4 } else { 10 };
 const SILENT_CONNECTIONS: usize = 10_000;
+/// What this process has open beside them, at most.
+const OTHER_FILES: usize = 500;
 /// More than one address may have.
 const CONNECTIONS: usize = 600;
 /// More answers than the buffers of both ends hold.
