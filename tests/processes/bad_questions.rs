@@ -1,6 +1,6 @@
 //! Questions that are none, or that nobody can answer: an RFC's response code or silence, never harm to others.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -15,13 +15,17 @@ const REFUSED: u8 = 5;
 const IN: u16 = 1;
 /// Long enough for any answer; where silence is right, most of a test is spent waiting this long.
 const LIMIT: Duration = Duration::from_secs(2);
+/// Longer than anything takes where there is always something to come.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
-fn random_packets_get_a_refusal_or_silence_and_harm_nobody() {
+fn random_packets_get_a_response_code_or_silence_and_harm_nobody() {
     let dev = serving();
     let mut random = fastrand::Rng::with_seed(53);
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket can be had");
     socket.connect(("127.0.0.1", dev.dns.number())).expect("loopback can be reached");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+    let (mut silences, mut refusals) = (0, 0);
     for round in 0..3_000 {
         let mut packet = vec![0; random.usize(0..600)];
         random.fill(&mut packet);
@@ -34,11 +38,17 @@ fn random_packets_get_a_refusal_or_silence_and_harm_nobody() {
             }
             packet.truncate(random.usize(1..=packet.len()));
         }
-        socket.send(&packet).expect("loopback takes it");
+        let reply = reply_before_canary(&socket, &packet);
+        assert_eq!(reply.is_none(), is_to_be_ignored(&packet), "{reply:?} to {packet:?}");
+        match reply {
+            None => silences += 1,
+            Some(reply) => refusals += usize::from(expect_code(&packet, &reply) != 0),
+        }
         if round % 100 == 0 {
             expect_canary(&dev);
         }
     }
+    assert!(silences > 300 && refusals > 300, "{silences} silences and {refusals} refusals");
     expect_canary(&dev);
     assert!(!dev.log().contains("panicked"), "{}", dev.log());
 }
@@ -136,28 +146,33 @@ fn a_name_keeps_its_letter_case_and_an_unknown_one_carries_the_soa() {
 }
 
 #[test]
-fn bad_tcp_messages_harm_nobody() {
+fn bad_tcp_messages_get_a_response_code_or_the_end_and_harm_nobody() {
     let dev = serving();
     let mut random = fastrand::Rng::with_seed(54);
-    let mut held = Vec::new();
+    let (mut held, mut ends, mut refusals) = (Vec::new(), 0, 0);
     for _round in 0..200 {
         let mut bytes = vec![0; random.usize(0..300)];
         random.fill(&mut bytes);
+        let mut stream = connect(&dev);
         if random.bool() {
-            let length = u16::try_from(bytes.len()).expect("short");
-            bytes.splice(0..0, length.to_be_bytes());
+            match reply_over(&mut stream, &bytes) {
+                None => {
+                    assert!(is_to_be_ignored(&bytes), "the connection ended after {bytes:?}");
+                    ends += 1;
+                }
+                Some(reply) => refusals += usize::from(expect_code(&bytes, &reply) != 0),
+            }
+        } else {
+            // What it begins with is taken for a length.
+            let _may_be_refused = stream.write_all(&bytes);
         }
-        let mut stream = TcpStream::connect(("127.0.0.1", dev.dns.number())).expect("it accepts");
-        let _may_be_refused = stream.write_all(&bytes);
         // Connections that wait for more are kept open; they must not use up anything that others need.
         held.push(stream);
     }
+    assert!(ends > 20 && refusals > 20, "{ends} ends and {refusals} refusals");
     expect_canary(&dev);
-    // A message without a byte ends the connection or is passed over; the rest of the server goes on.
-    let mut empty = TcpStream::connect(("127.0.0.1", dev.dns.number())).expect("it accepts");
-    empty.write_all(&[0, 0]).expect("loopback takes it");
-    empty.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout can be set");
-    let _nothing_or_end = empty.read(&mut [0; 16]);
+    // A message without a byte is no query, which ends the connection.
+    assert_eq!(reply_over(&mut connect(&dev), &[]), None);
     expect_canary(&dev);
     assert!(!dev.log().contains("panicked"), "{}", dev.log());
 }
@@ -174,6 +189,80 @@ fn serving() -> Dev {
             .is_some_and(|header| header.answers == 1)
     });
     dev
+}
+
+/// Whether no reply is right: to what has no whole header, and to what says that it is a reply.
+fn is_to_be_ignored(message: &[u8]) -> bool {
+    message.len() < 12 || message[2] & 0x80 != 0
+}
+
+/// The code of a reply to a message that nobody should send, which is one that the message may get. It may still be a question.
+fn expect_code(message: &[u8], reply: &[u8]) -> u8 {
+    let header = Header::parse(reply).expect("an answer has a header");
+    assert!(header.is_response && reply[..2] == message[..2], "{header:?} to {message:?}");
+    let is_query = message[2] >> 3 & 0xf == 0;
+    let codes: &[u8] = if is_query { &[0, FORMERR, NXDOMAIN, REFUSED] } else { &[NOTIMP] };
+    assert!(codes.contains(&header.rcode), "{header:?} to {message:?}");
+    header.rcode
+}
+
+/// What comes back before the answer to a question that is asked behind the packet: the server takes what one socket sends in turn.
+fn reply_before_canary(socket: &std::net::UdpSocket, packet: &[u8]) -> Option<Vec<u8>> {
+    let canary = canary_beside(packet);
+    socket.send(packet).expect("loopback takes it");
+    socket.send(&canary).expect("loopback takes it");
+    let receive = || {
+        let mut reply = vec![0; 65_535];
+        let length = socket.recv(&mut reply).unwrap_or_else(|error| panic!("{error} behind {packet:?}"));
+        reply.truncate(length);
+        reply
+    };
+    let first = receive();
+    if first[..2] == canary[..2] {
+        return None;
+    }
+    assert_eq!(receive()[..2], canary[..2], "one reply at most to {packet:?}");
+    Some(first)
+}
+
+/// What comes back over a connection to a message, and then to a question; `None` when that ends the connection before any reply.
+fn reply_over(stream: &mut TcpStream, message: &[u8]) -> Option<Vec<u8>> {
+    let canary = canary_beside(message);
+    let framed = |message: &[u8]| {
+        let length = u16::try_from(message.len()).expect("it is short").to_be_bytes();
+        [&length[..], message].concat()
+    };
+    // The connection may have ended already.
+    let _sent = stream.write_all(&[framed(message), framed(&canary)].concat());
+    let reply = next_framed(stream)?;
+    let next = next_framed(stream).unwrap_or_else(|| panic!("no answer behind {message:?}"));
+    assert_eq!(next[..2], canary[..2], "one reply at most to {message:?}");
+    Some(reply)
+}
+
+/// The next message of a connection; `None` at its end.
+fn next_framed(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut length = [0; 2];
+    if let Err(error) = stream.read_exact(&mut length) {
+        let is_end = [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset].contains(&error.kind());
+        assert!(is_end, "neither a reply nor an end: {error}");
+        return None;
+    }
+    let mut message = vec![0; u16::from_be_bytes(length).into()];
+    stream.read_exact(&mut message).expect("a whole reply");
+    Some(message)
+}
+
+/// A question with another id than the message has.
+fn canary_beside(message: &[u8]) -> Vec<u8> {
+    let id = message.first_chunk().map_or(0, |id| !u16::from_be_bytes(*id));
+    question(id, CANARY, A, IN)
+}
+
+fn connect(dev: &Dev) -> TcpStream {
+    let stream = TcpStream::connect(("127.0.0.1", dev.dns.number())).expect("it accepts");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+    stream
 }
 
 fn expect_canary(dev: &Dev) {
