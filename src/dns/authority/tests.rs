@@ -340,6 +340,31 @@ fn nothing_learnt_is_a_failure_that_says_so() {
 }
 
 #[test]
+fn of_consuls_names_those_that_a_view_must_know_fail_while_nothing_is_learnt() {
+    let mut sample = Sample::never_loaded();
+    sample.plan.consul = Some(ConsulDomain::parse("consul", label("dc1"), label("default")).unwrap());
+    for name in
+        ["web.service", "blue.web.service.dc1", "_web._tcp.service", "web.service.shop.ns", "web-1.node"]
+    {
+        for kind in [RecordType::A, RecordType::SRV, RecordType::TXT, RecordType::ANY] {
+            let answer = ask(&sample, &format!("{name}.consul."), kind);
+            assert_eq!(answer.rcode, ResponseCode::ServFail, "{name} {kind}");
+            assert_eq!(answer.extended, Some(ExtendedError::NoReachableAuthority), "{name} {kind}");
+            assert!(!answer.is_authoritative && answer.answers.is_empty() && answer.authority.is_empty());
+            assert!(!answer.is_out_of_zone, "nobody else is asked: {name} {kind}");
+        }
+    }
+    // What a name says by itself, and what is no name of Consul's, need no view.
+    let address = ask(&sample, "0a000001.addr.consul.", RecordType::A);
+    assert_eq!((sorted(&address.answers), address.extended), (vec!["10.0.0.1 ttl 2".to_owned()], None));
+    assert_eq!(ask(&sample, "consul.", RecordType::SOA).answers.len(), 1);
+    assert_no_data(&ask(&sample, "service.consul.", RecordType::A));
+    for name in ["web.service.dc2.consul.", "web.query.consul."] {
+        assert_nx_domain(&ask(&sample, name, RecordType::A));
+    }
+}
+
+#[test]
 fn what_nothing_can_be_called_does_not_exist_whatever_is_known() {
     let mut stale = web();
     stale.freshness = Freshness::Stale;
