@@ -53,7 +53,7 @@ fn forwarded(bencher: Bencher<'_, '_>) {
     let runtime = Runtime::new().expect("a runtime");
     let _inside = runtime.enter();
     let mut plan = ForwardPlan::default();
-    let addr = resolver::resolver(&[1, 2, 3], 86_400);
+    let addr = resolver::resolver(&[1, 2, 3], 86_400, |_| ());
     plan.upstreams = Some(vec![addr.to_string().parse().expect("an address")]);
     let (own, metrics) = (SocketAddr::from(([127, 0, 0, 1], 1)), Arc::new(Metrics::new()));
     let forwarder = Forwarder::new(plan, own, metrics, CancellationToken::new());

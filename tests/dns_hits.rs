@@ -57,7 +57,8 @@ fn an_answer_of_upstreams_that_is_in_the_cache_asks_for_no_memory() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let _inside = runtime.enter();
     let mut plan = ForwardPlan::default();
-    plan.upstreams = Some(vec![resolver::resolver(&[1, 2, 3], 86_400).to_string().parse().expect("one")]);
+    let upstream = resolver::resolver(&[1, 2, 3], 86_400, |_| ());
+    plan.upstreams = Some(vec![upstream.to_string().parse().expect("one")]);
     let own = SocketAddr::from(([127, 0, 0, 1], 1));
     let forwarder = Forwarder::new(plan, own, Arc::new(Metrics::new()), CancellationToken::new());
     let handler = handler().with_forwarder(Some(Arc::new(forwarder)));

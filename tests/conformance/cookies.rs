@@ -1,9 +1,13 @@
 //! DNS cookies: the cases of RFC 7873 section 5.2. Nobody is refused for the want of one, which section 5.2.3 leaves to the server, and so no
 //! reply is BADCOOKIE: what comes over loopback need not prove its address.
 
+use std::sync::mpsc;
+
 use crate::message::Message;
-use crate::query::{A, Opt, Query};
-use crate::world::World;
+use crate::query::{A, Opt, Query, RA, RD, wire_name};
+use crate::registry::Registry;
+use crate::resolver::resolver;
+use crate::world::{Ways, World};
 
 const WEB: &str = "web.shop.rollcall.internal";
 const COOKIE: u16 = 10;
@@ -81,6 +85,42 @@ fn rfc7873_5_4_a_cookie_is_asked_for_without_a_question() {
     // Without a cookie, that is no query.
     assert_eq!(world.udp(&Query::empty().edns(1232)).rcode(), 1);
     assert_eq!(world.udp(&with_cookie(Query::empty(), &[1; 9])).rcode(), 1);
+}
+
+/// A cookie is between a client and the server that it asks; a server that asks others is a client of its own there.
+#[test]
+fn rfc7873_5_2_what_upstreams_say_comes_with_our_cookie_and_they_never_see_the_clients() {
+    const OTHER: &str = "www.example.com";
+    const BROKEN: &str = "broken.example.com";
+    let (tell, told) = mpsc::channel();
+    let upstream = resolver(&[1, 2], 60, move |query| {
+        let _test_may_be_over = tell.send(query.to_ascii_lowercase());
+    });
+    let ways = Ways { upstream: Some(upstream), ..Ways::default() };
+    let world = World::start_with(Registry::shop().into_view(), ways);
+    let query = || with_cookie(Query::of(OTHER, A).flags(RD), &CLIENT);
+    // The first waits for the upstream, the others have what it said.
+    let replies = [world.udp(&query()), world.udp(&query()), world.tcp(&query())];
+    for reply in &replies {
+        assert_eq!((reply.rcode(), reply.answers.len(), reply.has(RA)), (0, 2, true));
+        assert!((8..=32).contains(&server_cookie(reply).len()), "RFC 7873 section 4.2");
+    }
+    let both = [&CLIENT[..], server_cookie(&replies[0])].concat();
+    for length in [both.len(), 9] {
+        let reply = world.udp(&with_cookie(Query::of(OTHER, A).flags(RD), &both[..length]));
+        assert_eq!((reply.rcode(), reply.answers.len()), if length == 9 { (1, 0) } else { (0, 2) });
+    }
+    let without = world.udp(&Query::of(OTHER, A).flags(RD).edns(1232));
+    assert_eq!((without.answers.len(), without.option(COOKIE)), (2, None));
+    // A format error is told at once.
+    assert_eq!(world.udp(&with_cookie(Query::of(BROKEN, A).flags(RD), &[1; 9])).rcode(), 1);
+
+    let queries: Vec<_> = told.try_iter().collect();
+    let contains = |query: &[u8], part: &[u8]| query.windows(part.len()).any(|octets| octets == part);
+    assert!(queries.iter().any(|query| contains(query, &wire_name(OTHER))));
+    for query in &queries {
+        assert!(!contains(query, &CLIENT) && !contains(query, &wire_name(BROKEN)), "{query:?}");
+    }
 }
 
 #[test]

@@ -8,6 +8,9 @@
 //! Each test has the name of its section. Neither side of it uses the DNS library that the server uses, so that they cannot share a
 //! mistake. Where the project has decided otherwise than an RFC recommends, the test says so.
 
+#[path = "../common/resolver.rs"]
+mod resolver;
+
 mod client;
 mod cookies;
 mod edns;

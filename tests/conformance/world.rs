@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rollcall::clock;
-use rollcall::dns::{ConsulDomain, DnsPlan, Handler, Sockets, Worker, Zone, tcp};
+use rollcall::dns::{ConsulDomain, DnsPlan, ForwardPlan, Forwarder, Handler, Sockets, Worker, Zone, tcp};
 use rollcall::registry::{Cache, Demand, View};
 use rollcall::telemetry::Metrics;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -30,6 +30,8 @@ pub(crate) struct Ways {
     pub(crate) has_consul: bool,
     /// Whether services that are known by name alone can be asked for.
     pub(crate) has_demand: bool,
+    /// Who is asked for names that are not the server's; without one they are refused.
+    pub(crate) upstream: Option<SocketAddr>,
     pub(crate) tcp: tcp::TcpSettings,
 }
 
@@ -60,12 +62,28 @@ fn serve(view: View, ways: Ways, metrics: Arc<Metrics>, shutdown: CancellationTo
     let consul = || ConsulDomain::parse("consul", label(ConsulDomain::DATACENTER), own).expect("a domain");
     let plan = DnsPlan { consul: ways.has_consul.then(consul), ..DnsPlan::of_zone(zone) };
     let demand = ways.has_demand.then(|| Arc::new(Demand::default()));
-    let handler = Arc::new(Handler::new(cache, plan, metrics).with_demand(demand));
     let sockets = Sockets::bind(SocketAddr::from(([127, 0, 0, 1], 0)), WORKERS).expect("a port is free");
     let addr = sockets.local_addr().expect("it is bound");
+    let forwarder = ways.upstream.map(|upstream| forwarder(upstream, addr, &metrics, &shutdown));
+    let handler = Handler::new(cache, plan, metrics).with_demand(demand).with_forwarder(forwarder);
+    let handler = Arc::new(handler);
     for (number, socket) in sockets.udp.into_iter().enumerate() {
         Worker::udp(number, socket, handler.clone(), shutdown.clone()).expect("a thread can be had");
     }
     Worker::tcp(sockets.tcp, handler, ways.tcp, shutdown).expect("a thread can be had");
     addr
+}
+
+fn forwarder(
+    upstream: SocketAddr,
+    own: SocketAddr,
+    metrics: &Arc<Metrics>,
+    shutdown: &CancellationToken,
+) -> Arc<Forwarder> {
+    let mut plan = ForwardPlan::default();
+    plan.upstreams = Some(vec![upstream.to_string().parse().expect("an address")]);
+    // What it asks is asked in the workers' runtimes.
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let _inside = runtime.enter();
+    Arc::new(Forwarder::new(plan, own, metrics.clone(), shutdown.clone()))
 }

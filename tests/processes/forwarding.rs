@@ -9,7 +9,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 #[test]
 fn other_names_are_answered_by_the_resolvers_of_the_settings() {
-    let (one, two) = (resolver(&[1], 60).port(), resolver(&[2], 60).port());
+    let (one, two) = (resolver(&[1], 60, |_| ()).port(), resolver(&[2], 60, |_| ()).port());
     let (dns, http_port) = (Port::free(), Port::free());
     let settings = |upstream: u16| {
         format!(
