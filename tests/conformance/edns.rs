@@ -81,11 +81,16 @@ fn rfc6891_6_1_2_the_root_owns_an_opt_record() {
 #[test]
 fn rfc6891_6_1_2_options_that_nobody_knows_are_ignored() {
     let world = World::shop();
-    // Unassigned; NSID, EDNS client subnet, expire, keepalive, padding, chain, and for local use.
+    // Unassigned; NSID, DAU, DHU, N3U, EDNS client subnet, expire, keepalive, padding, chain, key tag, extended error (which servers alone
+    // have to say), and for local use.
     let subnets: [&[u8]; 5] = [&[0, 1, 24, 0, 192, 0, 2], &[0, 4, 0, 0], &[0, 3, 0, 0], &[1], b"abc"];
     let subnets = subnets.map(|subnet| (8, subnet));
-    let others = [0, 3, 4, 8, 9, 11, 12, 13, 14, 4096, 20_000, 65_001, 65_535].map(|code| (code, &[][..]));
-    for (code, data) in others.into_iter().chain(subnets) {
+    let others = [0, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 4096, 20_000, 65_001, 65_535]
+        .map(|code| (code, &[][..]));
+    // With what they stand for, and of each family of algorithms one that nobody knows.
+    let algorithms = [5, 6, 7].map(|code| (code, &[8, 13, 250][..]));
+    let explained = (15, &b"\x00\x03old"[..]);
+    for (code, data) in others.into_iter().chain(subnets).chain(algorithms).chain([explained]) {
         let opt = Opt::of(1232).option(code, data).option(65_002, &[7; 100]).option(code, data);
         for reply in [world.udp(&Query::of(WEB, A).opt(&opt)), world.tcp(&Query::of(WEB, A).opt(&opt))] {
             assert_eq!((reply.rcode(), reply.answers.len()), (0, 2), "option {code}");
