@@ -1,7 +1,9 @@
 //! `rollcall dev` as a program: what it prints, how it starts, how it ends.
 
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use crate::resolver::resolver;
 use crate::support::dev::{command, occupy, rollcall};
 use crate::support::process::Signal;
 use crate::support::{Dev, Port, Process, dig, dns, http, wait_for, wait_until};
@@ -109,16 +111,52 @@ fn a_port_that_is_taken_is_one_line_naming_port_and_flag() {
 fn queries_are_logged_where_settings_want_that_and_the_log_filter_says_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let settings = folder.path().join("dev.yaml");
-    std::fs::write(&settings, "dns: {log_queries: true}\n").expect("a file can be written");
+    let upstream = resolver(&[1], 60, |_| ());
+    let text = format!("dns: {{log_queries: true, forward: {{upstreams: [\"{upstream}\"]}}}}\n");
+    std::fs::write(&settings, text).expect("a file can be written");
     let ports = [Port::free(), Port::free(), Port::free()];
     let numbers = ports.each_ref().map(Port::number);
     let arguments = ["--config".to_owned(), settings.display().to_string()];
     let process = Process::start("rollcall dev", &mut command(numbers, None, &arguments, folder.path()));
-    wait_until("a query is answered", Duration::from_secs(30), || {
-        dns::ask_udp(numbers[1], &dns::question(1, "rollcall.internal", SOA, 1), Duration::from_secs(1))
-            .is_some()
+    wait_until("it answers for itself", Duration::from_secs(30), || {
+        let query = dns::question(1, OWN, dns::A, 1);
+        let answer = dns::ask_udp(numbers[1], &query, Duration::from_secs(1));
+        answer.and_then(|answer| dns::Header::parse(&answer)).is_some_and(|header| header.answers == 1)
     });
-    wait_until("it is logged", Duration::from_secs(20), || process.log().contains("rollcall::dns::queries"));
+
+    // Each is a client of its own. The last name is of upstreams: asked for, and then known.
+    for (name, kind, logged) in [
+        (OWN, dns::A, ("A", "No Error", 1)),
+        ("rollcall.internal", SOA, ("SOA", "No Error", 1)),
+        ("Nobody.default.rollcall.internal", dns::A, ("A", "Non-Existent Domain", 0)),
+        ("www.example.com", dns::A, ("A", "No Error", 1)),
+        ("www.example.com", dns::A, ("A", "No Error", 1)),
+    ] {
+        let client = asked_by(numbers[1], &dns::question(2, name, kind, 1));
+        wait_until("it is logged", Duration::from_secs(20), || !logged_of(&process, client).is_empty());
+        let lines = logged_of(&process, client);
+        let [line] = &lines[..] else { panic!("one line for each query: {lines:?}") };
+        assert_eq!(line["level"], "INFO", "{line}");
+        assert_eq!(line["name"], format!("{name}."), "{line}");
+        let (kind, rcode, answers) = logged;
+        assert_eq!(line["kind"], kind, "{line}");
+        assert_eq!(line["rcode"], rcode, "{line}");
+        assert_eq!(line["answers"], answers, "{line}");
+    }
+}
+
+#[test]
+fn queries_are_not_logged_unless_settings_want_that() {
+    let mut dev = Dev::start(None, &[]);
+    for name in [OWN, "rollcall.internal", "nobody.default.rollcall.internal", "x.invalid"] {
+        asked_by(dev.dns.number(), &dns::question(2, name, dns::A, 1));
+    }
+    // With all that it had to say.
+    dev.terminate();
+    let log = dev.log();
+    let mentions =
+        |line: &&str| ["dns::queries", "nobody.default", "x.invalid"].iter().any(|part| line.contains(part));
+    assert_eq!(log.lines().filter(mentions).collect::<Vec<_>>(), [""; 0]);
 }
 
 #[test]
@@ -159,8 +197,30 @@ fn the_commands_reach_a_running_one() {
     assert!(said.contains("/none"), "{said}");
 }
 
+/// Asks over UDP, waits for the answer, and says who has asked.
+fn asked_by(port: u16, query: &[u8]) -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket can be had");
+    socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout can be set");
+    socket.send_to(query, ("127.0.0.1", port)).expect("loopback takes it");
+    socket.recv(&mut [0; 2_000]).expect("an answer");
+    socket.local_addr().expect("it has an address")
+}
+
+/// What is logged of the queries of one client.
+fn logged_of(process: &Process, client: SocketAddr) -> Vec<serde_json::Value> {
+    let log = process.log();
+    // What it prints for people is no JSON, and the last line may be half written.
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let is_meant = |line: &serde_json::Value| {
+        line["target"] == "rollcall::dns::queries" && line["client"] == client.to_string()
+    };
+    lines.filter(is_meant).collect()
+}
+
 fn folders(dev: &Dev) -> usize {
     std::fs::read_dir(dev.temporary()).expect("it can be listed").count()
 }
 
+/// Whom `rollcall dev` registers.
+const OWN: &str = "rollcall.default.rollcall.internal";
 const SOA: u16 = 6;
