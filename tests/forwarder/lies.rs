@@ -1,5 +1,6 @@
 //! What is no answer to what was asked is not believed, and does not keep the answer away.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hickory_proto::op::{Message, Query, ResponseCode};
@@ -8,7 +9,7 @@ use hickory_proto::rr::{DNSClass, Name, RecordType};
 use rollcall::clock;
 use tokio::net::UdpSocket;
 
-use crate::upstream::{From, Over, Sent, Upstream, a, address, answer, cname, in_lower_case, now, soa};
+use crate::upstream::{From, Over, Sent, Upstream, a, address, answer, cname, code, in_lower_case, now, soa};
 use crate::world::{World, addresses, listed, query, until};
 
 /// A little later than the lie.
@@ -164,12 +165,93 @@ async fn dns0x20_an_upstream_that_never_repeats_letters_is_found_out_and_used() 
 }
 
 #[tokio::test]
+async fn dns0x20_an_upstream_that_never_repeats_letters_is_used_without_tcp() {
+    for is_silent in [false, true] {
+        let upstream = if is_silent { Upstream::start().await } else { Upstream::start_without_tcp().await };
+        upstream.says(|query, over| match over {
+            Over::Udp => vec![now(&in_lower_case(address(query, 1)))],
+            // As behind a firewall that drops what it does not let through.
+            Over::Tcp | Over::Tls => Vec::new(),
+        });
+        let world = World::start(&format!("{{{}, timeout: 4s, attempts: 1}}", listed(&[upstream.addr])), "");
+        assert_eq!(addresses(&world.ask(&long("one")).await), [1], "is silent: {is_silent}");
+        let asked: Vec<_> = upstream.got().into_iter().filter(|got| got.over == Over::Udp).collect();
+        let has_capitals: Vec<_> = asked.iter().map(|got| has_capitals(&got.message)).collect();
+        assert_eq!(has_capitals, [true, true, false], "only what it does twice is its way");
+        let before = upstream.count();
+        assert_eq!(addresses(&world.ask(&long("two")).await), [1]);
+        let got = upstream.got();
+        assert_eq!((got.len() - before, has_capitals_of_last(&upstream)), (1, false));
+    }
+}
+
+#[tokio::test]
+async fn dns0x20_what_shows_nothing_about_letters_is_not_taken_for_the_upstreams_way() {
+    // Names without letters, and errors without a question, are alike for those who repeat letters and those who do not.
+    let upstream = Upstream::start_without_tcp().await;
+    upstream.says(|query, _| {
+        let mut message = in_lower_case(address(query, 1));
+        if query.edns.is_some() {
+            message = code(query, ResponseCode::FormErr);
+            message.queries.clear();
+        }
+        vec![now(&message)]
+    });
+    let world = World::asking(&[upstream.addr]);
+    for name in [".", "1.2.3.4.", &long("one"), &long("two")] {
+        assert_eq!(addresses(&world.ask(name).await), [1], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn dns0x20_an_upstream_that_begins_to_change_letters_is_still_used() {
+    let upstream = Upstream::start_without_tcp().await;
+    let world = World::asking(&[upstream.addr]);
+    assert_eq!(addresses(&world.ask(&long("one")).await), [1]);
+    upstream.answers(|query| in_lower_case(address(query, 2)));
+    assert_eq!(addresses(&world.ask(&long("two")).await), [2]);
+}
+
+#[tokio::test]
+async fn dns0x20_one_forged_answer_does_not_have_letters_given_up() {
+    for is_first_forged in [true, false] {
+        let upstream = Upstream::start_without_tcp().await;
+        let world = World::asking(&[upstream.addr]);
+        if !is_first_forged {
+            assert_eq!(addresses(&world.ask(&long("zero")).await), [1]);
+        }
+        let is_forged = AtomicBool::new(true);
+        upstream.says(move |query, _| {
+            let forged = is_forged.swap(false, Ordering::Relaxed);
+            vec![now(&if forged { in_lower_case(address(query, 66)) } else { address(query, 1) })]
+        });
+        for name in ["one", "two"] {
+            assert_eq!(addresses(&world.ask(&long(name)).await), [1]);
+            assert!(has_capitals_of_last(&upstream));
+        }
+    }
+}
+
+#[tokio::test]
 async fn dns0x20_letters_are_left_alone_when_settings_say_so() {
     let upstream = Upstream::start().await;
     upstream.says(|query, _| vec![now(&in_lower_case(address(query, 1)))]);
     let world = World::start(&format!("{{{}, randomize_case: false}}", listed(&[upstream.addr])), "");
     assert_eq!(addresses(&world.ask("WWW.Example.com.").await), [1]);
     assert_eq!((upstream.count(), upstream.got()[0].over), (1, Over::Udp));
+}
+
+/// A name with so many letters that some are drawn as capitals.
+fn long(label: &str) -> String {
+    format!("{label}.{}.example.com.", "a".repeat(40))
+}
+
+fn has_capitals(query: &Message) -> bool {
+    query.queries[0].name().iter().flatten().any(u8::is_ascii_uppercase)
+}
+
+fn has_capitals_of_last(upstream: &Upstream) -> bool {
+    has_capitals(&upstream.got().last().expect("it was asked").message)
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::rdata::{A, CNAME, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 use tokio::task::JoinSet;
 
 /// One packet that it sends.
@@ -49,6 +49,12 @@ pub(crate) struct Got {
     pub(crate) message: Message,
 }
 
+/// What becomes of connections.
+enum Tcp {
+    Accepted(Option<tokio_rustls::TlsAcceptor>),
+    Refused,
+}
+
 type Says = dyn Fn(&Message, Over) -> Vec<Sent> + Send + Sync;
 
 /// A resolver on loopback, which ends when it is dropped.
@@ -74,13 +80,23 @@ impl Upstream {
         Self::start_with(Some(acceptor)).await
     }
 
+    /// One with which there is no TCP: connections are refused.
+    pub(crate) async fn start_without_tcp() -> Self {
+        Self::start_over(Tcp::Refused).await
+    }
+
     async fn start_with(tls: Option<tokio_rustls::TlsAcceptor>) -> Self {
+        Self::start_over(Tcp::Accepted(tls)).await
+    }
+
+    async fn start_over(way: Tcp) -> Self {
         let (udp, other, tcp, addr) = loop {
             let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             let addr = udp.local_addr().unwrap();
             // The port may be taken for TCP, or there.
             let other = UdpSocket::bind(("127.0.0.9", addr.port())).await;
-            if let (Ok(other), Ok(tcp)) = (other, TcpListener::bind(addr).await) {
+            let tcp = TcpSocket::new_v4().unwrap();
+            if let (Ok(other), Ok(())) = (other, tcp.bind(addr)) {
                 break (udp, other, tcp, addr);
             }
         };
@@ -88,7 +104,14 @@ impl Upstream {
         let shared = Arc::new(Shared { says: Mutex::new(says), got: Mutex::default() });
         let mut tasks = JoinSet::new();
         tasks.spawn(serve_udp(Arc::new(udp), Arc::new(other), shared.clone()));
-        tasks.spawn(serve_tcp(tcp, tls, shared.clone()));
+        match way {
+            Tcp::Accepted(tls) => tasks.spawn(serve_tcp(tcp.listen(1024).unwrap(), tls, shared.clone())),
+            // The port is taken, and nobody listens.
+            Tcp::Refused => tasks.spawn(async move {
+                let _tcp = tcp;
+                std::future::pending().await
+            }),
+        };
         Self { addr, shared, _tasks: tasks }
     }
 

@@ -2,22 +2,29 @@
 //!
 //! ```text
 //! socket on a random port ─► id, letters ─► wait ─┬─ mismatch: wait on, 16 times at most ─► TCP
-//!                                                 ├─ other letters, TC ─► TCP
+//!                                                 ├─ cut (TC) ─► TCP
+//!                                                 ├─ other letters ─► TCP ─ not to be had ─► asked again ─ other letters again ─► small letters
 //!                                                 └─ answer
 //! ```
 //!
 //! Each question over UDP has a socket of its own. The system gives it a port at random from its range for such, and as it is
 //! connected takes only what comes from the upstream's address and port. So a forged answer has to meet the port, the id, and
 //! the letters (RFC 5452). Bounded in time by the caller, who drops it.
+//!
+//! Letters are given up only for an upstream that has been seen to change them: over TCP, where nobody forges from afar, or, where there
+//! is no TCP, twice in a row. Whoever forges must have met the port and the id to have his letters looked at, so that he must
+//! do that twice with two questions, for what without letters he would have for once.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use hickory_proto::ProtoError;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::timeout;
 use tracing::debug;
 
 use super::explanation::Explanations;
@@ -100,6 +107,7 @@ pub(super) async fn ask(
     match result? {
         Reply::Found(found) => Ok(found),
         Reply::Unusable(rcode, explanations) => Err(Failure::Refused(rcode, explanations)),
+        Reply::Unread(rcode) => Err(Failure::Refused(rcode, Explanations::default())),
         // Nothing is too long for TCP.
         Reply::Truncated => Err(Failure::Garbled(Mismatch::Content)),
     }
@@ -118,54 +126,87 @@ struct Exchange<'a> {
     manner: Manner<'a>,
 }
 
+/// What comes back over UDP.
+enum Heard {
+    Reply(Reply),
+    /// An answer to the question but for its letters.
+    OtherLetters,
+    /// What over TCP may be heard better: an answer that is cut or that cannot be read, or too much that is none.
+    Unclear,
+}
+
 impl Exchange<'_> {
     async fn over_udp_first(&self) -> Result<Reply, Failure> {
         let reply = self.over_udp(WithEdns::Yes).await?;
         match reply {
             // It may be the OPT record that it does not understand (RFC 6891 section 7). Whoever wants signatures is told without them what there
             // is, as by any resolver whose upstream has none.
-            Reply::Unusable(rcode, _) if reply::is_own_fault(rcode) => self.over_udp(WithEdns::No).await,
-            Reply::Found(_) | Reply::Truncated | Reply::Unusable(..) => Ok(reply),
+            Reply::Unusable(rcode, _) | Reply::Unread(rcode) if reply::is_own_fault(rcode) => {
+                self.over_udp(WithEdns::No).await
+            }
+            Reply::Found(_) | Reply::Truncated | Reply::Unusable(..) | Reply::Unread(_) => Ok(reply),
         }
     }
 
     async fn over_udp(&self, with_edns: WithEdns) -> Result<Reply, Failure> {
-        let sent = self.question.outgoing(&randomness(), self.letters(), with_edns)?;
+        match self.hear_over_udp(self.letters(), with_edns).await? {
+            Heard::Reply(reply) => Ok(reply),
+            Heard::Unclear => self.over_tcp().await,
+            // Forged, or the upstream's way: over TCP it shows which.
+            Heard::OtherLetters => match timeout(TCP_PATIENCE, self.over_tcp()).await {
+                Ok(Err(Failure::Network(_))) | Err(_) => self.without_tcp(with_edns).await,
+                Ok(reply) => reply,
+            },
+        }
+    }
+
+    /// Asks again after an answer in other letters, of an upstream with which there is no TCP.
+    ///
+    /// That is believed to be its way only when it does so once more, also of one that has repeated letters before: another may stand
+    /// behind the same address by now, and its answers must not be lost for ever.
+    async fn without_tcp(&self, with_edns: WithEdns) -> Result<Reply, Failure> {
+        let mut heard = self.hear_over_udp(self.letters(), with_edns).await?;
+        if matches!(heard, Heard::OtherLetters) {
+            self.learn(Habit::Changes);
+            heard = self.hear_over_udp(Letters::Lower, with_edns).await?;
+        }
+        match heard {
+            Heard::Reply(reply) => Ok(reply),
+            Heard::Unclear | Heard::OtherLetters => self.over_tcp().await,
+        }
+    }
+
+    async fn hear_over_udp(&self, letters: Letters, with_edns: WithEdns) -> Result<Heard, Failure> {
+        let sent = self.question.outgoing(&randomness(), letters, with_edns)?;
         let socket = connected(self.upstream.address.addr).await?;
         socket.send(&sent.packet).await?;
         let mut packet = [0; UDP_PACKET_OCTETS];
         for _ in 0..MISMATCHES_MAX {
             let length = socket.recv(&mut packet).await?;
-            match reply::read(&packet[..length], self.question, &sent) {
+            let read = reply::read(&packet[..length], self.question, &sent);
+            self.learn_repeats(&sent, &read);
+            match read {
                 Ok(Reply::Truncated) => {
                     self.hear();
-                    return self.over_tcp().await;
+                    return Ok(Heard::Unclear);
                 }
-                Ok(reply) => {
-                    self.learn_repeats(&sent);
-                    return Ok(reply);
-                }
+                Ok(reply) => return Ok(Heard::Reply(reply)),
                 Err(mismatch) => {
                     self.note(mismatch);
                     if matches!(mismatch, Mismatch::Letters | Mismatch::Content) {
-                        // Forged, or the upstream's way: over TCP it shows which.
                         self.hear();
-                        return self.over_tcp().await;
+                        let is_readable = mismatch == Mismatch::Letters;
+                        return Ok(if is_readable { Heard::OtherLetters } else { Heard::Unclear });
                     }
                 }
             }
         }
-        self.over_tcp().await
+        Ok(Heard::Unclear)
     }
 
     async fn over_tcp(&self) -> Result<Reply, Failure> {
         let mut sent = self.question.outgoing(&randomness(), self.letters(), WithEdns::Yes)?;
-        let stream = TcpStream::connect(self.upstream.address.addr).await;
-        if stream.is_err() && sent.is_case_checked && self.habit() == Habit::Unknown {
-            // Without TCP its way cannot be learnt; answers in other letters must not be lost for ever.
-            self.learn(Habit::Changes);
-        }
-        let mut stream = stream?;
+        let mut stream = TcpStream::connect(self.upstream.address.addr).await?;
         let length = u16::try_from(sent.packet.len()).expect("a question is short");
         let framed = [&length.to_be_bytes()[..], &sent.packet].concat();
         stream.write_all(&framed).await?;
@@ -173,12 +214,11 @@ impl Exchange<'_> {
         let mut packet = vec![0; usize::from(length)];
         stream.read_exact(&mut packet).await?;
         let mut read = reply::read(&packet, self.question, &sent);
+        self.learn_repeats(&sent, &read);
         if let Err(Mismatch::Letters) = read {
             self.learn(Habit::Changes);
             sent.is_case_checked = false;
             read = reply::read(&packet, self.question, &sent);
-        } else if read.is_ok() {
-            self.learn_repeats(&sent);
         }
         read.map_err(|mismatch| {
             self.note(mismatch);
@@ -193,8 +233,11 @@ impl Exchange<'_> {
         }
     }
 
-    fn learn_repeats(&self, sent: &Outgoing) {
-        if sent.is_case_checked {
+    /// An answer shows that letters are repeated if it has the question, and that was sent with a capital: who makes all letters small
+    /// is right by chance otherwise.
+    fn learn_repeats(&self, sent: &Outgoing, read: &Result<Reply, Mismatch>) {
+        let is_repeated = matches!(read, Ok(Reply::Found(_) | Reply::Truncated | Reply::Unusable(..)));
+        if is_repeated && sent.is_case_checked && sent.has_capitals() {
             self.learn(Habit::Repeats);
         }
     }
@@ -233,3 +276,6 @@ async fn connected(addr: SocketAddr) -> io::Result<UdpSocket> {
 const UDP_PACKET_OCTETS: usize = 4096;
 /// Packets that may be no answer before TCP is used: as many guesses as a forger has.
 const MISMATCHES_MAX: usize = 16;
+/// How long TCP may take to show whether letters are an upstream's way. Where a firewall drops its port nothing ever comes, and the question has to be
+/// asked again within the client's time.
+const TCP_PATIENCE: Duration = Duration::from_secs(1);

@@ -114,6 +114,13 @@ impl Question {
     }
 }
 
+impl Outgoing {
+    /// Whether the name is sent with a capital. Without letters there is none, and with few the draw may have none.
+    pub(super) fn has_capitals(&self) -> bool {
+        self.name.iter().flatten().any(u8::is_ascii_uppercase)
+    }
+}
+
 /// The name with each letter in the case that its bit says.
 fn in_letters(name: &Name, bits: &[u8]) -> Result<Name, ProtoError> {
     let mut index = 0;

@@ -29,6 +29,8 @@ pub(super) enum Reply {
     Truncated,
     /// It does not answer this, and why.
     Unusable(ResponseCode, Explanations),
+    /// It could not read the query, and does not repeat the question.
+    Unread(ResponseCode),
 }
 
 /// What is believed of an answer.
@@ -84,7 +86,7 @@ pub(super) fn read(packet: &[u8], question: &Question, sent: &Outgoing) -> Resul
     }
     if header.counts.queries == 0 && is_own_fault(response_code) {
         // Who cannot read a query may not be able to repeat it.
-        return Ok(Reply::Unusable(response_code, Explanations::default()));
+        return Ok(Reply::Unread(response_code));
     }
     if header.counts.queries != 1 {
         return Err(Mismatch::Question);
@@ -486,7 +488,7 @@ mod tests {
         no_question.queries.clear();
         no_question.metadata.response_code = ResponseCode::FormErr;
         let reply = read(&no_question.to_vec().unwrap(), &question, &sent).unwrap();
-        assert!(matches!(reply, Reply::Unusable(ResponseCode::FormErr, _)), "{reply:?}");
+        assert!(matches!(reply, Reply::Unread(ResponseCode::FormErr)), "{reply:?}");
         let mut referral = answer(&sent);
         let elsewhere = RData::NS(NS(Name::from_ascii("ns.example.com.").unwrap()));
         referral.add_authority(Record::from_rdata(Name::from_ascii("com.").unwrap(), 60, elsewhere));
@@ -557,7 +559,7 @@ mod tests {
     fn found(message: &Message, question: &Question, sent: &Outgoing) -> Found {
         match read(&message.to_vec().unwrap(), question, sent).unwrap() {
             Reply::Found(found) => found,
-            other @ (Reply::Truncated | Reply::Unusable(..)) => panic!("{other:?}"),
+            other @ (Reply::Truncated | Reply::Unusable(..) | Reply::Unread(_)) => panic!("{other:?}"),
         }
     }
 
