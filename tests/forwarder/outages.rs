@@ -10,7 +10,7 @@ use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 use rollcall::clock;
 
-use crate::upstream::{Sent, Upstream, a, address, answer, code, now, soa};
+use crate::upstream::{Over, Sent, Upstream, a, address, answer, code, now, soa};
 use crate::world::{World, addresses, extended, listed, query, until};
 
 #[tokio::test]
@@ -176,6 +176,26 @@ async fn an_upstream_that_takes_edns_for_an_error_is_asked_without() {
     let mut signed = query("ftp.example.com.", RecordType::A);
     signed.edns.as_mut().expect("it has EDNS").set_dnssec_ok(true);
     assert_eq!(addresses(&world.ask_with(&signed).await), [1]);
+}
+
+#[tokio::test]
+async fn rfc6891_7_an_upstream_that_takes_edns_for_an_error_is_asked_without_over_tcp_too() {
+    for rcode in [ResponseCode::FormErr, ResponseCode::NotImp] {
+        let upstream = Upstream::start().await;
+        upstream.says(move |query, over| {
+            let mut message = address(query, 1);
+            if query.edns.is_some() {
+                message = code(query, rcode);
+            } else if over == Over::Udp {
+                message.metadata.truncation = true;
+            }
+            vec![now(&message)]
+        });
+        let world = World::asking(&[upstream.addr]);
+        assert_eq!(addresses(&world.ask("www.example.com.").await), [1]);
+        let asked: Vec<_> = upstream.got().iter().map(|got| (got.over, got.message.edns.is_some())).collect();
+        assert_eq!(asked, [(Over::Udp, true), (Over::Udp, false), (Over::Tcp, false)], "{rcode}");
+    }
 }
 
 #[tokio::test]

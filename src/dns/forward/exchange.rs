@@ -98,8 +98,7 @@ pub(super) async fn ask(
     let exchange = Exchange { upstream, question, manner };
     let result = match &upstream.line {
         Some(line) => line.ask(question.clone()).await,
-        None if manner.is_over_tcp => exchange.over_tcp().await,
-        None => exchange.over_udp_first().await,
+        None => exchange.with_edns_first().await,
     };
     if matches!(result, Ok(_) | Err(Failure::Garbled(Mismatch::Content))) {
         exchange.hear();
@@ -136,24 +135,30 @@ enum Heard {
 }
 
 impl Exchange<'_> {
-    async fn over_udp_first(&self) -> Result<Reply, Failure> {
-        let reply = self.over_udp(WithEdns::Yes).await?;
+    /// Who is silent to EDNS is not asked without: other resolvers do not do that any more either (DNS flag day 2019), for it is mostly a
+    /// packet that was lost, and would cost signatures and longer answers.
+    async fn with_edns_first(&self) -> Result<Reply, Failure> {
+        let reply = self.once(WithEdns::Yes).await?;
         match reply {
-            // It may be the OPT record that it does not understand (RFC 6891 section 7). Whoever wants signatures is told without them what there
-            // is, as by any resolver whose upstream has none.
+            // It may be the OPT record that it does not understand (RFC 6891 section 7), over TCP, too. Whoever wants signatures is told without
+            // them what there is, as by any resolver whose upstream has none.
             Reply::Unusable(rcode, _) | Reply::Unread(rcode) if reply::is_own_fault(rcode) => {
-                self.over_udp(WithEdns::No).await
+                self.once(WithEdns::No).await
             }
             Reply::Found(_) | Reply::Truncated | Reply::Unusable(..) | Reply::Unread(_) => Ok(reply),
         }
     }
 
+    async fn once(&self, with_edns: WithEdns) -> Result<Reply, Failure> {
+        if self.manner.is_over_tcp { self.over_tcp(with_edns).await } else { self.over_udp(with_edns).await }
+    }
+
     async fn over_udp(&self, with_edns: WithEdns) -> Result<Reply, Failure> {
         match self.hear_over_udp(self.letters(), with_edns).await? {
             Heard::Reply(reply) => Ok(reply),
-            Heard::Unclear => self.over_tcp().await,
+            Heard::Unclear => self.over_tcp(with_edns).await,
             // Forged, or the upstream's way: over TCP it shows which.
-            Heard::OtherLetters => match timeout(TCP_PATIENCE, self.over_tcp()).await {
+            Heard::OtherLetters => match timeout(TCP_PATIENCE, self.over_tcp(with_edns)).await {
                 Ok(Err(Failure::Network(_))) | Err(_) => self.without_tcp(with_edns).await,
                 Ok(reply) => reply,
             },
@@ -172,7 +177,7 @@ impl Exchange<'_> {
         }
         match heard {
             Heard::Reply(reply) => Ok(reply),
-            Heard::Unclear | Heard::OtherLetters => self.over_tcp().await,
+            Heard::Unclear | Heard::OtherLetters => self.over_tcp(with_edns).await,
         }
     }
 
@@ -204,8 +209,8 @@ impl Exchange<'_> {
         Ok(Heard::Unclear)
     }
 
-    async fn over_tcp(&self) -> Result<Reply, Failure> {
-        let mut sent = self.question.outgoing(&randomness(), self.letters(), WithEdns::Yes)?;
+    async fn over_tcp(&self, with_edns: WithEdns) -> Result<Reply, Failure> {
+        let mut sent = self.question.outgoing(&randomness(), self.letters(), with_edns)?;
         let mut stream = TcpStream::connect(self.upstream.address.addr).await?;
         let length = u16::try_from(sent.packet.len()).expect("a question is short");
         let framed = [&length.to_be_bytes()[..], &sent.packet].concat();
@@ -279,3 +284,53 @@ const MISMATCHES_MAX: usize = 16;
 /// How long TCP may take to show whether letters are an upstream's way. Where a firewall drops its port nothing ever comes, and the question has to be
 /// asked again within the client's time.
 const TCP_PATIENCE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::op::{Message, MessageType, OpCode};
+    use hickory_proto::rr::rdata::A;
+    use hickory_proto::rr::{Name, RData, Record};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::dns::forward::upstream::UpstreamAddress;
+
+    #[tokio::test]
+    async fn rfc6891_7_who_takes_edns_for_an_error_over_tcp_is_asked_without() {
+        for rcode in [ResponseCode::FormErr, ResponseCode::NotImp] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = UpstreamAddress { addr: listener.local_addr().unwrap(), tls_name: None };
+            let (upstream, metrics) = (Upstream::new(address, None), Metrics::new());
+            let manner = Manner { is_case_random: true, is_over_tcp: true, metrics: &metrics };
+            let name = Name::from_ascii("www.example.com.").unwrap();
+            let question = Question { name, kind: RecordType::A, dnssec_ok: false, checking_disabled: false };
+            let found = tokio::select! {
+                found = ask(&upstream, &question, manner) => found.unwrap(),
+                () = without_edns(listener, rcode) => unreachable!("it serves on"),
+            };
+            assert_eq!(found.answers.len(), 1);
+        }
+    }
+
+    /// An upstream that says `rcode` to whatever has EDNS.
+    async fn without_edns(listener: TcpListener, rcode: ResponseCode) {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut packet = vec![0; stream.read_u16().await.unwrap().into()];
+            stream.read_exact(&mut packet).await.unwrap();
+            let query = Message::from_vec(&packet).unwrap();
+            let mut message = Message::new(query.metadata.id, MessageType::Response, OpCode::Query);
+            message.metadata.recursion_available = true;
+            message.add_query(query.queries[0].clone());
+            if query.edns.is_some() {
+                message.metadata.response_code = rcode;
+            } else {
+                let data = RData::A(A::new(192, 0, 2, 1));
+                message.add_answer(Record::from_rdata(query.queries[0].name().clone(), 60, data));
+            }
+            let packet = message.to_vec().unwrap();
+            stream.write_u16(u16::try_from(packet.len()).unwrap()).await.unwrap();
+            stream.write_all(&packet).await.unwrap();
+        }
+    }
+}
