@@ -3,8 +3,8 @@
 #![no_main]
 
 use hickory_proto::op::{Message, MessageType};
-use hickory_proto::rr::{Name, RData, RecordType};
-use hickory_proto::serialize::binary::DecodeError;
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
 use libfuzzer_sys::fuzz_target;
 use rollcall::dns::Transport;
 use rollcall::dns::forward::Question;
@@ -59,8 +59,40 @@ fn judge(reply: &Message, question: &Question) {
             assert!(names.iter().any(|name| record.name.zone_of(name)), "{record}");
         } else {
             assert!(question.dnssec_ok, "{record}");
+            judge_proof(record, &names, reply);
         }
     }
+    // What is cut may lack what was behind it.
+    for record in reply.answers.iter().filter(|_| question.kind != RecordType::ANY && !reply.metadata.truncation) {
+        if let Some((covered, _)) = signature(record) {
+            let is_covered = |other: &Record| other.name == record.name && u16::from(other.record_type()) == covered;
+            assert!(reply.answers.iter().any(is_covered), "{record}");
+        }
+    }
+}
+
+/// Beside the SOA there are proofs and signatures, and all of them are of a zone that one of the names is in.
+fn judge_proof(record: &Record, names: &[Name], reply: &Message) {
+    let kind = record.record_type();
+    let set = |record: &Record| signature(record).map_or(u16::from(record.record_type()), |(covered, _)| covered);
+    let set_here = set(record);
+    let company = || reply.authorities.iter().filter(|other| other.name == record.name && set(other) == set_here);
+    if let Some((_, zone)) = signature(record) {
+        assert!(zone.zone_of(&record.name) && names.iter().any(|name| zone.zone_of(name)), "{record}");
+        let is_set = |other: &Record| other.record_type() != RecordType::RRSIG;
+        assert!(reply.metadata.truncation || company().any(is_set), "{record}");
+    } else {
+        assert!(matches!(kind, RecordType::NSEC | RecordType::NSEC3), "{record}");
+        assert!(reply.metadata.truncation || company().any(|other| signature(other).is_some()), "{record}");
+    }
+}
+
+/// The type that a signature covers, and who has made it (RFC 4034 section 3.1).
+fn signature(record: &Record) -> Option<(u16, Name)> {
+    let RData::Unknown { code: RecordType::RRSIG, rdata } = &record.data else { return None };
+    let covered = u16::from_be_bytes(*rdata.anything.first_chunk()?);
+    let signer = Name::read(&mut BinDecoder::new(rdata.anything.get(18..)?)).ok()?;
+    Some((covered, signer))
 }
 
 /// `rest` is the header behind the id, and what follows the question.

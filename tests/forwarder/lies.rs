@@ -4,12 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hickory_proto::op::{Message, Query, ResponseCode};
-use hickory_proto::rr::{DNSClass, Name, RecordType};
+use hickory_proto::rr::{DNSClass, Name, Record, RecordType};
 
 use rollcall::clock;
 use tokio::net::UdpSocket;
 
-use crate::upstream::{From, Over, Sent, Upstream, a, address, answer, cname, code, in_lower_case, now, soa};
+use crate::upstream::{
+    From, Over, Sent, Upstream, a, address, answer, cname, code, in_lower_case, now, rrsig, soa, unknown,
+};
 use crate::world::{World, addresses, listed, query, until};
 
 /// A little later than the lie.
@@ -292,6 +294,35 @@ async fn rfc5452_6_nothing_is_believed_but_what_was_asked_for() {
     let told = world.ask("www.example.com.").await;
     assert_eq!((told.answers.len(), told.authorities.len(), told.additionals.len()), (1, 0, 0));
     assert_eq!(addresses(&world.ask("www.bank.example.").await), [1]);
+}
+
+#[tokio::test]
+async fn rfc4035_3_1_3_proofs_of_other_zones_are_not_passed_on_and_signatures_come_with_what_they_cover() {
+    let upstream = Upstream::start().await;
+    upstream.answers(|query| {
+        let (mut message, name) = (address(query, 1), query.queries[0].name().to_string());
+        message.add_answer(rrsig(&name, RecordType::A, "example.com."));
+        message.add_answer(rrsig(&name, RecordType::AAAA, "example.com."));
+        for (owner, zone) in [("a.example.com.", "example.com."), ("www.bank.example.", "bank.example.")] {
+            message.add_authority(unknown(owner, RecordType::NSEC, b"\x01b\0\0\x01\x40".to_vec()));
+            message.add_authority(rrsig(owner, RecordType::NSEC, zone));
+            message.add_authority(rrsig(zone, RecordType::NS, zone));
+        }
+        message
+    });
+    let world = World::asking(&[upstream.addr]);
+    let mut signed = query("www.example.com.", RecordType::A);
+    signed.edns.as_mut().unwrap().set_dnssec_ok(true);
+    // From the upstream, from the cache, and as it was encoded.
+    for _ in 0..3 {
+        let told = |records: &[Record]| -> Vec<String> {
+            records.iter().map(|record| format!("{} {}", record.name, record.record_type())).collect()
+        };
+        let message = world.ask_with(&signed).await;
+        assert_eq!(told(&message.answers), ["www.example.com. A", "www.example.com. RRSIG"]);
+        assert_eq!(told(&message.authorities), ["a.example.com. NSEC", "a.example.com. RRSIG"]);
+    }
+    assert_eq!(upstream.count(), 1);
 }
 
 #[tokio::test]

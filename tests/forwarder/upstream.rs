@@ -7,8 +7,9 @@ use std::time::Duration;
 use hickory_proto::op::Edns;
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::opt::EdnsOption;
-use hickory_proto::rr::rdata::{A, CNAME, SOA};
+use hickory_proto::rr::rdata::{A, CNAME, NULL, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+use hickory_proto::serialize::binary::BinEncodable;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 use tokio::task::JoinSet;
@@ -275,4 +276,19 @@ pub(crate) fn soa(owner: &str, ttl: u32) -> Record {
     let owner = Name::from_ascii(owner).unwrap();
     let data = SOA::new(owner.clone(), owner.clone(), 1, 3600, 600, 86_400, ttl);
     Record::from_rdata(owner, ttl, RData::SOA(data))
+}
+
+/// A record of a type whose data are octets here.
+pub(crate) fn unknown(owner: &str, code: RecordType, data: Vec<u8>) -> Record {
+    let data = RData::Unknown { code, rdata: NULL::with(data) };
+    Record::from_rdata(Name::from_ascii(owner).unwrap(), 60, data)
+}
+
+/// A signature by `zone` over what `owner` has of a type (RFC 4034 section 3.1).
+pub(crate) fn rrsig(owner: &str, covered: RecordType, zone: &str) -> Record {
+    let mut data = u16::from(covered).to_be_bytes().to_vec();
+    data.extend([0; 16]);
+    data.extend(Name::from_ascii(zone).unwrap().to_bytes().unwrap());
+    data.extend([7; 64]);
+    unknown(owner, RecordType::RRSIG, data)
 }

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! An upstream is believed about what it was asked, and about nothing else (RFC 5452 section 6): the records of the
-//! question's name and of the aliases that lead on from there, and the SOA of a zone above it. The rest is dropped,
+//! question's name and of the aliases that lead on from there, the SOA of a zone above it, and what signs these. The rest is dropped,
 //! additional records as a whole.
 //!
 //! RFC 5452 (forged answers), 2308 (negative answers), 2181 sections 5 and 8 (sets, TTLs), 3597 section 4 (names in data), 6672 (DNAME).
@@ -19,6 +19,7 @@ use super::explanation::Explanations;
 use super::old_types::write_out;
 use super::question::{Outgoing, Question};
 use super::rrset::make_sets;
+use super::signed::{company, covered};
 
 /// What an upstream says.
 #[derive(Debug)]
@@ -181,7 +182,6 @@ fn believed(message: Message, question: &Question) -> Reply {
     let Metadata { response_code: rcode, authentic_data, recursion_available, authoritative, .. } =
         message.metadata;
     let Chain { records: mut answers, last, is_negative, is_loop } = chain(question, &message.answers);
-    let is_signature = |record: &&Record| question.dnssec_ok && is_of_dnssec(record.record_type());
     let is_soa = |record: &&Record| record.record_type() == RecordType::SOA && record.name.zone_of(&last);
     let soa = message.authorities.iter().find(|record| is_negative && is_soa(record) && is_internet(record));
     let is_referral = message.authorities.iter().any(|record| record.record_type() == RecordType::NS);
@@ -192,8 +192,9 @@ fn believed(message: Message, question: &Question) -> Reply {
         return Reply::Unusable(ResponseCode::Refused, Explanations::of(&message));
     }
     let is_open = is_negative && rcode == ResponseCode::NoError && soa.is_none() && !answers.is_empty();
-    let company = message.authorities.iter().filter(|record| is_signature(record) && is_internet(record));
-    let mut authority: Vec<_> = soa.map(for_as_long).into_iter().chain(company.map(with_sane_ttl)).collect();
+    let company = if question.dnssec_ok { company(&message.authorities, &answers, soa) } else { Vec::new() };
+    let company = company.into_iter().map(with_sane_ttl);
+    let mut authority: Vec<_> = soa.map(for_as_long).into_iter().chain(company).collect();
     make_sets(&mut answers);
     make_sets(&mut authority);
     let (is_authentic, explanations) = (authentic_data, Explanations::of(&message));
@@ -217,11 +218,11 @@ fn chain(question: &Question, records: &[Record]) -> Chain {
     let mut kept: Vec<Record> = Vec::new();
     for _ in 0..=ALIASES_MAX {
         let here = || records.iter().filter(|record| record.name == owner && is_internet(record));
-        let is_signature = |record: &Record| question.dnssec_ok && record.record_type() == RecordType::RRSIG;
+        let signs = |record: &Record, kind| question.dnssec_ok && covered(record) == Some(kind);
         let is_asked =
             |record: &Record| question.kind == RecordType::ANY || record.record_type() == question.kind;
         if here().any(is_asked) {
-            let asked = here().filter(|record| is_asked(record) || is_signature(record));
+            let asked = here().filter(|record| is_asked(record) || signs(record, question.kind));
             kept.extend(asked.map(|record| owned_by(&owner, record)));
             return Chain { records: kept, last: owner, is_negative: false, is_loop: false };
         }
@@ -235,13 +236,13 @@ fn chain(question: &Question, records: &[Record]) -> Chain {
             u16::from(record.record_type()) == DNAME && record.name.zone_of(&owner) && is_internet(record)
         };
         if let Some(dname) = records.iter().find(|record| is_dname(record)) {
-            let signatures = records
-                .iter()
-                .filter(|record| record.name == dname.name && is_signature(record) && is_internet(record));
+            let signatures = records.iter().filter(|record| {
+                record.name == dname.name && signs(record, dname.record_type()) && is_internet(record)
+            });
             kept.extend([dname].into_iter().chain(signatures).map(with_sane_ttl));
         }
         kept.push(owned_by(&owner, alias));
-        let signatures = here().filter(|record| is_signature(record));
+        let signatures = here().filter(|record| signs(record, RecordType::CNAME));
         kept.extend(signatures.map(|record| owned_by(&owner, record)));
         owner = target;
         if is_alias(&kept, &owner) {
@@ -286,10 +287,6 @@ fn is_internet(record: &Record) -> bool {
     record.dns_class == DNSClass::IN
 }
 
-const fn is_of_dnssec(kind: RecordType) -> bool {
-    matches!(kind, RecordType::RRSIG | RecordType::NSEC | RecordType::NSEC3)
-}
-
 /// The record with the letters of the name that was asked for or that an alias has, not with those that were drawn for the question.
 fn owned_by(owner: &Name, record: &Record) -> Record {
     let mut record = with_sane_ttl(record);
@@ -331,6 +328,7 @@ mod tests {
 
     use super::*;
     use crate::dns::forward::question::{Letters, WithEdns};
+    use crate::dns::forward::signed::tests::{nsec, rrsig};
 
     #[test]
     fn the_answer_to_the_question_is_taken_and_the_rest_is_not() {
@@ -440,6 +438,46 @@ mod tests {
             assert_eq!((found.rcode, found.is_negative), (ResponseCode::NXDomain, true));
             assert_eq!(found.authority.len(), usize::from(is_taken), "{owner}");
         }
+    }
+
+    #[test]
+    fn rfc4034_3_signatures_come_with_what_they_cover_and_for_those_who_want_them() {
+        let (plain, sent) = asked("www.example.com.");
+        let signed = |owner: &str, covered| rrsig(owner, covered, "example.com.");
+        let mut message = answer(&sent);
+        message.add_answers([
+            cname("www.example.com.", "a.example.com."),
+            signed("www.example.com.", RecordType::CNAME),
+            signed("www.example.com.", RecordType::A),
+            a("a.example.com.", 1),
+            signed("a.example.com.", RecordType::A),
+            signed("a.example.com.", RecordType::AAAA),
+        ]);
+        message.add_authority(nsec("b.example.com."));
+        message.add_authority(signed("b.example.com.", RecordType::NSEC));
+        message.add_authority(nsec("bank.example."));
+        message.add_authority(rrsig("bank.example.", RecordType::NSEC, "bank.example."));
+        let texts = |records: &[Record]| -> Vec<String> {
+            let text = |record: &Record| {
+                let covered = covered(record).map_or(String::new(), |covered| format!(" {covered}"));
+                format!("{} {}{covered}", record.name, record.record_type())
+            };
+            records.iter().map(text).collect()
+        };
+        let question = Question { dnssec_ok: true, ..plain.clone() };
+        let told = found(&message, &question, &sent);
+        assert_eq!(
+            texts(&told.answers),
+            [
+                "www.example.com. CNAME",
+                "www.example.com. RRSIG CNAME",
+                "a.example.com. A",
+                "a.example.com. RRSIG A"
+            ]
+        );
+        assert_eq!(texts(&told.authority), ["b.example.com. NSEC", "b.example.com. RRSIG NSEC"]);
+        let told = found(&message, &plain, &sent);
+        assert_eq!((told.answers.len(), told.authority.len()), (2, 0));
     }
 
     #[test]

@@ -5,8 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hickory_proto::rr::{Name, Record, RecordType};
+use hickory_proto::rr::{Name, Record};
 use hickory_proto::serialize::binary::BinEncodable;
+
+use super::signed::covered;
 
 /// Takes away what comes twice, and gives all records of a set the least of their TTLs. The order stays.
 pub(super) fn make_sets(records: &mut Vec<Record>) {
@@ -19,7 +21,7 @@ pub(super) fn make_sets(records: &mut Vec<Record>) {
     let mut sets = Vec::with_capacity(records.len());
     records.retain(|record| {
         let data = record.data.to_bytes().unwrap_or_default();
-        let set = set_of(record, &data);
+        let set = set_of(record);
         let least = ttls.entry(set.clone()).or_insert(record.ttl);
         *least = record.ttl.min(*least);
         let is_new = seen.insert((set.clone(), u16::from(record.record_type()), data));
@@ -33,17 +35,15 @@ pub(super) fn make_sets(records: &mut Vec<Record>) {
     }
 }
 
-/// Name and type; of a signature the type that it covers, which its data begin with (RFC 4034 section 3.1).
-fn set_of(record: &Record, data: &[u8]) -> (Name, u16) {
-    let covered = data.first_chunk().filter(|_| record.record_type() == RecordType::RRSIG);
-    let kind = covered.map_or(u16::from(record.record_type()), |covered| u16::from_be_bytes(*covered));
-    (record.name.clone(), kind)
+/// Name and type; of a signature the type that it covers.
+fn set_of(record: &Record) -> (Name, u16) {
+    (record.name.clone(), covered(record).unwrap_or_else(|| record.record_type()).into())
 }
 
 #[cfg(test)]
 mod tests {
-    use hickory_proto::rr::RData;
     use hickory_proto::rr::rdata::{A, NULL, TXT};
+    use hickory_proto::rr::{RData, RecordType};
 
     use super::*;
 
