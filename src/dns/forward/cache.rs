@@ -246,8 +246,11 @@ impl Cache {
         }
     }
 
-    /// Makes room for so much more, and says whether there is.
+    /// Makes room for so much more, and says whether there is. Nothing has to go for what could not be kept alone.
     fn make_room(&mut self, entries: usize, octets: usize) -> bool {
+        if entries > self.limits.entries_max || octets > self.limits.octets_max {
+            return false;
+        }
         let mut spared = 0;
         while self.entries.len() + entries > self.limits.entries_max
             || self.octets + octets > self.limits.octets_max
@@ -497,6 +500,20 @@ mod tests {
         cache.set_limits(CacheLimits { octets_max: 0, ..LIMITS });
         assert_eq!(cache.size(), (0, 0));
         assert!(cache.order.is_empty());
+    }
+
+    #[test]
+    fn what_is_greater_than_the_whole_cache_takes_nothing_away() {
+        let now = clock::now();
+        let mut cache = Cache::new(CacheLimits { octets_max: 4_000, ..LIMITS }, RandomState::new());
+        for name in ["a.", "b.", "great."] {
+            keep(&mut cache, name, positive(60), now);
+        }
+        let great = Arc::new(Found { answers: vec![a(60); 200], ..empty() });
+        keep(&mut cache, "great.", great, now);
+        let known = ["a.", "b.", "great."]
+            .map(|name| cache.look_up(&question(name), |_| None, now) != Lookup::Unknown);
+        assert_eq!(known, [true, true, false], "but for what it was to replace, which is not true any more");
     }
 
     #[test]

@@ -360,11 +360,13 @@ impl Forwarder {
                 "names out of the zone are forwarded"
             );
         }
-        if !routes.agrees_with(&before) {
+        let is_emptied = !routes.agrees_with(&before);
+        // Before the cache is emptied: whoever keeps an answer looks there who is asked now, while it has the cache.
+        self.routes.store(Arc::new(routes));
+        if is_emptied {
             // Others may know other names.
             self.cache_mut().clear();
         }
-        self.routes.store(Arc::new(routes));
         self.change_rules();
     }
 
@@ -374,6 +376,19 @@ impl Forwarder {
 
     fn cache_mut(&self) -> RwLockWriteGuard<'_, Cache> {
         self.cache.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what those have said who are asked by `routes`, unless others are asked by now: it does not count any more then.
+    fn keep(&self, question: &Question, result: &Result<Arc<Found>, Failed>, routes: &Routes) {
+        let encoded = result.as_ref().ok().and_then(|found| Encoded::new(question, found));
+        let mut cache = self.cache_mut();
+        if !self.routes.load().agrees_with(routes) {
+            return;
+        }
+        match result {
+            Ok(found) => cache.insert(question, (found.clone(), encoded), clock::now()),
+            Err(failed) => cache.fail(question, failed.clone(), clock::now()),
+        }
     }
 
     fn upstream(&self, address: &UpstreamAddress, tls: &Arc<TlsClient>) -> Upstream {
@@ -432,16 +447,7 @@ impl Flight {
             Ok(found) => self.follow(found, &routes_then, (is_case_random, end)).await.map(Arc::new),
             Err(failed) => Err(failed),
         };
-        // What others said than those who are asked now does not count any more.
-        if routes.load().agrees_with(&routes_then) {
-            match &result {
-                Ok(found) => {
-                    let encoded = Encoded::new(&self.question, found);
-                    self.forwarder.cache_mut().insert(&self.question, (found.clone(), encoded), clock::now());
-                }
-                Err(failed) => self.forwarder.cache_mut().fail(&self.question, failed.clone(), clock::now()),
-            }
-        }
+        self.forwarder.keep(&self.question, &result, &routes_then);
         result
     }
 }

@@ -173,6 +173,51 @@ fn what_is_given_again_is_what_the_slow_way_says() {
 }
 
 #[test]
+fn what_others_have_said_than_those_who_are_asked_by_now_is_not_kept() {
+    let world = World::start();
+    let take = |text: &str| world.forwarder.take_file(Ok(text.to_owned()));
+    take("nameserver 10.0.0.1\n");
+    let before = world.forwarder.routes.load_full();
+    let name = Name::from_ascii("www.example.com.").unwrap();
+    let question = Question { name, kind: RecordType::A, dnssec_ok: false, checking_disabled: false };
+    let found = World::found(&question.name, RecordType::A);
+    let results = [Ok(Arc::new(found)), Err(Trouble::Unreachable.into())];
+    for result in &results {
+        world.forwarder.keep(&question, result, &before);
+        assert_eq!(world.forwarder.cache_entries(), 1);
+    }
+    take("nameserver 10.0.0.2\n");
+    for result in &results {
+        world.forwarder.keep(&question, result, &before);
+        assert_eq!(world.forwarder.cache_entries(), 0);
+    }
+}
+
+#[test]
+fn who_is_asked_is_known_before_the_cache_is_emptied() {
+    let world = World::start();
+    world.forwarder.take_file(Ok("nameserver 10.0.0.1\n".to_owned()));
+    let before = world.forwarder.routes.load_full();
+    let begin = clock::now();
+    // While it is read, the cache cannot be emptied.
+    let cache = world.forwarder.cache();
+    let (forwarder, inside) = (&world.forwarder, world.runtime.handle());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _inside = inside.enter();
+            forwarder.take_file(Ok("nameserver 10.0.0.2\n".to_owned()));
+        });
+        let mut is_changed = false;
+        while !is_changed && begin.elapsed() < Duration::from_secs(20) {
+            std::thread::yield_now();
+            is_changed = !forwarder.routes.load().agrees_with(&before);
+        }
+        drop(cache);
+        assert!(is_changed);
+    });
+}
+
+#[test]
 fn an_answer_with_thousands_of_names_is_whole_over_tcp_and_given_again() {
     let world = World::start();
     let name = Name::from_ascii("example.com.").unwrap();
@@ -263,15 +308,18 @@ impl World {
         self.forwarder.cache_mut().insert(question, (Arc::new(found), encoded), stored);
     }
 
-    /// Has it know something about a name.
-    fn know(&self, name: &str, kind: RecordType) {
-        let name = Name::from_ascii(name).unwrap();
+    /// What upstreams may say about a name.
+    fn found(name: &Name, kind: RecordType) -> Found {
         let data = RData::A(A::new(192, 0, 2, 1));
         let records = vec![(Owner::Question, 600, data)];
         let (authority, explanations) = (Vec::new(), Explanations::default());
-        let answer =
-            Sample { kind, is_nxdomain: false, is_authentic: false, records, authority, explanations };
-        let found = answer.found(&name);
+        Sample { kind, is_nxdomain: false, is_authentic: false, records, authority, explanations }.found(name)
+    }
+
+    /// Has it know something about a name.
+    fn know(&self, name: &str, kind: RecordType) {
+        let name = Name::from_ascii(name).unwrap();
+        let found = Self::found(&name, kind);
         let question = Question { name, kind, dnssec_ok: false, checking_disabled: false };
         self.keep(&question, found, clock::now());
     }
