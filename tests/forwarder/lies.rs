@@ -235,6 +235,30 @@ async fn dns0x20_one_forged_answer_does_not_have_letters_given_up() {
 }
 
 #[tokio::test]
+async fn one_forged_error_without_a_question_does_not_have_signatures_given_up() {
+    let upstream = Upstream::start().await;
+    let is_forged = AtomicBool::new(true);
+    upstream.says(move |query, _| {
+        let mut message = address(query, 1);
+        if query.edns.is_some() {
+            message.add_answer(rrsig("www.example.com.", RecordType::A, "example.com."));
+        }
+        if is_forged.swap(false, Ordering::Relaxed) {
+            message = code(query, ResponseCode::FormErr);
+            message.queries.clear();
+        }
+        vec![now(&message)]
+    });
+    let world = World::asking(&[upstream.addr]);
+    let mut signed = query("www.example.com.", RecordType::A);
+    signed.edns.as_mut().unwrap().set_dnssec_ok(true);
+    for _ in 0..2 {
+        assert_eq!(world.ask_with(&signed).await.answers.len(), 2);
+    }
+    assert_eq!(upstream.count(), 2);
+}
+
+#[tokio::test]
 async fn dns0x20_letters_are_left_alone_when_settings_say_so() {
     let upstream = Upstream::start().await;
     upstream.says(|query, _| vec![now(&in_lower_case(address(query, 1)))]);

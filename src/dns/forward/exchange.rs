@@ -138,7 +138,12 @@ impl Exchange<'_> {
     /// Who is silent to EDNS is not asked without: other resolvers do not do that any more either (DNS flag day 2019), for it is mostly a
     /// packet that was lost, and would cost signatures and longer answers.
     async fn with_edns_first(&self) -> Result<Reply, Failure> {
-        let reply = self.once(WithEdns::Yes).await?;
+        let mut reply = self.once(WithEdns::Yes).await?;
+        if matches!(reply, Reply::Unread(_)) && self.question.dnssec_ok && !self.manner.is_over_tcp {
+            // That has no letters to show, so that port and id are all that a forger has to meet; and without EDNS there are no signatures, and
+            // the answer is kept for all who want them. So it has to come twice, to two questions. Whoever does not want them loses nothing.
+            reply = self.once(WithEdns::Yes).await?;
+        }
         match reply {
             // It may be the OPT record that it does not understand (RFC 6891 section 7), over TCP, too. Whoever wants signatures is told without
             // them what there is, as by any resolver whose upstream has none.
