@@ -8,12 +8,13 @@
 //!            places: bounds       system_file ◄─ resolv_conf, settings
 //! ```
 //!
-//! [`question`], [`reply`], [`rrset`], [`signed`], [`old_types`], [`cache`], [`encoded`], [`explanation`], [`special`], [`resolv_conf`], [`system_file`], [`health`] and what decides in [`upstream`] and [`routes`] are pure and are told the
+//! [`question`], [`reply`], [`chain`], [`rrset`], [`signed`], [`old_types`], [`cache`], [`encoded`], [`explanation`], [`special`], [`resolv_conf`], [`system_file`], [`health`] and what decides in [`upstream`] and [`routes`] are pure and are told the
 //! time; [`exchange`] and [`mod@line`] move bytes; [`resolve`] and [`forwarder`] put them together. [`hosts`] looks up what the sidecar itself has to reach.
 //!
 //! RFC 5452 (forged answers), 7766 (TCP), 7858 and 8310 (TLS), 2181 (sets), 2308 (negative answers), 3597 (old types), 8767 (stale answers), 8914 (extended errors), 9520 (failures).
 
 mod cache;
+mod chain;
 mod encoded;
 mod exchange;
 mod explanation;

@@ -9,17 +9,18 @@
 //! question's name and of the aliases that lead on from there, the SOA of a zone above it, and what signs these. The rest is dropped,
 //! additional records as a whole.
 //!
-//! RFC 5452 (forged answers), 2308 (negative answers), 2181 sections 5 and 8 (sets, TTLs), 3597 section 4 (names in data), 6672 (DNAME).
+//! RFC 5452 (forged answers), 2308 (negative answers), 2181 sections 5 and 8 (sets, TTLs), 3597 section 4 (names in data).
 
 use hickory_proto::op::{Header, Message, MessageType, Metadata, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
+use super::chain::{ALIASES_MAX, Chain, chain, is_alias, is_internet};
 use super::explanation::Explanations;
 use super::old_types::write_out;
 use super::question::{Outgoing, Question};
-use super::rrset::make_sets;
-use super::signed::{company, covered};
+use super::rrset::{make_sets, with_sane_ttl};
+use super::signed::company;
 
 /// What an upstream says.
 #[derive(Debug)]
@@ -202,61 +203,6 @@ fn believed(message: Message, question: &Question) -> Reply {
     Reply::Found(Found { rcode, answers, authority, is_authentic, is_negative, open, explanations })
 }
 
-/// The records of the question's name and of the aliases that follow from it.
-struct Chain {
-    records: Vec<Record>,
-    /// The last of these names.
-    last: Name,
-    /// Whether there is nothing of the asked type.
-    is_negative: bool,
-    /// Whether the last name is one of those before.
-    is_loop: bool,
-}
-
-fn chain(question: &Question, records: &[Record]) -> Chain {
-    let mut owner = question.name.clone();
-    let mut kept: Vec<Record> = Vec::new();
-    for _ in 0..=ALIASES_MAX {
-        let here = || records.iter().filter(|record| record.name == owner && is_internet(record));
-        let signs = |record: &Record, kind| question.dnssec_ok && covered(record) == Some(kind);
-        let is_asked =
-            |record: &Record| question.kind == RecordType::ANY || record.record_type() == question.kind;
-        if here().any(is_asked) {
-            let asked = here().filter(|record| is_asked(record) || signs(record, question.kind));
-            kept.extend(asked.map(|record| owned_by(&owner, record)));
-            return Chain { records: kept, last: owner, is_negative: false, is_loop: false };
-        }
-        let alias = here().find_map(|record| {
-            let RData::CNAME(target) = &record.data else { return None };
-            Some((record, target.0.clone()))
-        });
-        let Some((alias, target)) = alias else { break };
-        // A DNAME above explains the alias that was made from it.
-        let is_dname = |record: &Record| {
-            u16::from(record.record_type()) == DNAME && record.name.zone_of(&owner) && is_internet(record)
-        };
-        if let Some(dname) = records.iter().find(|record| is_dname(record)) {
-            let signatures = records.iter().filter(|record| {
-                record.name == dname.name && signs(record, dname.record_type()) && is_internet(record)
-            });
-            kept.extend([dname].into_iter().chain(signatures).map(with_sane_ttl));
-        }
-        kept.push(owned_by(&owner, alias));
-        let signatures = here().filter(|record| signs(record, RecordType::CNAME));
-        kept.extend(signatures.map(|record| owned_by(&owner, record)));
-        owner = target;
-        if is_alias(&kept, &owner) {
-            return Chain { records: kept, last: owner, is_negative: true, is_loop: true };
-        }
-    }
-    Chain { records: kept, last: owner, is_negative: true, is_loop: false }
-}
-
-/// Whether one of these records says that `name` is an alias.
-fn is_alias(records: &[Record], name: &Name) -> bool {
-    records.iter().any(|record| record.record_type() == RecordType::CNAME && record.name == *name)
-}
-
 impl Found {
     /// The answer as far as the first `records`, which lead to a name that others are asked for: what this upstream says of that does
     /// not count.
@@ -283,17 +229,6 @@ impl Found {
     }
 }
 
-fn is_internet(record: &Record) -> bool {
-    record.dns_class == DNSClass::IN
-}
-
-/// The record with the letters of the name that was asked for or that an alias has, not with those that were drawn for the question.
-fn owned_by(owner: &Name, record: &Record) -> Record {
-    let mut record = with_sane_ttl(record);
-    record.name = owner.clone();
-    record
-}
-
 /// The SOA of a negative answer: that may be kept no longer than its MINIMUM says (RFC 2308 section 5).
 fn for_as_long(record: &Record) -> Record {
     let mut record = with_sane_ttl(record);
@@ -303,23 +238,10 @@ fn for_as_long(record: &Record) -> Record {
     record
 }
 
-/// A TTL with the highest bit is 0 (RFC 2181 section 8).
-fn with_sane_ttl(record: &Record) -> Record {
-    let mut record = record.clone();
-    if i32::try_from(record.ttl).is_err() {
-        record.ttl = 0;
-    }
-    record
-}
-
-/// Aliases that are followed; one more ends the chain there. BIND and Unbound stop at about as many.
-const ALIASES_MAX: usize = 16;
 /// RFC 1035 section 4.1.1.
 const HEADER_OCTETS: usize = 12;
 /// Type and class behind a question's name (RFC 1035 section 4.1.2).
 const QUERY_TAIL_OCTETS: usize = 4;
-/// RFC 6672 section 2.1.
-const DNAME: u16 = 39;
 
 #[cfg(test)]
 mod tests {
@@ -328,6 +250,7 @@ mod tests {
 
     use super::*;
     use crate::dns::forward::question::{Letters, WithEdns};
+    use crate::dns::forward::signed::covered;
     use crate::dns::forward::signed::tests::{nsec, rrsig};
 
     #[test]

@@ -1,6 +1,6 @@
 //! Records as sets: one TTL for all of a set, and each record once. Pure.
 //!
-//! A set is what has name and type in common; its signatures belong to it. RFC 2181 section 5 (sets), RFC 4034 section 3 (signatures have the
+//! A set is what has name and type in common; its signatures belong to it. RFC 2181 sections 5 (sets) and 8 (TTLs), RFC 4034 section 3 (signatures have the
 //! TTL of what they sign).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +33,15 @@ pub(super) fn make_sets(records: &mut Vec<Record>) {
     for (record, set) in records.iter_mut().zip(&sets) {
         record.ttl = ttls[set];
     }
+}
+
+/// A TTL with the highest bit is 0 (RFC 2181 section 8).
+pub(super) fn with_sane_ttl(record: &Record) -> Record {
+    let mut record = record.clone();
+    if i32::try_from(record.ttl).is_err() {
+        record.ttl = 0;
+    }
+    record
 }
 
 /// Name and type; of a signature the type that it covers.
