@@ -221,6 +221,38 @@ fn rfc7766_6_2_4_who_sends_no_more_still_gets_its_replies() {
 }
 
 #[test]
+fn rfc7766_6_2_4_whoever_waits_for_replies_gets_them_however_its_queries_end() {
+    let view = || Registry::shop().name_alone("shop", "away").into_view();
+    let tcp = TcpSettings { message_timeout: Duration::from_millis(100), ..TcpSettings::default() };
+    let whole = frame(&Query::of(WEB, A).to_octets());
+    let response = frame(&Query::of(WEB, A).flags(crate::query::QR).to_octets());
+    // Sent behind queries of which one has to wait: nothing, half of another, what is none; and whether the client closes its side.
+    for (behind, is_closed, tcp) in [
+        (&b""[..], true, TcpSettings::default()),
+        (&whole[..1], true, TcpSettings::default()),
+        (&whole[..whole.len() / 2], true, TcpSettings::default()),
+        (&whole[..whole.len() / 2], false, tcp),
+        (&[0, 0][..], false, TcpSettings::default()),
+        (&[0, 0][..], true, TcpSettings::default()),
+        (&response[..], false, TcpSettings::default()),
+    ] {
+        let world = World::start_with(view(), Ways { has_demand: true, tcp, ..Ways::default() });
+        let mut stream = world.connect();
+        let queries = (1..).zip(["away.shop.rollcall.internal", WEB, "away.rollcall.internal"]);
+        let queries = queries.map(|(id, name)| frame(&Query { id, ..Query::of(name, A) }.to_octets()));
+        let octets: Vec<u8> = queries.flatten().chain(behind.iter().copied()).collect();
+        stream.write_all(&octets).expect("it is taken");
+        if is_closed {
+            stream.shutdown(Shutdown::Write).expect("one side can be closed");
+        }
+        let ids = [(); 3].map(|()| receive_framed(&mut stream).expect("a reply").id);
+        assert_eq!(ids[0], 2, "{behind:?}");
+        assert_eq!(ids[1..].iter().collect::<BTreeSet<_>>(), BTreeSet::from([&1, &3]), "{behind:?}");
+        assert!(receive_framed(&mut stream).is_none(), "{behind:?}");
+    }
+}
+
+#[test]
 fn a_client_that_takes_no_replies_is_given_up() {
     let tcp = TcpSettings { message_timeout: Duration::from_millis(200), ..TcpSettings::default() };
     let world = World::start_with(Registry::many(3000).into_view(), Ways { tcp, ..Ways::default() });

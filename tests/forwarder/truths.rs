@@ -5,6 +5,7 @@ use std::time::Duration;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::upstream::{Over, Sent, Upstream, a, address, answer, cname, code, explained, now, soa};
 use crate::world::{World, addresses, extended, listed, query, receive_framed, send_framed, until};
@@ -285,6 +286,23 @@ async fn over_tcp_an_answer_that_is_waited_for_holds_up_no_other() {
     assert_eq!(receive_framed(&mut stream).await.metadata.id, quick.metadata.id);
     let told = receive_framed(&mut stream).await;
     assert_eq!((told.metadata.id, addresses(&told)), (slow.metadata.id, vec![1]));
+}
+
+#[tokio::test]
+async fn over_tcp_an_answer_that_is_waited_for_comes_although_its_client_ends_in_the_middle_of_a_query() {
+    let upstream = Upstream::start().await;
+    upstream.says(|query, _| vec![Sent { after: Duration::from_millis(150), ..now(&address(query, 1)) }]);
+    let world = World::start(&format!("{{{}}}", listed(&[upstream.addr])), "");
+    for (index, behind) in [&[0, 0][..], &[0], &[0, 40, 1, 2, 3]].into_iter().enumerate() {
+        let mut stream = world.connect().await;
+        let query = query(&format!("{index}.example.com."), RecordType::A);
+        send_framed(&mut stream, &query).await;
+        stream.write_all(behind).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let told = receive_framed(&mut stream).await;
+        assert_eq!((told.metadata.id, addresses(&told)), (query.metadata.id, vec![1]), "{behind:?}");
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "it is closed");
+    }
 }
 
 #[tokio::test]

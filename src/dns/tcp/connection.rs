@@ -1,7 +1,8 @@
 //! One connection: queries in, answers out.
 //!
 //! - It ends when its client closes it, stays silent for `idle_timeout`, takes longer than `message_timeout` over a query or over taking
-//!   answers, sends what is no query, has to make room, or at shutdown.
+//!   answers, sends what is no query, has to make room, or at shutdown. But for the last two, and answers that are not taken, the answers
+//!   that it still waits for are sent before; they come in a bounded time.
 //! - It holds one query that is not whole, [`OUTPUT_OCTETS_MAX`] of answers and one more answer, and [`LATER_MAX`] queries that wait, beside
 //!   which others are answered; while as many wait no query is read. While answers are not taken, none of these goes on, and no query is
 //!   read. While it is silent it holds nothing.
@@ -42,8 +43,8 @@ pub(super) struct Connection {
     later: FuturesUnordered<Awaited>,
     /// Since when a query is owed: the first one since the beginning, others since their first octet.
     begun: Option<Instant>,
-    /// Whether the client sends no more, and still takes answers.
-    is_half_closed: bool,
+    /// Why no more is read: it ends so when the answers are sent that are waited for.
+    ending: Option<End>,
     /// How long answers were made for it in this turn.
     worked: Duration,
 }
@@ -90,8 +91,8 @@ impl End {
 impl Connection {
     pub(super) fn new(stream: TcpStream, client: SocketAddr, open: Open, settings: TcpSettings) -> Self {
         let (later, begun) = (FuturesUnordered::new(), Some(clock::now()));
-        let (is_half_closed, worked) = (false, Duration::ZERO);
-        Self { stream, client, open, settings, later, begun, is_half_closed, worked }
+        let (ending, worked) = (None, Duration::ZERO);
+        Self { stream, client, open, settings, later, begun, ending, worked }
     }
 
     /// Serves it to its end.
@@ -118,7 +119,11 @@ impl Connection {
             if !output.is_empty() {
                 self.send(&output).await?;
             }
-            result?;
+            if let Err(end) = result {
+                // What comes behind it is not looked at.
+                input = Frames::default();
+                self.ending = Some(end);
+            }
             // 3. Let others have their turn. The socket alone would not do that while queries come and answers are taken.
             if self.worked >= TURN {
                 self.worked = Duration::ZERO;
@@ -175,12 +180,14 @@ impl Connection {
             self.begun.get_or_insert(now);
         }
         loop {
-            let can_read = !self.is_half_closed && self.later.len() < LATER_MAX;
+            let can_read = self.ending.is_none() && self.later.len() < LATER_MAX;
             if can_read && input.has_next() {
                 return Ok(None);
             }
-            if self.is_half_closed && self.later.is_empty() {
-                return Err(End::Closed);
+            if self.later.is_empty()
+                && let Some(end) = self.ending.take()
+            {
+                return Err(end);
             }
             let is_waited_for = !self.later.is_empty();
             // Whoever waits for an answer is not idle; the answer's own time is bounded.
@@ -204,14 +211,14 @@ impl Connection {
                     }
                 }
                 read = read(&mut self.stream, input), if can_read => match read? {
-                    0 if input.is_empty() && is_waited_for => self.is_half_closed = true,
-                    0 => return Err(End::Closed),
+                    // In the middle of a query, too: it takes back none before.
+                    0 => self.ending = Some(End::Closed),
                     _ => {
                         self.begun.get_or_insert(clock::now());
                     }
                 },
                 () = sleep_until(deadline.unwrap_or(now).into()), if deadline.is_some() => {
-                    return Err(if self.begun.is_some() { End::SlowQuery } else { End::Idle });
+                    self.ending = Some(if self.begun.is_some() { End::SlowQuery } else { End::Idle });
                 }
                 else => return Err(End::Closed),
             }
