@@ -1,5 +1,6 @@
 //! What honest upstreams say reaches the client, each question once.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use hickory_proto::op::{Message, ResponseCode};
@@ -46,14 +47,18 @@ async fn rfc5452_9_2_ids_ports_and_letters_differ_from_question_to_question() {
         world.ask(&format!("a-name-with-many-letters-{index}.example.com.")).await;
     }
     let got = upstream.got();
-    let mut ids: Vec<_> = got.iter().map(|got| got.message.metadata.id).collect();
-    let mut ports: Vec<_> = got.iter().map(|got| got.from.port()).collect();
+    let ids: Vec<_> = got.iter().map(|got| got.message.metadata.id).collect();
+    let ports: Vec<_> = got.iter().map(|got| got.from.port()).collect();
     let mut letters: Vec<_> =
         got.iter().map(|got| got.message.queries[0].name().to_string()[..20].to_owned()).collect();
-    for different in [&mut ids, &mut ports] {
-        different.sort_unstable();
-        different.dedup();
-        assert!(different.len() >= 18, "{different:?}");
+    for drawn in [ids, ports] {
+        let different: BTreeSet<_> = drawn.iter().collect();
+        assert!(different.len() >= 18, "{drawn:?}");
+        // A counter, too, says another number each time, but goes in steps that can be foreseen, as may one that others use between.
+        let steps: BTreeSet<_> = drawn.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])).collect();
+        assert!(steps.len() >= 15, "{drawn:?}");
+        let far = steps.iter().filter(|step| step.wrapping_neg().min(**step) > 256).count();
+        assert!(far >= 12, "{drawn:?}");
     }
     letters.sort();
     letters.dedup();
