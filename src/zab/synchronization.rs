@@ -73,23 +73,24 @@ impl Peer {
             SyncMode::Trunc | SyncMode::Diff | SyncMode::Snap => Packet::Diff(end),
         };
         self.out.push_back(Output::Send(id, first));
-        let from = read.last().map_or(from, |last| last.zxid);
+        let sent_to = read.last().map_or(from, |last| last.zxid);
         for entry in read {
             self.send_committed(id, entry);
         }
-        self.finish_sync(id, mode, from, now);
+        self.finish_sync(id, (mode, from), sent_to, now);
     }
 
     fn send_tree(&mut self, id: LinkId, now: Instant) {
         // The replica sends the tree as it is at this point of the outputs: with everything delivered.
         self.out.push_back(Output::Event(Event::SendSnapshot(id)));
-        self.finish_sync(id, SyncMode::Snap, self.history.committed(), now);
+        let to = self.history.committed();
+        self.finish_sync(id, (SyncMode::Snap, to), to, now);
     }
 
-    /// Sends what is in memory after `from`, then NEWLEADER; the learner gets what is proposed from now on.
-    fn finish_sync(&mut self, id: LinkId, mode: SyncMode, from: Zxid, now: Instant) {
+    /// Sends what is in memory after `sent_to`, then NEWLEADER; the learner gets what is proposed from now on.
+    fn finish_sync(&mut self, id: LinkId, (mode, from): (SyncMode, Zxid), sent_to: Zxid, now: Instant) {
         let end = self.sync_end();
-        let committed: Vec<_> = self.history.between(from, end).cloned().collect();
+        let committed: Vec<_> = self.history.between(sent_to, end).cloned().collect();
         let outstanding: Vec<_> = self.history.between(end, self.history.last()).cloned().collect();
         for entry in committed {
             self.send_committed(id, entry);
