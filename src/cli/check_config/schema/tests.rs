@@ -133,7 +133,7 @@ fn what_the_parser_refuses_by_itself_the_schemas_refuse_too() {
         (SchemaRole::Ensemble, "data_dir: ''"),
         (SchemaRole::Ensemble, "data_dir: "),
         (SchemaRole::Ensemble, "{data_dir: /nowhere, server_id: 255}"),
-        (SchemaRole::Ensemble, "{data_dir: /nowhere, client: {four_letter_words: [conf]}}"),
+        (SchemaRole::Ensemble, "{data_dir: /nowhere, client: {four_letter_words: [srst]}}"),
         (SchemaRole::Ensemble, "{data_dir: /nowhere, client: {frame_bytes_max: 1}}"),
         (SchemaRole::Ensemble, "{data_dir: /nowhere, quorum: {init_limit: 0}}"),
         (SchemaRole::Ensemble, "{data_dir: /nowhere, quorum: {connect_timeout: soon}}"),
