@@ -1,9 +1,11 @@
 //! Nothing happens: what the load and the checkers say of a healthy ensemble.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{APACHE, APACHE_AND_TWO, OURS, OURS_AND_TWO};
 use crate::cluster::{Profile, go_on_for};
+use crate::history::Record;
 use crate::load::{LOAD_W, Workload};
 use crate::member::Kind;
 use crate::run::{Run, expired};
@@ -16,6 +18,14 @@ fn run(kinds: &[Kind]) {
     go_on_for(Duration::from_secs(5));
     let history = run.finish(load);
     assert_eq!(expired(&history), 0);
+    // The checkers demand that digests of one zxid are equal: here are some, of all members.
+    let mut told: BTreeMap<i64, BTreeSet<&str>> = BTreeMap::new();
+    for record in &history.records {
+        if let Record::Digest { server, zxid, .. } = record {
+            told.entry(*zxid).or_default().insert(server);
+        }
+    }
+    assert!(told.values().any(|servers| servers.len() == kinds.len()), "nothing was compared: {told:?}");
 }
 
 #[test]
