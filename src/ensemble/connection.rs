@@ -244,9 +244,7 @@ impl Connection {
             }
         }
     }
-}
 
-impl Connection {
     /// The text of an answer; none when the driver is gone.
     async fn complete(&self, answer: Answer) -> Option<String> {
         match answer {

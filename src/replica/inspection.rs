@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::session::timeout;
 use super::{ConnectionId, Replica};
 use crate::id::{SessionId, Zxid};
 use crate::tree::Tree;
@@ -30,6 +31,12 @@ impl Replica {
     /// The sessions that this member alone knows, with their timeouts.
     pub fn local_session_timeouts(&self) -> impl Iterator<Item = (SessionId, Duration)> {
         self.local.iter()
+    }
+
+    /// How long a session lives without being heard of, be it known to all or to this member alone.
+    pub fn session_timeout(&self, session: SessionId) -> Option<Duration> {
+        let known = self.tree.sessions().get(session).map(timeout);
+        known.or_else(|| self.local.timeout(session))
     }
 
     /// The tree's digest after some of its txns, oldest first: equal on all members that have one for the same zxid.

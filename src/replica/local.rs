@@ -44,8 +44,12 @@ impl LocalSessions {
         self.expiry.iter()
     }
 
+    pub(super) fn timeout(&self, session: SessionId) -> Option<Duration> {
+        self.expiry.timeout(session)
+    }
+
     pub(super) fn contains(&self, session: SessionId) -> bool {
-        self.expiry.timeout(session).is_some()
+        self.timeout(session).is_some()
     }
 
     pub(super) fn open(&mut self, session: SessionId, timeout: Duration, now: Instant) {

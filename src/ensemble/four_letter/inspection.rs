@@ -81,11 +81,8 @@ fn connection(text: &mut String, replica: &Replica, connected: &Connected, is_br
     write!(text, " /{peer}[1](queued={unanswered},recved={received},sent={sent}")?;
     if let Some(session) = replica.session_of(id).filter(|_| !is_brief) {
         write!(text, ",sid={session},est={since_ms}")?;
-        let local = || replica.local_session_timeouts().find(|(local, _)| *local == session);
-        let timeout_ms = replica.tree().sessions().get(session).map(i64::from);
-        let timeout_ms = timeout_ms.or_else(|| i64::try_from(local()?.1.as_millis()).ok());
-        if let Some(timeout_ms) = timeout_ms {
-            write!(text, ",to={timeout_ms}")?;
+        if let Some(timeout) = replica.session_timeout(session) {
+            write!(text, ",to={}", timeout.as_millis())?;
         }
     }
     writeln!(text, ")")

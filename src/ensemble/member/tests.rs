@@ -118,10 +118,7 @@ async fn four_letter_words_are_answered_in_text_and_count_nothing_that_is_gone()
     let member = start(data_dir.path(), 100).await;
     let mut wire = Wire::connect(&member, SessionId::NONE).await;
     assert_eq!(wire.ask(&Request::Ping).await, Ok(Response::Empty));
-    let mut socket = TcpStream::connect(member.client_addr()).await.unwrap();
-    socket.write_all(b"srvr").await.unwrap();
-    let mut text = String::new();
-    socket.read_to_string(&mut text).await.unwrap();
+    let text = ask(member.client_addr(), b"srvr").await;
     assert!(text.contains("\nReceived: 2\nSent: 2\n"), "{text}");
     assert!(
         text.contains("\nOutstanding: 0\nZxid: 0x100000001\nMode: standalone\nNode count: 4\n"),
