@@ -34,8 +34,10 @@ mod read;
 mod recording;
 mod reply;
 mod request;
+mod serving;
 mod session;
 mod snapshot;
+mod transfer;
 mod watch;
 
 #[cfg(test)]
@@ -48,11 +50,10 @@ pub use self::port::{
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use self::barrier::Subscribers;
-use self::connection::{Connection, Phase};
+use self::connection::Connection;
 use self::digest_log::DigestLog;
 use self::expiry::ExpiryQueue;
 use self::leading::Leading;
@@ -61,8 +62,8 @@ use self::local::LocalSessions;
 use self::recording::Recording;
 use self::session::SessionIds;
 use self::snapshot::Snapshotting;
+use self::transfer::{Incoming, UNKNOWN};
 use self::watch::Watches;
-use crate::codec::Reader;
 use crate::id::{Epoch, SessionId, Xid, Zxid};
 use crate::tree::{Tree, Txn, TxnOp};
 use crate::zab::mutation::{self, Mutation};
@@ -123,14 +124,6 @@ enum SyncWaiter {
     Revalidation(LinkId, SessionId, i32),
 }
 
-#[derive(Debug)]
-struct Incoming {
-    link: LinkId,
-    zxid: Zxid,
-    /// Once it is there.
-    tree: Option<Tree>,
-}
-
 /// What a replica counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReplicaCounts {
@@ -146,9 +139,6 @@ pub struct ReplicaCounts {
     pub digest_mismatches: u64,
 }
 
-/// Stands for the end of a fuzzy range that is not known yet.
-const UNKNOWN: Zxid = Zxid::from_raw(i64::MAX);
-
 /// The role of a member that has lost its leader.
 fn idle(settings: &ReplicaSettings, now: Now) -> Role {
     let patience = READ_ONLY_AFTER.max(settings.peer.tick);
@@ -157,9 +147,6 @@ fn idle(settings: &ReplicaSettings, now: Now) -> Role {
 
 /// How long to look for a leader before reads are served without one, at the least; as in Apache ZooKeeper.
 const READ_ONLY_AFTER: Duration = Duration::from_secs(2);
-
-/// How long a client that connects may have to wait for a leader, before it is sent elsewhere.
-const HOLD_TIME: Duration = Duration::from_millis(500);
 
 impl Replica {
     /// A member over what its storage recovered. It looks for a leader at once.
@@ -476,15 +463,6 @@ impl Replica {
         }
     }
 
-    /// Closes the connections that have a session here: what they wait for will not come.
-    fn close_served(&mut self) {
-        let served = self.connections.iter().filter(|(_, connection)| !connection.is_fresh());
-        let served: Vec<_> = served.map(|(id, _)| *id).collect();
-        for id in served {
-            self.close(id, CloseReason::NotServing);
-        }
-    }
-
     /// A packet of another member; what it carries must be a txn.
     fn on_packet(&mut self, link: LinkId, packet: Packet, now: Now) {
         if let Packet::Proposal(entry) | Packet::Inform(entry) = &packet {
@@ -512,104 +490,9 @@ impl Replica {
         self.peer.handle(now.monotonic, zab::Input::LinkClosed(link));
     }
 
-    fn on_snapshot_received(&mut self, link: LinkId, body: Bytes, now: Now) {
-        let Some(incoming) = self.incoming.as_mut().filter(|incoming| incoming.link == link) else { return };
-        let mut reader = Reader::new(&body);
-        match Tree::decode_snapshot(&mut reader, incoming.zxid) {
-            Ok(tree) => {
-                incoming.tree = Some(tree);
-                self.peer.handle(now.monotonic, zab::Input::SnapshotReceived(link, body));
-            }
-            Err(error) => {
-                error!(%error, "the leader's snapshot cannot be read");
-                self.break_link(link, now);
-            }
-        }
-    }
-
-    /// The leader's snapshot takes the place of all there was.
-    fn install_snapshot(&mut self, zxid: Zxid, body: Bytes) {
-        let incoming = self.incoming.take().and_then(|incoming| incoming.tree);
-        self.tree = incoming.expect("the snapshot was read before the peer heard of it");
-        assert_eq!(self.tree.last_zxid(), zxid, "the snapshot is the one that was announced");
-        self.snapshotting.cancel();
-        self.recording.cancel();
-        self.local.on_installed();
-        // How far it goes beyond its name is not known before everything behind it is there.
-        self.fuzzy_to = UNKNOWN;
-        self.digests.clear();
-        info!(%zxid, znodes = self.tree.node_count(), "installing the leader's snapshot");
-        self.outputs.push_back(Output::InstallSnapshot { zxid, body });
-    }
-
-    fn send_snapshot(&mut self, link: LinkId) {
-        let mut body = Vec::new();
-        let mut cursor = self.tree.begin_snapshot(&mut body);
-        while !self.tree.continue_snapshot(&mut cursor, usize::MAX, &mut body) {}
-        let zxid = self.tree.last_zxid();
-        self.outputs.push_back(Output::SendSnapshot { link, zxid, body: body.into() });
-    }
-
-    fn on_reloaded(&mut self, recovery: Recovery, now: Now) {
-        let Recovery { tree, tail, committed, fuzzy_to, accepted_epoch, current_epoch } = recovery;
-        self.tree = tree;
-        self.fuzzy_to = fuzzy_to;
-        self.digests.clear();
-        let snapshot = self.tree.last_zxid();
-        let recovery = zab::Recovery { snapshot, tail, committed, accepted_epoch, current_epoch };
-        self.peer.handle(now.monotonic, zab::Input::Reloaded(recovery));
-    }
-
-    fn on_connected(&mut self, connection: ConnectionId, now: Now) {
-        let patience = if self.is_serving() { self.settings.handshake_timeout } else { HOLD_TIME };
-        let deadline = now.monotonic + patience;
-        self.connections.insert(connection, Connection::new(deadline));
-        self.handshakes.insert((deadline, connection));
-    }
-
-    /// There is a leader again: clients that connected meanwhile are looked at.
-    fn serve_those_who_wait(&mut self, now: Now) {
-        let waiting: Vec<_> = self
-            .connections
-            .iter_mut()
-            .filter_map(|(id, connection)| Some((*id, connection.take_held()?)))
-            .collect();
-        for (id, frame) in waiting {
-            self.on_frame(id, frame, now);
-        }
-    }
-
-    /// Moves a connection on to its next phase.
-    fn enter(&mut self, id: ConnectionId, phase: Phase) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
-        if let Phase::Fresh { deadline, .. } = std::mem::replace(&mut connection.phase, phase) {
-            self.handshakes.remove(&(deadline, id));
-        }
-    }
-
-    /// Closes a connection from this side and forgets it.
-    fn close(&mut self, id: ConnectionId, reason: CloseReason) {
-        debug!(connection = id.0, %reason, "closing");
-        if reason == CloseReason::SessionClosed {
-            self.subscribers.leave(id);
-        }
-        self.outputs.push_back(Output::Close(id, reason));
-        self.forget(id);
-    }
-
-    /// Forgets a connection; its session lives on until it expires.
-    fn forget(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.remove(&id) else { return };
-        self.subscribers.on_gone(id, &self.watches);
-        self.watches.remove_connection(id);
-        if let Phase::Fresh { deadline, .. } = connection.phase {
-            self.handshakes.remove(&(deadline, id));
-        }
-        if let Some(session) = connection.session()
-            && self.by_session.get(&session) == Some(&id)
-        {
-            self.by_session.remove(&session);
-        }
+    /// The epochs on disk, accepted and current.
+    pub const fn epochs(&self) -> (Epoch, Epoch) {
+        self.peer.epochs()
     }
 
     /// Asserts what must hold between inputs.
@@ -635,11 +518,4 @@ impl Replica {
 /// Reads a txn that was checked when it came, or when it was recovered.
 fn decode(entry: &Entry) -> Txn {
     Txn::decode(&entry.payload).expect("what is in the history was decoded before")
-}
-
-impl Replica {
-    /// The epochs on disk, accepted and current.
-    pub const fn epochs(&self) -> (Epoch, Epoch) {
-        self.peer.epochs()
-    }
 }
