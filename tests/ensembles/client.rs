@@ -422,6 +422,7 @@ fn xid(action: &Action, number: u64) -> Xid {
         Action::SetWatches { .. } => Xid::SET_WATCHES,
         Action::Change(_)
         | Action::Multi(_)
+        | Action::Permit { .. }
         | Action::Sync
         | Action::Read(_)
         | Action::WatchBelow(_)

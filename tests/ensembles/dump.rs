@@ -64,20 +64,23 @@ async fn dump(looker: &mut Client, server: &Server, recorder: &Recorder, round: 
     let mut paths = vec!["/".to_owned()];
     while !paths.is_empty() {
         let rest = paths.split_off(paths.len().min(BATCH));
-        let reads = paths.iter().flat_map(|path| [read(path, Aspect::Children), read(path, Aspect::Data)]);
+        let aspects = [Aspect::Children, Aspect::Data, Aspect::Acl];
+        let reads = paths.iter().flat_map(|path| aspects.map(|aspect| read(path, aspect)));
         let replies = looker.call(reads.collect()).await;
         let mut below = rest;
-        for (path, replies) in paths.iter().zip(replies.chunks_exact(2)) {
-            let [Some(children), Some(data)] = replies else { return None };
-            if children.zxid != zxid || data.zxid != zxid {
+        for (path, replies) in paths.iter().zip(replies.chunks_exact(aspects.len())) {
+            let [Some(children), Some(data), Some(acl)] = replies else { return None };
+            if [children, data, acl].iter().any(|reply| reply.zxid != zxid) {
                 return None;
             }
-            let (Found::Children(names, _), Found::Data(value, stat)) = (&children.found, &data.found) else {
+            let (Found::Children(names, _), Found::Data(value, stat), Found::Acl(acl, _)) =
+                (&children.found, &data.found, &acl.found)
+            else {
                 return None;
             };
             let prefix = path.trim_end_matches('/');
             below.extend(names.iter().map(|name| format!("{prefix}/{name}")));
-            nodes.push(Node { path: path.clone(), value: value.clone(), stat: *stat });
+            nodes.push(Node { path: path.clone(), value: value.clone(), stat: *stat, acl: acl.clone() });
         }
         paths = below;
     }

@@ -99,6 +99,11 @@ pub(crate) struct Operation {
 pub(crate) enum Action {
     Change(Change),
     Multi(Vec<Change>),
+    /// Sets what anybody may do with a znode, as ZooKeeper's bits.
+    Permit {
+        path: String,
+        permissions: i32,
+    },
     Sync,
     Read(Read),
     /// A persistent recursive watch.
@@ -136,6 +141,7 @@ pub(crate) enum Aspect {
     Data,
     Exists,
     Children,
+    Acl,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -158,6 +164,8 @@ pub(crate) enum Found {
     Stat(NodeStat),
     Data(Option<String>, NodeStat),
     Children(BTreeSet<String>, NodeStat),
+    /// An ACL, as text.
+    Acl(String, NodeStat),
     /// The stats of a multi's results, of those that have one.
     Results(Vec<Option<NodeStat>>),
 }
@@ -218,6 +226,8 @@ pub(crate) struct Node {
     pub(crate) path: String,
     pub(crate) value: Option<String>,
     pub(crate) stat: NodeStat,
+    #[serde(default)]
+    pub(crate) acl: String,
 }
 
 impl Change {
@@ -234,7 +244,8 @@ impl Action {
         match self {
             Self::Change(change) => std::slice::from_ref(change),
             Self::Multi(changes) => changes,
-            Self::Sync
+            Self::Permit { .. }
+            | Self::Sync
             | Self::Read(_)
             | Self::WatchBelow(_)
             | Self::SetWatches { .. }
@@ -245,7 +256,7 @@ impl Action {
 
     /// Whether success means a txn of its own.
     pub(crate) fn is_write(&self) -> bool {
-        matches!(self, Self::Change(_) | Self::Multi(_) | Self::Close)
+        matches!(self, Self::Change(_) | Self::Multi(_) | Self::Permit { .. } | Self::Close)
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::model::{Effect, Model, PathChange};
 use super::{Violation, violation};
-use crate::history::{Dump, Node};
+use crate::history::{Action, Dump, Found, Node, Reply};
 
 const LOST: &str = "C-ACK lost";
 const HALF_APPLIED: &str = "C-ACK half-applied";
@@ -20,6 +20,7 @@ pub(super) fn check(model: &Model<'_>) -> Vec<Violation> {
             violations.extend(check_path(model, dump, path, nodes.get(path).copied()));
         }
         violations.extend(check_values(model, dump));
+        violations.extend(dump.nodes.iter().filter_map(|node| check_acl(model, dump, node)));
     }
     for path in model.paths.keys() {
         violations.extend(check_versions(model, path));
@@ -67,6 +68,35 @@ fn check_values(model: &Model<'_>, dump: &Dump) -> Vec<Violation> {
         .collect()
 }
 
+/// A znode has the ACL that was acknowledged last, or one of a later version that an unanswered request may have given it.
+fn check_acl(model: &Model<'_>, dump: &Dump, node: &Node) -> Option<Violation> {
+    let permits = model.operations.iter().filter_map(|operation| {
+        let Action::Permit { path, permissions } = &operation.action else { return None };
+        (*path == node.path).then_some((operation, *permissions))
+    });
+    let (mut unanswered, mut newest) = (0, None);
+    for (operation, permissions) in permits {
+        match &operation.reply {
+            None => unanswered += 1,
+            Some(Reply { error: 0, zxid, found: Found::Stat(stat), .. })
+                if *zxid <= dump.zxid && *zxid > node.stat.czxid =>
+            {
+                newest = newest.max(Some((stat.aversion, permissions)));
+            }
+            Some(_) => {}
+        }
+    }
+    let (version, permissions) = newest?;
+    let is_it = match node.stat.aversion - version {
+        0 => node.acl == format!("world:anyone:{permissions}"),
+        later => (1..=unanswered).contains(&later),
+    };
+    let (server, path, found) = (&dump.server, &node.path, node.stat.aversion);
+    let text =
+        format!("{path} on {server} has {} of version {found}, not {permissions} of {version}", node.acl);
+    (!is_it).then(|| violation(LOST, text))
+}
+
 /// Between two acknowledged versions of a znode there are no more than the unanswered writes can account for.
 fn check_versions(model: &Model<'_>, path: &str) -> Vec<Violation> {
     let unanswered = model.paths[path]
@@ -105,7 +135,7 @@ fn check_versions(model: &Model<'_>, path: &str) -> Vec<Violation> {
 mod tests {
     use super::*;
     use crate::checkers::sample::{Sample, rules};
-    use crate::history::{Action, Change};
+    use crate::history::{Change, NodeStat, Record};
 
     fn pair(value: &str) -> Action {
         let set = |path: &str| Change::Set { path: path.to_owned(), value: value.to_owned(), version: -1 };
@@ -210,5 +240,30 @@ mod tests {
         sample.set(a, "/x", "2", 7, 2);
         sample.dump(7, &[("/x", "2", 7)]);
         assert_eq!(rules(sample), [TWICE]);
+    }
+
+    #[test]
+    fn an_acl_that_is_not_the_one_acknowledged_is_found() {
+        let permit = |permissions| Action::Permit { path: "/x".to_owned(), permissions };
+        let version =
+            |aversion| Found::Stat(NodeStat { czxid: 3, mzxid: 3, aversion, ..NodeStat::default() });
+        for (acl, aversion, unanswered, expected) in [
+            ("world:anyone:27", 2, 0, &[][..]),
+            ("world:anyone:31", 2, 0, &[LOST]),
+            ("world:anyone:31", 1, 0, &[LOST]),
+            ("world:anyone:31", 3, 0, &[LOST]),
+            ("world:anyone:31", 3, 1, &[]),
+        ] {
+            let mut sample = Sample::new();
+            let a = sample.client("a");
+            sample.replied(a, permit(31), 5, 0, version(1));
+            sample.replied(a, permit(27), 6, 0, version(2));
+            (0..unanswered).for_each(|_| sample.lost(a, permit(31)));
+            let stat = NodeStat { czxid: 3, mzxid: 3, aversion, ..NodeStat::default() };
+            let node = Node { path: "/x".to_owned(), value: None, stat, acl: acl.to_owned() };
+            let (server, nodes) = ("m1".to_owned(), vec![node]);
+            sample.record(Record::Dump(Dump { server, round: 1, started: 1, ended: 2, zxid: 7, nodes }));
+            assert_eq!(rules(sample), expected, "{acl} {aversion}");
+        }
     }
 }

@@ -41,7 +41,8 @@ fn compare(one: &Dump, two: &Dump) -> Option<Violation> {
     let paths = left.keys().chain(right.keys());
     let mut different = paths.filter(|path| left.get(*path) != right.get(*path));
     let path = different.next()?;
-    let show = |node: Option<&&Node>| node.map(|node| format!("{:?} {:?}", node.value, node.stat));
+    let show =
+        |node: Option<&&Node>| node.map(|node| format!("{:?} {:?} {}", node.value, node.stat, node.acl));
     let text = format!(
         "round {}, {:#x}: {path} is {:?} on {a} and {:?} on {b}, and {} more differ",
         one.round,

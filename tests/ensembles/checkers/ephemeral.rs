@@ -85,7 +85,7 @@ fn sights<'a>(model: &Model<'a>) -> Vec<Sight<'a>> {
         let is_there = match &reply.found {
             Found::Data(..) | Found::Stat(_) => true,
             _ if reply.error == NO_NODE => false,
-            Found::Nothing | Found::Children(..) | Found::Results(_) => continue,
+            Found::Nothing | Found::Children(..) | Found::Acl(..) | Found::Results(_) => continue,
         };
         let by = format!("request {} of {} to {}", operation.request, operation.client, operation.server);
         let (ended, zxid) = (reply.ended, reply.zxid);

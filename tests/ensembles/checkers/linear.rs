@@ -29,6 +29,7 @@ pub(super) fn check(model: &Model<'_>) -> Vec<Violation> {
         let wrong = match read.aspect {
             Aspect::Data | Aspect::Exists => check_node(model, operation, read, reply),
             Aspect::Children => children.check(model, operation, read, reply),
+            Aspect::Acl => None,
         };
         violations.extend(wrong);
     }
@@ -78,7 +79,7 @@ fn check_order(model: &Model<'_>) -> Vec<Violation> {
 fn point<'a>(model: &Model<'_>, operation: &'a Operation) -> Option<Point<'a>> {
     let reply = operation.reply.as_ref()?;
     let (started, is_write) = match &operation.action {
-        Action::Change(_) | Action::Multi(_) => (operation.started, reply.error == 0),
+        Action::Change(_) | Action::Multi(_) | Action::Permit { .. } => (operation.started, reply.error == 0),
         Action::Close if reply.error == 0 && is_close_a_txn(model) => (operation.started, true),
         Action::Read(read) => (read.synced?, false),
         Action::Close | Action::Sync | Action::WatchBelow(_) | Action::SetWatches { .. } | Action::Ping => {
@@ -114,7 +115,7 @@ fn check_node(model: &Model<'_>, operation: &Operation, read: &Read, reply: &Rep
     let stat = match &reply.found {
         Found::Data(_, stat) | Found::Stat(stat) => Some(stat),
         Found::Nothing if reply.error == NO_NODE => None,
-        Found::Nothing | Found::Children(..) | Found::Results(_) => return None,
+        Found::Nothing | Found::Children(..) | Found::Acl(..) | Found::Results(_) => return None,
     };
     let claim = format!("{} of {} at {:#x}", describe(operation), read.path, reply.zxid);
     if let Some(stat) = stat.filter(|stat| stat.mzxid > reply.zxid) {

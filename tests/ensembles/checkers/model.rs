@@ -269,7 +269,7 @@ impl Operation {
         match &self.success()?.found {
             Found::Stat(stat) => Some(*stat),
             Found::Results(results) => results.get(index).copied().flatten(),
-            Found::Nothing | Found::Data(..) | Found::Children(..) => None,
+            Found::Nothing | Found::Data(..) | Found::Children(..) | Found::Acl(..) => None,
         }
     }
 }

@@ -211,6 +211,7 @@ impl Sample {
             path: (*path).to_owned(),
             value: Some((*value).to_owned()),
             stat: stat(*mzxid, 0),
+            acl: String::new(),
         });
         let nodes = nodes.collect();
         let (started, ended) = (self.tick(), self.tick());

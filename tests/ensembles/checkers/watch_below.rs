@@ -73,8 +73,8 @@ fn check_session<'a>(changes: &Changes<'a>, received: &[Received<'a>]) -> Vec<Vi
                 let root = match &operation.action {
                     Action::WatchBelow(root) => Some(root),
                     Action::SetWatches { below } => below.first(),
-                    Action::Change(_) | Action::Multi(_) | Action::Sync | Action::Read(_) => None,
-                    Action::Ping | Action::Close => None,
+                    Action::Change(_) | Action::Multi(_) | Action::Permit { .. } | Action::Sync => None,
+                    Action::Read(_) | Action::Ping | Action::Close => None,
                 };
                 if let Some(root) = root.filter(|_root| reply.error == 0) {
                     watch = Some(Watch {

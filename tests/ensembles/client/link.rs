@@ -12,7 +12,7 @@ use rollcall::wire::{
     ConnectRequest, ConnectResponse, CreateRequest, FRAME_BYTES_MAX, MultiOp, OpResult, ReplyHeader, Request,
     Response, split_frame, write_frame,
 };
-use rollcall::znode::{AddWatchMode, CreateMode, OpError, Stat, WatchedEvent};
+use rollcall::znode::{Acl, AddWatchMode, CreateMode, OpError, Permissions, Stat, WatchedEvent};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -149,6 +149,11 @@ fn request(action: &Action, set_watches: impl FnOnce() -> Request) -> Request {
         }
         Action::Change(Change::Delete { path }) => Request::Delete { path: path.clone(), version: -1 },
         Action::Multi(changes) => Request::Multi(changes.iter().map(part).collect()),
+        Action::Permit { path, permissions } => Request::SetAcl {
+            path: path.clone(),
+            acl: vec![Acl::anyone(Permissions(*permissions))],
+            version: -1,
+        },
         Action::Sync => Request::Sync { path: "/".to_owned() },
         Action::Read(read) => {
             let (path, watch) = (read.path.clone(), read.watch);
@@ -156,6 +161,7 @@ fn request(action: &Action, set_watches: impl FnOnce() -> Request) -> Request {
                 Aspect::Data => Request::GetData { path, watch },
                 Aspect::Exists => Request::Exists { path, watch },
                 Aspect::Children => Request::GetChildren2 { path, watch },
+                Aspect::Acl => Request::GetAcl { path },
             }
         }
         Action::WatchBelow(path) => {
@@ -188,8 +194,9 @@ fn create(path: &str, value: &str, ephemeral: bool) -> CreateRequest {
 fn found(response: Response) -> (i32, Found) {
     let found = match response {
         Response::Empty | Response::Path(_) | Response::WatchAdded => Found::Nothing,
-        Response::PathStat(_, stat) | Response::Stat(stat) | Response::Acl(_, stat) => {
-            Found::Stat(stat.into())
+        Response::PathStat(_, stat) | Response::Stat(stat) => Found::Stat(stat.into()),
+        Response::Acl(acl, stat) => {
+            Found::Acl(acl.iter().map(describe).collect::<Vec<_>>().join(","), stat.into())
         }
         Response::Data(data, stat) => {
             Found::Data(data.map(|data| String::from_utf8_lossy(&data).into_owned()), stat.into())
@@ -215,6 +222,12 @@ fn found(response: Response) -> (i32, Found) {
         }
     };
     (0, found)
+}
+
+/// Scheme, id, and the bits of what is granted.
+fn describe(entry: &Acl) -> String {
+    let Acl { permissions, principal } = entry;
+    format!("{}:{}:{}", principal.scheme, principal.id, permissions.0)
 }
 
 /// For a failed multi that blames none of its parts: `RuntimeInconsistency`.

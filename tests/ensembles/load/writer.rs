@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use rollcall::znode::Permissions;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -90,7 +91,8 @@ impl Writer {
         match self.random.u32(..100) {
             0..25 => self.count_own().await,
             25..45 => self.set_shared().await,
-            45..65 => self.set_pair().await,
+            45..60 => self.set_pair().await,
+            60..65 => self.permit().await,
             65..85 => self.change_list().await,
             _ => self.change_ephemerals().await,
         }
@@ -129,6 +131,14 @@ impl Writer {
         if reply.is_some_and(|reply| reply.error == 0) {
             self.list.extend(created);
         }
+    }
+
+    /// Lets others add children to its own counter, or not; nobody does.
+    async fn permit(&mut self) {
+        let withheld = if self.random.bool() { Permissions::CREATE.0 } else { 0 };
+        let permissions = Permissions::ALL.0 & !withheld;
+        let path = format!("/load/own{}", self.number);
+        self.client.ask(Action::Permit { path, permissions }).await;
     }
 
     async fn change_list(&mut self) {
