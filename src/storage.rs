@@ -63,6 +63,7 @@ use self::committed::CommittedFile;
 use self::file_name::{ACCEPTED_EPOCH, CURRENT_EPOCH};
 use self::log::{LogWriter, zxid_of};
 use self::log_range::LogRange;
+pub use self::log_range::{LogRead, LogReading};
 use self::snapshot::{KnownSnapshot, SnapshotWriter};
 use crate::id::{Epoch, ServerId, Zxid};
 use crate::zab::{Entry, continues};
@@ -221,10 +222,34 @@ impl<D: Disk> Storage<D> {
     ///
     /// As [`Storage::append`].
     pub fn read_log(&mut self, after: Zxid, bytes_max: u64) -> Result<Option<Vec<Entry>>, StorageError> {
+        let mut reading = self.begin_reading(after, bytes_max)?;
+        loop {
+            if let LogRead::Done(entries) = self.read_on(&mut reading, u64::MAX)? {
+                return Ok(entries);
+            }
+        }
+    }
+
+    /// The same a part at a time, up to what is the end of the log now; what was not synced is made durable first. Entries may be
+    /// appended meanwhile, and a snapshot may be written; a log must neither be cut nor removed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::append`].
+    pub fn begin_reading(&mut self, after: Zxid, bytes_max: u64) -> Result<LogReading<D>, StorageError> {
         self.sync()?;
         self.attempt(|Self { disk, last, base, .. }| {
-            log_range::read(disk, LogRange { after, is_base: *base == Some(after), to: *last, bytes_max })
+            LogReading::new(disk, LogRange { after, is_base: *base == Some(after), to: *last, bytes_max })
         })
+    }
+
+    /// Reads on, `bytes` of payload or a little more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Storage::append`].
+    pub fn read_on(&mut self, reading: &mut LogReading<D>, bytes: u64) -> Result<LogRead, StorageError> {
+        self.attempt(|storage| reading.read_on(&storage.disk, bytes))
     }
 
     /// Cuts off all entries after `zxid`, durably, and the snapshots that may hold any of them. Does nothing when the

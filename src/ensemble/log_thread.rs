@@ -1,7 +1,8 @@
 //! The thread that owns the storage: appends, syncs once a batch, and says what is durable.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use tracing::{debug, info, warn};
 use super::stats::MemberStats;
 use crate::clock;
 use crate::id::{Epoch, Zxid};
-use crate::storage::{Disk, Recovered, Storage, StorageError};
+use crate::storage::{Disk, LogRead, LogReading, Recovered, Storage, StorageError};
 use crate::zab::{Entry, LinkId};
 
 /// What the log thread is asked for, in order.
@@ -55,7 +56,8 @@ const BATCH_MAX: usize = 1000;
 
 /// Starts the thread. It ends, with everything on disk, when the command sender is dropped.
 ///
-/// Commands are not bounded here: clients are, each by how many requests it may have unanswered.
+/// Commands are not bounded here: what is not committed is bounded by what clients may have unanswered, and what the others commit without
+/// this disk by `PeerSettings::lag_bytes_max`.
 pub(super) fn spawn<D: Disk>(
     storage: Storage<D>,
     snapshots_kept: usize,
@@ -63,7 +65,15 @@ pub(super) fn spawn<D: Disk>(
 ) -> std::io::Result<(Sender<LogCommand>, mpsc::Receiver<LogEvent>, JoinHandle<()>)> {
     let (commands, command_queue) = channel();
     let (events, event_queue) = mpsc::channel(EVENTS_MAX);
-    let log = LogThread { storage, snapshots_kept, stats, events, appended: None, is_snapshot_begun: false };
+    let log = LogThread {
+        storage,
+        snapshots_kept,
+        stats,
+        events,
+        appended: None,
+        is_snapshot_begun: false,
+        readings: VecDeque::new(),
+    };
     let thread = std::thread::Builder::new().name("log".into()).spawn(move || log.run(&command_queue))?;
     Ok((commands, event_queue, thread))
 }
@@ -76,21 +86,61 @@ struct LogThread<D: Disk> {
     /// The last entry appended and not synced yet.
     appended: Option<Zxid>,
     is_snapshot_begun: bool,
+    /// What learners lack, and is being read for them.
+    readings: VecDeque<(LinkId, LogReading<D>)>,
 }
 
 impl<D: Disk> LogThread<D> {
     fn run(mut self, commands: &Receiver<LogCommand>) {
-        while let Ok(first) = commands.recv() {
+        while let Some(first) = self.next_command(commands) {
             // Whoever can run now may have more to append, or be about to: with fewer processors than threads a batch gets half as
             // big again, and nobody waits where there is nothing else to run.
             std::thread::yield_now();
             let batch = std::iter::once(first).chain(commands.try_iter().take(BATCH_MAX - 1));
-            if let Err(error) = self.carry_out(batch) {
-                // The driver ends the member; if it is gone already, there is nobody left to tell.
-                let _ = self.events.blocking_send(LogEvent::Failed(error));
-                return;
+            if let Err(error) = self.carry_out(batch).and_then(|()| self.read_on()) {
+                return self.fail(error);
             }
         }
+    }
+
+    /// Waits for a command, and reads on meanwhile; none when there will be no more.
+    fn next_command(&mut self, commands: &Receiver<LogCommand>) -> Option<LogCommand> {
+        while !self.readings.is_empty() {
+            match commands.try_recv() {
+                Ok(command) => return Some(command),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => {
+                    if let Err(error) = self.read_on() {
+                        self.fail(error);
+                        return None;
+                    }
+                }
+            }
+        }
+        commands.recv().ok()
+    }
+
+    /// Reads a part of what the learner lacks who has waited longest.
+    fn read_on(&mut self) -> Result<(), StorageError> {
+        let Some((link, reading)) = self.readings.front_mut() else { return Ok(()) };
+        let link = *link;
+        if let LogRead::Done(entries) = self.storage.read_on(reading, READ_PART_BYTES)? {
+            self.readings.pop_front();
+            self.tell(LogEvent::LogRead(link, entries));
+        }
+        Ok(())
+    }
+
+    /// Nothing can be read on when files go, or are cut: whoever waits is sent a snapshot instead, if it still waits.
+    fn stop_reading(&mut self) {
+        for (link, _) in std::mem::take(&mut self.readings) {
+            self.tell(LogEvent::LogRead(link, None));
+        }
+    }
+
+    fn fail(&self, error: StorageError) {
+        // The driver ends the member; if it is gone already, there is nobody left to tell.
+        let _ = self.events.blocking_send(LogEvent::Failed(error));
     }
 
     fn carry_out(&mut self, batch: impl Iterator<Item = LogCommand>) -> Result<(), StorageError> {
@@ -113,6 +163,7 @@ impl<D: Disk> LogThread<D> {
                 LogCommand::RecordCommitted(entry) => committed = Some(entry),
                 LogCommand::Truncate { zxid, is_reload } => {
                     committed = None;
+                    self.stop_reading();
                     self.sync()?;
                     self.storage.truncate(zxid)?;
                     info!(%zxid, "gave up what the leader does not have");
@@ -125,13 +176,14 @@ impl<D: Disk> LogThread<D> {
                     self.appended = None;
                     committed = None;
                     self.is_snapshot_begun = false;
+                    self.stop_reading();
                     self.storage.install_snapshot(zxid, &body)?;
                     self.tell(LogEvent::Durable(zxid));
                 }
                 LogCommand::ReadLog { link, after } => {
                     self.sync()?;
-                    let entries = self.storage.read_log(after, self.read_bytes_max())?;
-                    self.tell(LogEvent::LogRead(link, entries));
+                    let reading = self.storage.begin_reading(after, self.read_bytes_max())?;
+                    self.readings.push_back((link, reading));
                 }
                 LogCommand::BeginSnapshot(zxid) => {
                     self.sync()?;
@@ -150,7 +202,10 @@ impl<D: Disk> LogThread<D> {
                     self.sync()?;
                     self.storage.finish_snapshot((zxid, digest))?;
                     self.is_snapshot_begun = false;
-                    self.storage.purge(self.snapshots_kept)?;
+                    // What is being read is not removed; the next snapshot is time enough.
+                    if self.readings.is_empty() {
+                        self.storage.purge(self.snapshots_kept)?;
+                    }
                     debug!(%zxid, "snapshot complete");
                 }
             }
@@ -187,6 +242,9 @@ impl<D: Disk> LogThread<D> {
         let _ = self.events.blocking_send(event);
     }
 }
+
+/// What is read for a learner between two batches: about a millisecond.
+const READ_PART_BYTES: u64 = 1 << 20;
 
 /// Reading less than this from the log is never worth a snapshot.
 const READ_BYTES_MIN: u64 = 16 << 20;
@@ -255,6 +313,7 @@ mod tests {
             events,
             appended: None,
             is_snapshot_begun: false,
+            readings: VecDeque::new(),
         };
         let [accepted, current] = [LogCommand::SetAcceptedEpoch(EPOCH), LogCommand::SetCurrentEpoch(EPOCH)];
         let note = |counter| LogCommand::RecordCommitted(entry(counter));

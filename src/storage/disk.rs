@@ -13,7 +13,7 @@ pub trait Disk: fmt::Debug + Send + 'static {
     /// A file that is open for writing.
     type File: DiskFile;
     /// A file that is open for reading.
-    type Reader: io::Read + io::Seek;
+    type Reader: io::Read + io::Seek + Send;
 
     /// The path of a file as an operator would type it, for messages.
     fn path_of(&self, name: &str) -> String;

@@ -1,4 +1,5 @@
-//! Reading a part of the history back from the logs, for a member that lacks it.
+//! Reading a part of the history back from the logs, for a member that lacks it: in parts, so that who waits for a sync does not
+//! wait for all of it.
 
 use bytes::Bytes;
 use tracing::warn;
@@ -24,43 +25,80 @@ pub(super) struct LogRange {
     pub(super) bytes_max: u64,
 }
 
-/// Reads the entries in a range; `None` when the logs do not show where it starts, or when it is too large.
-pub(super) fn read<D: Disk>(disk: &D, range: LogRange) -> Result<Option<Vec<Entry>>, StorageError> {
-    let LogRange { after, is_base, to, bytes_max } = range;
-    let files = Files::list(disk)?;
-    let mut last = is_base.then_some(after);
-    let mut bytes_left = bytes_max;
-    let mut entries = Vec::new();
-    for first in files.logs_after(after) {
-        let mut reader = LogReader::new(disk.open(&log_name(*first))?);
-        let mut last_in_file = Zxid::ZERO;
-        while let Some(record) = reader.next()? {
-            let zxid = record.zxid;
-            last_in_file = zxid;
-            if zxid <= after {
-                last = last.or((zxid == after).then_some(zxid));
+/// A range that is being read, a part at a time, while the log goes on behind its end.
+#[derive(Debug)]
+pub struct LogReading<D: Disk> {
+    range: LogRange,
+    /// Files yet to be read, the next one last.
+    files: Vec<Zxid>,
+    /// The file that is being read: what it is called by, how far it was read.
+    open: Option<(Zxid, LogReader<D::Reader>, Zxid)>,
+    last: Option<Zxid>,
+    entries: Vec<Entry>,
+}
+
+/// What a part of a reading has come to.
+#[derive(Debug)]
+pub enum LogRead {
+    /// There is more.
+    Unfinished,
+    /// All of it; `None` when the logs do not show where the range starts, or when it is too large.
+    Done(Option<Vec<Entry>>),
+}
+
+impl<D: Disk> LogReading<D> {
+    pub(super) fn new(disk: &D, range: LogRange) -> Result<Self, StorageError> {
+        let mut files = Files::list(disk)?.logs_after(range.after).to_vec();
+        files.reverse();
+        let last = range.is_base.then_some(range.after);
+        Ok(Self { range, files, open: None, last, entries: Vec::new() })
+    }
+
+    /// Reads on, `bytes` of payload or a little more.
+    pub(super) fn read_on(&mut self, disk: &D, bytes: u64) -> Result<LogRead, StorageError> {
+        let LogRange { after, to, .. } = self.range;
+        let mut bytes_left = bytes;
+        while self.last.is_none_or(|last| last < to) {
+            let Some((first, reader, last_in_file)) = &mut self.open else {
+                let Some(first) = self.files.pop() else { break };
+                self.open = Some((first, LogReader::new(disk.open(&log_name(first))?), Zxid::ZERO));
                 continue;
+            };
+            let Some(record) = reader.next()? else {
+                // What is missing before the first txn of an epoch would not show.
+                let end = reader.end(*last_in_file)?;
+                if !matches!(end, LogEnd::Clean) {
+                    warn!(file = %disk.path_of(&log_name(*first)), ?end, "a log is damaged: it is not read for a learner");
+                    return Ok(LogRead::Done(None));
+                }
+                self.open = None;
+                continue;
+            };
+            let (zxid, size) = (record.zxid, record.payload.len() as u64);
+            *last_in_file = zxid;
+            if zxid <= after {
+                self.last = self.last.or((zxid == after).then_some(zxid));
+            } else {
+                let is_seamless = self.last.is_some_and(|last| continues(last, zxid));
+                let left = self.range.bytes_max.checked_sub(size);
+                let (true, Some(left)) = (is_seamless, left) else { return Ok(LogRead::Done(None)) };
+                self.range.bytes_max = left;
+                self.last = Some(zxid);
+                self.entries.push(Entry { zxid, payload: Bytes::copy_from_slice(record.payload) });
             }
-            let is_seamless = last.is_some_and(|last| continues(last, zxid));
-            let left = bytes_left.checked_sub(record.payload.len() as u64);
-            let (true, Some(left)) = (is_seamless, left) else { return Ok(None) };
-            bytes_left = left;
-            last = Some(zxid);
-            entries.push(Entry { zxid, payload: Bytes::copy_from_slice(record.payload) });
+            match bytes_left.checked_sub(size) {
+                Some(left) => bytes_left = left,
+                None => return Ok(LogRead::Unfinished),
+            }
         }
-        // What is missing before the first txn of an epoch would not show.
-        let end = reader.end(last_in_file)?;
-        if !matches!(end, LogEnd::Clean) {
-            warn!(file = %disk.path_of(&log_name(*first)), ?end, "a log is damaged: it is not read for a learner");
-            return Ok(None);
+        let Some(last) = self.last else { return Ok(LogRead::Done(None)) };
+        if last != to {
+            // Whoever asked gets a snapshot instead; the next start tells what is wrong here.
+            warn!(%after, %last, expected = %to, "the log cannot be read to its end");
+            return Ok(LogRead::Done(None));
         }
+        Ok(LogRead::Done(Some(std::mem::take(&mut self.entries))))
     }
-    if last.is_some_and(|last| last != to) {
-        // Whoever asked gets a snapshot instead; the next start tells what is wrong here.
-        warn!(%after, ?last, expected = %to, "the log cannot be read to its end");
-        return Ok(None);
-    }
-    Ok(last.map(|_| entries))
 }
 
 #[cfg(test)]
@@ -145,6 +183,26 @@ mod tests {
             assert_eq!(read(&mut storage, zxid(1, 1)), None);
             bytes[at] ^= 1;
         }
+    }
+
+    #[test]
+    fn what_is_appended_while_a_range_is_read_is_no_part_of_it() {
+        let mut storage = open(&SimDisk::new(0)).unwrap().0;
+        append(&mut storage, 1, 1..=3);
+        storage.roll().unwrap();
+        append(&mut storage, 1, 4..=6);
+        let mut reading = storage.begin_reading(zxid(1, 1), 1_000_000).unwrap();
+        let mut parts = 0;
+        let read = loop {
+            match storage.read_on(&mut reading, 1).unwrap() {
+                LogRead::Unfinished => parts += 1,
+                LogRead::Done(entries) => break entries.unwrap(),
+            }
+            append(&mut storage, 1, 6 + parts..=6 + parts);
+            storage.roll().unwrap();
+        };
+        assert!(parts > 3, "{parts}");
+        assert_eq!(read.iter().map(|entry| entry.zxid).collect::<Vec<_>>(), zxids(1, 2..=6));
     }
 
     fn read(storage: &mut Storage<SimDisk>, after: Zxid) -> Option<Vec<Zxid>> {
