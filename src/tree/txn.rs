@@ -293,7 +293,9 @@ impl TxnOp {
             code::CHECK => Self::Check { path: decode_path(reader)?, version: reader.int("check.version")? },
             code::MULTI => Self::Multi(reader.vector("multi.txns", 8, Self::decode_in_multi)?),
             code::CREATE_SESSION => Self::CreateSession { timeout_ms: reader.int("createSession.timeOut")? },
-            code::CLOSE_SESSION if reader.is_empty() => Self::CloseSession { paths: None },
+            code::CLOSE_SESSION if reader.is_empty() || is_digest(reader.remaining()) => {
+                Self::CloseSession { paths: None }
+            }
             code::CLOSE_SESSION => Self::CloseSession {
                 paths: Some(reader.vector("closeSession.paths2Delete", 4, decode_path)?),
             },
@@ -354,6 +356,14 @@ fn decode_error(reader: &mut Reader<'_>) -> Result<OpError, CodecError> {
     let code = reader.int("error.err")?;
     Ok(OpError::from_code(code).unwrap_or(OpError::Other(code)))
 }
+
+/// Whether these bytes are a digest and no record before it: Apache ZooKeeper logs a closeSession without its paths when
+/// `closeSessionTxn.enabled` is false. As a list they would be two empty paths, which there are none of.
+fn is_digest(bytes: &[u8]) -> bool {
+    bytes.len() == DIGEST_BYTES && bytes.starts_with(&Txn::DIGEST_VERSION.to_be_bytes())
+}
+
+const DIGEST_BYTES: usize = 12;
 
 fn decode_digest(reader: &mut Reader<'_>) -> Result<Option<u64>, CodecError> {
     let version = reader.int("txn.digest.version")?;
@@ -448,6 +458,10 @@ mod tests {
         let bytes = txn(1, TxnOp::CloseSession { paths: None }).encode();
         assert_eq!(bytes.len(), 32, "the header alone");
         assert_eq!(Txn::decode(&bytes).unwrap().op, TxnOp::CloseSession { paths: None });
+        for digest in [0, 7, u64::MAX] {
+            let txn = Txn { digest: Some(digest), ..txn(1, TxnOp::CloseSession { paths: None }) };
+            assert_eq!(Txn::decode(&txn.encode()), Ok(txn));
+        }
     }
 
     #[test]

@@ -49,6 +49,11 @@ fn refusal(key: &str) -> Option<Refusal> {
             "remove it",
         ),
         "skipACL" => (|value| value == "yes", "ACLs are always checked here", "remove it"),
+        "closeSessionTxn.enabled" => (
+            |value| !value.eq_ignore_ascii_case("true"),
+            "members that log ends of sessions without their ephemerals misread those of others",
+            "remove it on every member",
+        ),
         "reconfigEnabled" => (
             on,
             "members cannot be changed while they run, so far",
@@ -116,7 +121,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "clientCnxnSocket",
     "clientPortListenBacklog",
     "clientTcpKeepAlive",
-    "closeSessionTxn.enabled",
     "cnxTimeoutRetries",
     "commitProcessor.",
     "connectToLearnerMasterLimit",
@@ -194,6 +198,7 @@ mod tests {
         let pairs = [
             ("forceSync", "no", "yes"),
             ("skipACL", "yes", "no"),
+            ("closeSessionTxn.enabled", "false", "true"),
             ("electionAlg", "1", "3"),
             ("quorum.auth.enableSasl", "true", "false"),
             ("enforce.auth.enabled", "True", "FALSE"),
