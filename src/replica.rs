@@ -209,6 +209,7 @@ impl Replica {
             Input::Reloaded(recovery) => {
                 return self.finish(now, |replica| replica.on_reloaded(*recovery, now));
             }
+            Input::Progress(link) => zab::Input::Progress(link),
             Input::Durable(zxid) => zab::Input::Durable(zxid),
             Input::AcceptedEpochDurable(epoch) => zab::Input::AcceptedEpochDurable(epoch),
             Input::CurrentEpochDurable(epoch) => zab::Input::CurrentEpochDurable(epoch),
@@ -465,6 +466,10 @@ impl Replica {
 
     /// A packet of another member; what it carries must be a txn.
     fn on_packet(&mut self, link: LinkId, packet: Packet, now: Now) {
+        if !self.peer.is_leader_link(link) {
+            // Nobody else proposes anything to it.
+            return self.peer.handle(now.monotonic, zab::Input::Packet(link, packet));
+        }
         if let Packet::Proposal(entry) | Packet::Inform(entry) = &packet {
             match Txn::decode(&entry.payload) {
                 Ok(txn) if txn.header.zxid == entry.zxid => {

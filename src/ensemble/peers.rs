@@ -40,6 +40,8 @@ pub(super) enum PeerEvent {
     Dialled { attempt: u64, link: Option<(LinkId, LinkOutbox)> },
     /// A packet has come.
     Packet(LinkId, Packet),
+    /// Parts of a snapshot have come, or were taken by the other end.
+    Progress(LinkId),
     /// A snapshot has come.
     SnapshotReceived(LinkId, Bytes),
     /// A connection has ended: once for each that was accepted or dialled, whoever ended it.
@@ -170,6 +172,10 @@ impl Peers {
             PeerEvent::Packet(link, packet) => {
                 links.get(&link)?.release(&packet);
                 Input::Packet(link, packet)
+            }
+            PeerEvent::Progress(link) => {
+                links.get(&link)?;
+                Input::Progress(link)
             }
             PeerEvent::SnapshotReceived(link, body) => {
                 links.get(&link)?;

@@ -113,6 +113,8 @@ pub enum Input {
     },
     /// A packet has come on the quorum port, or on a connection that was dialled.
     Packet(LinkId, Packet),
+    /// Parts of a snapshot have come, or were taken by the other end.
+    Progress(LinkId),
     /// The body of a snapshot has come, behind its packet: what stands in a file between header and seal.
     SnapshotReceived(LinkId, Bytes),
     /// A connection between members is gone, or what came over it was no packet. Not said after [`Output::CloseLink`].

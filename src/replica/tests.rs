@@ -4,6 +4,7 @@
 mod barrier;
 mod bounds;
 mod carried;
+mod catching_up;
 mod ensemble;
 mod local_sessions;
 mod lost_disks;

@@ -319,9 +319,11 @@ impl LearnerLink {
         commit_packet(entry, self.is_observer)
     }
 
-    /// Whether a follower has not logged for longer than `limit` what was proposed then.
+    /// Whether a follower has not logged for longer than `limit` what was proposed then. Before it has acknowledged NEWLEADER it
+    /// acknowledges nothing, and has the time that synchronization may take; source: `SyncLimitCheck` in `LearnerHandler.java`.
     fn is_behind(&mut self, last_proposed: Zxid, now: Instant, limit: std::time::Duration) -> bool {
-        if self.is_observer || !self.is_forwarding() || last_proposed.counter() == 0 {
+        let is_accepted = matches!(self.stage, LinkStage::Accepted | LinkStage::UpToDate);
+        if self.is_observer || !is_accepted || last_proposed.counter() == 0 {
             return false;
         }
         match self.oldest_unacked {

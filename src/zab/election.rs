@@ -242,7 +242,6 @@ impl Election {
         None
     }
 
-    /// A new ensemble begins when all of its voters are there and none has a history.
     /// Whether those who have lost their history are too many for the others, of whom this member is one, to be a quorum.
     fn has_lost_majority(&self, settings: &PeerSettings) -> bool {
         let has_history = !self.is_blank && self.own.is_some_and(|own| own.zxid > Zxid::ZERO);
@@ -250,6 +249,7 @@ impl Election {
         has_history && !settings.quorum.is_reached_by(settings.quorum.voters().filter(has_say))
     }
 
+    /// A new ensemble begins when all of its voters are there and none has a history.
     fn bootstrap_if_all_are_blank(&mut self, means: &mut Means<'_>) {
         if !self.is_blank || !means.settings.quorum.voters().all(|voter| self.blank.contains(&voter)) {
             return;

@@ -34,6 +34,9 @@ pub(super) struct History {
     tail: VecDeque<Entry>,
     committed: Zxid,
     durable: Zxid,
+    /// What is committed and not durable here: others hold it. Zxids and bytes of payload.
+    lag: VecDeque<(Zxid, usize)>,
+    lag_bytes: usize,
 }
 
 /// How a learner's history fits to the leader's.
@@ -59,7 +62,16 @@ impl History {
     pub(super) fn new(snapshot: Zxid, tail: Vec<Entry>, window_max: usize) -> Self {
         let tail = VecDeque::from(tail);
         let durable = tail.back().map_or(snapshot, |entry| entry.zxid);
-        Self { window: VecDeque::new(), window_max, start: snapshot, tail, committed: snapshot, durable }
+        Self {
+            window: VecDeque::new(),
+            window_max,
+            start: snapshot,
+            tail,
+            committed: snapshot,
+            durable,
+            lag: VecDeque::new(),
+            lag_bytes: 0,
+        }
     }
 
     /// The newest entry, committed or not.
@@ -82,6 +94,11 @@ impl History {
         self.durable >= self.last()
     }
 
+    /// Bytes of payload that others have made durable, and this member's log has not.
+    pub(super) const fn lag_bytes(&self) -> usize {
+        self.lag_bytes
+    }
+
     /// The entries that are not known to be committed.
     pub(super) const fn tail(&self) -> &VecDeque<Entry> {
         &self.tail
@@ -97,6 +114,12 @@ impl History {
     pub(super) fn on_durable(&mut self, zxid: Zxid) {
         assert!(zxid <= self.last(), "{zxid} is durable but the history ends at {}", self.last());
         self.durable = self.durable.max(zxid);
+        while let Some((late, bytes)) = self.lag.front().copied()
+            && late <= zxid
+        {
+            self.lag.pop_front();
+            self.lag_bytes -= bytes;
+        }
     }
 
     /// Commits the next entry, if it is at most `up_to`.
@@ -106,6 +129,10 @@ impl History {
         }
         let entry = self.tail.pop_front()?;
         self.committed = entry.zxid;
+        if entry.zxid > self.durable {
+            self.lag.push_back((entry.zxid, entry.payload.len()));
+            self.lag_bytes += entry.payload.len();
+        }
         if !(mutation::is_on(Mutation::M15) && entry.zxid.counter() % 7 == 3) {
             self.window.push_back(entry.clone());
         }

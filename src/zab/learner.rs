@@ -39,7 +39,7 @@ pub(super) struct Learner {
     attempt: u64,
     began: Instant,
     /// When the leader was last heard of.
-    heard: Instant,
+    pub(super) heard: Instant,
     /// The epoch that the leader proposed.
     epoch: Epoch,
     /// Up to where the leader has said that its history is committed.
@@ -127,11 +127,11 @@ impl Peer {
     pub(super) fn learn_from(&mut self, leader: ServerId, has_say: bool, now: Instant) {
         self.phase = Phase::Learning(Learner::new(leader, has_say, now));
         self.set_patience(now);
-        self.dial(now);
+        self.dial();
     }
 
     /// Connects to the leader.
-    pub(super) fn dial(&mut self, _now: Instant) {
+    pub(super) fn dial(&mut self) {
         let Phase::Learning(learner) = &mut self.phase else { return };
         self.attempts += 1;
         learner.attempt = self.attempts;

@@ -107,6 +107,7 @@ impl Peer {
             Input::Dialled { attempt, link } => self.on_dialled(attempt, link, now),
             Input::LinkClosed(link) => self.on_link_closed(link, now),
             Input::Packet(link, packet) => self.on_packet(link, packet, now),
+            Input::Progress(link) => self.on_progress(link, now),
             Input::SnapshotReceived(link, body) => self.on_snapshot_received(link, body, now),
             Input::Durable(zxid) => self.on_durable(zxid, now),
             Input::AcceptedEpochDurable(epoch) => self.on_accepted_epoch_durable(epoch, now),
@@ -114,6 +115,7 @@ impl Peer {
             Input::Reloaded(recovery) => self.on_reloaded(recovery, now),
             Input::LogRead { link, entries } => self.on_log_read(link, entries, now),
         }
+        self.check_lag(now);
         self.check_invariants();
     }
 
@@ -128,7 +130,7 @@ impl Peer {
                 Timer::Finalize => {
                     self.with_election(now, |election, means| election.on_finalize(means));
                 }
-                Timer::Redial => self.dial(now),
+                Timer::Redial => self.dial(),
                 Timer::Patience => self.on_patience(now),
                 Timer::HalfTick => self.on_half_tick(due, now),
                 Timer::Parked => self.close_parked(),
@@ -210,6 +212,11 @@ impl Peer {
             voting += usize::from(!learner.is_observer);
         }
         (all, voting)
+    }
+
+    /// Whether this is the connection to the leader that this member has, or is about to have.
+    pub fn is_leader_link(&self, link: LinkId) -> bool {
+        matches!(&self.phase, Phase::Learning(learner) if learner.link == Some(link))
     }
 
     /// Passes a request on to the leader; a learner's.
@@ -433,6 +440,18 @@ impl Peer {
         }
     }
 
+    fn on_progress(&mut self, link: LinkId, now: Instant) {
+        match &mut self.phase {
+            Phase::Learning(learner) if learner.link == Some(link) => learner.heard = now,
+            Phase::Leading(leader) => {
+                if let Some(link) = leader.links.get_mut(&link) {
+                    link.heard = now;
+                }
+            }
+            Phase::Learning(_) | Phase::Looking(_) | Phase::Draining => {}
+        }
+    }
+
     fn on_packet(&mut self, link: LinkId, packet: Packet, now: Instant) {
         match &mut self.phase {
             Phase::Learning(learner) if learner.link == Some(link) => self.on_leader_packet(packet, now),
@@ -501,6 +520,16 @@ impl Peer {
             Phase::Learning(_) => self.ack_up_to(zxid),
             Phase::Draining => self.vote_if_drained(now),
             Phase::Looking(_) => {}
+        }
+    }
+
+    /// What the others commit without this member's disk waits for it in memory: within bounds.
+    fn check_lag(&mut self, now: Instant) {
+        let has_leader = matches!(self.phase, Phase::Learning(_) | Phase::Leading(_));
+        if has_leader && self.history.lag_bytes() > self.settings.lag_bytes_max {
+            let lag_bytes = self.history.lag_bytes();
+            warn!(lag_bytes, "the disk does not keep up with what the other members commit");
+            self.lose("its disk is too far behind", now);
         }
     }
 

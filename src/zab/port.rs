@@ -38,6 +38,9 @@ pub struct PeerSettings {
     pub redial_pause: Duration,
     /// Committed entries that are kept in memory for learners that lack a few.
     pub window_entries: usize,
+    /// Bytes of what is committed that this member's log may be behind by: they wait in memory. One that is further behind gives up
+    /// leading or following until its disk has caught up.
+    pub lag_bytes_max: usize,
     /// Whether a member without any history may vote, though it may have lost what it had.
     pub force_bootstrap: bool,
 }
@@ -58,6 +61,7 @@ impl PeerSettings {
             resend_max: Duration::from_secs(60),
             redial_pause: Duration::from_millis(20),
             window_entries: 500,
+            lag_bytes_max: 256 << 20,
             force_bootstrap: false,
         }
     }
@@ -98,6 +102,8 @@ pub enum Input {
     LinkClosed(LinkId),
     /// A packet has come.
     Packet(LinkId, Packet),
+    /// Parts of a snapshot have come, or were taken by the other end: it is there, though it says nothing.
+    Progress(LinkId),
     /// The body of a snapshot has come, behind its packet.
     SnapshotReceived(LinkId, Bytes),
     /// The log holds everything up to here durably.

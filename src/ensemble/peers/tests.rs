@@ -136,8 +136,10 @@ async fn input(peers: &mut Peers) -> Input {
         loop {
             let mut events = Vec::new();
             assert_eq!(peers.recv_many(&mut events, 1).await, 1, "the ports run");
-            if let Some(input) = events.pop().and_then(|event| peers.input_of(event)) {
-                return input;
+            match events.pop().and_then(|event| peers.input_of(event)) {
+                // How often there is time for it is another matter.
+                None | Some(Input::Progress(_)) => {}
+                Some(input) => return input,
             }
         }
     };

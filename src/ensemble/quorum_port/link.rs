@@ -159,7 +159,9 @@ impl Link {
                 break scanned + consumed;
             }
             scanned = buffer.len();
-            progress.report(scanned);
+            if progress.report(scanned) {
+                self.tell(PeerEvent::Progress(self.id)).await?;
+            }
             read_more(reader, buffer, SNAPSHOT_READ_BYTES_MIN, SNAPSHOT_READ_BYTES).await?;
         };
         while buffer.len() < end + SNAPSHOT_END.len() {
@@ -212,7 +214,10 @@ impl Link {
         let total = bytes.len();
         while bytes.has_remaining() {
             writer.write_buf(&mut bytes).await?;
-            progress.report(total - bytes.len());
+            if progress.report(total - bytes.len()) {
+                // Without the driver there is nobody to tell, and the link ends.
+                let _ = self.tell(PeerEvent::Progress(self.id)).await;
+            }
         }
         Ok(())
     }

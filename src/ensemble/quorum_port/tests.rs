@@ -83,6 +83,42 @@ async fn a_snapshot_arrives_however_it_is_cut() {
 }
 
 #[tokio::test]
+async fn a_snapshot_that_takes_its_time_is_heard_of_at_both_ends() {
+    let mut leader = TestPort::start(SETTINGS, None).await;
+    let (mut socket, mut down) = accept_raw(&mut leader).await;
+    // More than sockets hold.
+    assert_eq!(down.send_snapshot(zxid(7), vec![0; 64 << 20].into()), Queued::Yes);
+    let mut part = vec![0; 64 << 10];
+    let progress = loop {
+        tokio::select! {
+            event = leader.next_of_all() => break event,
+            read = socket.read(&mut part) => assert!(read.unwrap() > 0, "it was all sent without a word"),
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    };
+    assert!(matches!(progress, PeerEvent::Progress(_)), "{progress:?}");
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut learner = TestPort::start(SETTINGS, Some(listener.local_addr().unwrap())).await;
+    let (mut socket, _up) = dial_raw(&mut learner, &listener).await;
+    let mut snap = Vec::new();
+    Packet::Snap(zxid(7)).encode(&mut snap);
+    snap.extend_from_slice(&snapshot_of(3)[..8]);
+    socket.write_all(&snap).await.unwrap();
+    assert_eq!(learner.next_packet().await, Packet::Snap(zxid(7)));
+    let rest = snapshot_of(3_000);
+    let mut bytes = rest[8..].iter();
+    let progress = loop {
+        tokio::select! {
+            event = learner.next_of_all() => break event,
+            () = tokio::time::sleep(Duration::from_millis(1)) => {}
+        }
+        socket.write_all(&[*bytes.next().expect("a word within a second")]).await.unwrap();
+    };
+    assert!(matches!(progress, PeerEvent::Progress(_)), "{progress:?}");
+}
+
+#[tokio::test]
 async fn what_is_no_snapshot_or_too_long_a_one_ends_the_link() {
     let whole = snapshot_of(3);
     let short = Bounds { snapshot_bytes_max: whole.len() as u64 - 1, ..SETTINGS };
@@ -279,7 +315,17 @@ impl TestPort {
         Self { port, addr, events, _serving: AbortOnDropHandle::new(tokio::spawn(serving)) }
     }
 
+    /// The next event, but for those that tell of progress.
     async fn next(&mut self) -> PeerEvent {
+        loop {
+            let event = self.next_of_all().await;
+            if !matches!(event, PeerEvent::Progress(_)) {
+                return event;
+            }
+        }
+    }
+
+    async fn next_of_all(&mut self) -> PeerEvent {
         let next = tokio::time::timeout(Duration::from_secs(10), self.events.recv()).await;
         next.expect("an event in time").expect("a port that runs")
     }

@@ -22,6 +22,10 @@ pub(super) struct Ensemble {
     pub(super) cut_off: Vec<u8>,
     /// Members that do nothing, as after SIGSTOP.
     suspended: Vec<u8>,
+    /// Members whose disks hang, with what they will say.
+    hanging: BTreeMap<u8, Vec<Input>>,
+    /// Bytes that a log may be behind by.
+    pub(super) lag_bytes_max: usize,
     /// Members that are started with `--force-bootstrap`.
     pub(super) forced: Vec<u8>,
     /// What clients say that they have seen.
@@ -63,6 +67,16 @@ impl DiskState {
     }
 }
 
+impl DiskState {
+    /// Writes a snapshot.
+    pub(super) fn snapshot(&mut self, tree: &Tree) {
+        let mut body = Vec::new();
+        let mut cursor = tree.begin_snapshot(&mut body);
+        while !tree.continue_snapshot(&mut cursor, usize::MAX, &mut body) {}
+        self.snapshot = Some((tree.last_zxid(), body.into()));
+    }
+}
+
 impl Ensemble {
     pub(super) fn of(voters: u8) -> Self {
         Self::with_window(voters, 100)
@@ -90,6 +104,8 @@ impl Ensemble {
             local_sessions,
             cut_off: Vec::new(),
             suspended: Vec::new(),
+            hanging: BTreeMap::new(),
+            lag_bytes_max: 1 << 20,
             forced: Vec::new(),
             seen: Zxid::ZERO,
         };
@@ -107,6 +123,7 @@ impl Ensemble {
         let peer = PeerSettings {
             tick: TICK,
             window_entries: self.window_entries,
+            lag_bytes_max: self.lag_bytes_max,
             force_bootstrap: self.forced.contains(&id),
             observers: (self.voters + 1..=self.voters + 2).map(server).collect(),
             ..PeerSettings::new(server(id), quorum)
@@ -201,16 +218,20 @@ impl Ensemble {
                 }
                 Output::SetAcceptedEpoch(epoch) => {
                     disk.accepted = epoch;
-                    self.queue.push_back((id, Input::AcceptedEpochDurable(epoch)));
+                    self.say(id, Input::AcceptedEpochDurable(epoch));
                 }
                 Output::SetCurrentEpoch(epoch) => {
                     disk.current = epoch;
-                    self.queue.extend(durable.take().map(|zxid| (id, Input::Durable(zxid))));
-                    self.queue.push_back((id, Input::CurrentEpochDurable(epoch)));
+                    if let Some(zxid) = durable.take() {
+                        self.say(id, Input::Durable(zxid));
+                    }
+                    self.say(id, Input::CurrentEpochDurable(epoch));
                 }
                 Output::Truncate { zxid, is_reload } => {
                     disk.log.retain(|entry| entry.zxid <= zxid);
                     disk.committed = disk.committed.min(zxid);
+                    // Those before it are kept, and so is the log behind them.
+                    disk.snapshot = disk.snapshot.take().filter(|(named, _)| *named <= zxid);
                     if is_reload {
                         self.queue.push_back((id, Input::Reloaded(Box::new(disk.recovery()))));
                     }
@@ -219,7 +240,7 @@ impl Ensemble {
                     disk.log.clear();
                     disk.committed = zxid;
                     disk.snapshot = Some((zxid, body));
-                    self.queue.push_back((id, Input::Durable(zxid)));
+                    self.say(id, Input::Durable(zxid));
                 }
                 Output::ReadLog { link, after } => {
                     let is_known = after == Zxid::ZERO && disk.snapshot.is_none()
@@ -254,7 +275,48 @@ impl Ensemble {
                 Output::BeginSnapshot(_) | Output::SnapshotSlice(_) | Output::FinishSnapshot { .. } => {}
             }
         }
-        self.queue.extend(durable.map(|zxid| (id, Input::Durable(zxid))));
+        if let Some(zxid) = durable {
+            self.say(id, Input::Durable(zxid));
+        }
+    }
+
+    /// The disk of a member says that something is done.
+    fn say(&mut self, id: u8, input: Input) {
+        match self.hanging.get_mut(&id) {
+            Some(said) if !matches!(input, Input::AcceptedEpochDurable(_)) => said.push(input),
+            Some(_) | None => self.queue.push_back((id, input)),
+        }
+    }
+
+    /// The disk of a member takes what it is given, and does nothing of it but to note which epoch is accepted.
+    pub(super) fn hang(&mut self, id: u8) {
+        self.hanging.insert(id, Vec::new());
+    }
+
+    /// It does all of it.
+    pub(super) fn go_on(&mut self, id: u8) {
+        let said = self.hanging.remove(&id).unwrap_or_default();
+        self.queue.extend(said.into_iter().map(|input| (id, input)));
+        self.settle();
+    }
+
+    /// How often members have connected to their leaders.
+    pub(super) const fn dials(&self) -> u64 {
+        self.next_link
+    }
+
+    /// A connection from a stranger, who says this at once.
+    pub(super) fn intrude(&mut self, id: u8, packets: Vec<crate::zab::Packet>) {
+        self.next_link += 1;
+        let link = LinkId(self.next_link);
+        let now = self.now();
+        self.member(id).replica.handle(now, Input::Accepted(link));
+        // Before anything is carried out that it comes to: the driver takes many inputs at a time.
+        for packet in packets {
+            self.member(id).replica.handle(now, Input::Packet(link, packet));
+        }
+        self.carry_out(id);
+        self.settle();
     }
 
     fn is_cut(&self, one: u8, other: u8) -> bool {

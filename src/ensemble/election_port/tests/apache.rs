@@ -88,6 +88,7 @@ async fn a_member_of_apache_zookeeper_exchanges_votes_with_us() {
                     PeerEvent::Accepted(..)
                     | PeerEvent::Dialled { .. }
                     | PeerEvent::Packet(..)
+                    | PeerEvent::Progress(_)
                     | PeerEvent::SnapshotReceived(..)
                     | PeerEvent::LinkClosed(_) => panic!("nothing else happens on this port"),
                 }
