@@ -25,7 +25,8 @@ const EQUIVALENT: [(Mutation, &str); 3] = [
     ),
     (
         Mutation::M14,
-        "a snapshot is written of the tree, which holds committed txns alone, and those are never cut off",
+        "a snapshot is written of the tree, which holds committed txns alone, and those are never cut off; where files say otherwise, \
+         as Apache's may, the stories of failing disks notice it (`tests/crash`)",
     ),
     (
         Mutation::M25,
