@@ -87,6 +87,13 @@ impl ExpiryQueue {
         self.buckets.entry(bucket).or_default().insert(session);
     }
 
+    /// Gives a session that is there its whole timeout from now on.
+    pub(super) fn renew(&mut self, session: SessionId, now: Instant) {
+        if let Some(timeout) = self.sessions.get(&session).map(|deadline| deadline.timeout) {
+            self.touch(session, timeout, now);
+        }
+    }
+
     /// Forgets a session.
     pub(super) fn remove(&mut self, session: SessionId) {
         if let Some(deadline) = self.sessions.remove(&session) {

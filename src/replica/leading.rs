@@ -267,6 +267,12 @@ impl Replica {
     /// A learner passes on what a client of it asks for.
     pub(super) fn on_forwarded(&mut self, link: LinkId, request: ForwardedRequest, now: Now) {
         let ForwardedRequest { session, cxid, op_code, payload, .. } = request;
+        // Its client is there, and the learner may be cut off before it can say so.
+        if let Role::Leading(leading) = &mut self.role
+            && leading.owners.get(&session).is_none_or(|owner| *owner == Origin::Learner(link))
+        {
+            leading.expiry.renew(session, now.monotonic);
+        }
         if OpCode::from_code(op_code) == Some(OpCode::Sync) {
             return self.peer.sync_learner(link);
         }

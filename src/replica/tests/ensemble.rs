@@ -709,6 +709,25 @@ fn a_leader_that_may_have_been_replaced_calls_no_session_expired() {
     assert_eq!(ensemble.open_as(old, session), session);
 }
 
+/// What a learner passes on says that the client is there, before the next ping is answered.
+#[test]
+fn a_write_that_a_learner_passes_on_keeps_its_session_alive() {
+    let mut ensemble = Ensemble::of(3);
+    ensemble.advance(TICK);
+    let (leader, follower) = (ensemble.leader(), ensemble.followers()[0]);
+    let session = ensemble.open(follower);
+    // Of five ticks.
+    ensemble.advance(TICK * 4);
+    ensemble.create(follower, "/there");
+    ensemble.cut_off.push(follower);
+    let is_known =
+        |ensemble: &mut Ensemble| ensemble.member(leader).replica.tree().sessions().contains(session);
+    ensemble.advance(TICK * 4);
+    assert!(is_known(&mut ensemble), "it was heard of four ticks ago");
+    ensemble.advance(TICK * 4);
+    assert!(!is_known(&mut ensemble));
+}
+
 /// The leader's own txns have the number 0, and so may a client's request.
 #[test]
 fn a_request_that_has_the_number_of_the_leaders_txn_is_not_taken_for_it() {
