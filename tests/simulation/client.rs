@@ -31,8 +31,8 @@ pub(crate) struct Client {
     next_xid: i32,
     watches: Watches,
     dialled_at: Nanos,
-    /// When the last request was sent that was answered.
-    pub(crate) proof_at: Nanos,
+    /// When requests were sent that were answered: within a timeout of the last of them.
+    proofs: VecDeque<Nanos>,
     /// The first txns of writes, and their times, that were answered since this time.
     pub(crate) last_write_at: Nanos,
     /// Whether it only keeps its session.
@@ -101,7 +101,7 @@ impl Client {
             next_xid: 1,
             watches: Watches::default(),
             dialled_at: 0,
-            proof_at: 0,
+            proofs: VecDeque::new(),
             last_write_at: 0,
             is_idle: false,
             is_slow,
@@ -233,7 +233,10 @@ impl Client {
             header.zxid,
             connection.member
         );
-        self.proof_at = self.proof_at.max(asked.sent_at);
+        self.proofs.push_back(asked.sent_at);
+        while self.proofs.front().is_some_and(|proof| proof + self.timeout < asked.sent_at) {
+            self.proofs.pop_front();
+        }
         self.watches.check_told(header.zxid, world.canon);
         self.last_zxid = self.last_zxid.max(header.zxid);
         let result = match header.error {
@@ -243,6 +246,12 @@ impl Client {
             }
         };
         self.on_reply(&asked, header.zxid, &result, world)
+    }
+
+    /// The first and the last time after `since` that it sent what was answered.
+    pub(crate) fn proofs_since(&self, since: Nanos) -> Option<(Nanos, Nanos)> {
+        let first = self.proofs.iter().find(|proof| **proof > since)?;
+        Some((*first, *self.proofs.back()?))
     }
 
     fn on_connect_response(&mut self, pipe: PipeId, frame: &Bytes, world: &mut World<'_>) -> Wish {
@@ -274,7 +283,7 @@ impl Client {
             response.timeout().map_or(0, |timeout| u64::try_from(timeout.as_nanos()).expect("seconds"));
         if !is_resumed {
             self.is_known_to_all = !world.canon.has_local_sessions;
-            self.proof_at = self.dialled_at;
+            self.proofs = [self.dialled_at].into();
             self.last_zxid = Zxid::ZERO;
         } else {
             world.coverage.see(Seen::SessionResumed);

@@ -319,13 +319,17 @@ impl World {
             self.coverage.see(Seen::SessionExpiredAfterElection);
         }
         let Some(client) = self.clients.iter().find(|client| client.session == Some(session)) else { return };
-        // A member that has lost its leader without knowing it goes on answering for so long.
+        // A member that has lost its leader without knowing it goes on answering for so long: what was answered before, the leader has
+        // heard of.
         let unheard = self.profile.tick * 7;
-        let alive_until = client.proof_at + client.timeout() * 9 / 10;
+        let Some((first, last)) = client.proofs_since(at.saturating_sub(client.timeout() * 9 / 10)) else {
+            return;
+        };
         assert!(
-            at + unheard >= alive_until,
-            "I14: session {session} expires {} ms after a heartbeat that was answered; its timeout is {} ms",
-            (at - client.proof_at) / crate::time::MS,
+            last - first <= unheard,
+            "I14: session {session} expires {} to {} ms after heartbeats that were answered; its timeout is {} ms",
+            (at - last) / crate::time::MS,
+            (at - first) / crate::time::MS,
             client.timeout() / crate::time::MS
         );
     }
