@@ -367,7 +367,7 @@ impl World {
     pub(crate) fn calm_down(&mut self) {
         self.trace.line(self.agenda.now(), || "the storm is over".to_owned());
         self.is_quiet = true;
-        self.properties.on_quiet();
+        self.properties.on_quiet(!self.canon.committed.is_empty());
         self.network.heal_all(&mut self.agenda);
         self.network.latency.one_slow_in = 0;
         for site in 0..self.members.len() {

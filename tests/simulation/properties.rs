@@ -20,6 +20,8 @@ pub(crate) struct Properties {
     /// The newest epoch that anybody has accepted, and that of when the storm ended.
     newest_epoch: Epoch,
     newest_epoch_of_storm: Epoch,
+    /// Whether anything was committed in the storm.
+    has_begun: bool,
     /// How often something has happened from which an election may follow.
     disturbances: u32,
     /// Who led each epoch, and since when.
@@ -52,8 +54,10 @@ impl Properties {
         self.newest_epoch = self.newest_epoch.max(epoch);
     }
 
-    pub(crate) fn on_quiet(&mut self) {
+    /// The storm is over; whether anything was committed in it.
+    pub(crate) fn on_quiet(&mut self, has_begun: bool) {
         self.newest_epoch_of_storm = self.newest_epoch;
+        self.has_begun = has_begun;
     }
 
     /// Epochs are numbered without a gap, so that the newest tells how many were begun. Each has a cause: something that
@@ -62,13 +66,16 @@ impl Properties {
     pub(crate) fn check_epochs(&self) {
         /// One that is under way when everything works again, and may not last, and the one that does.
         const QUIET_EPOCHS_MAX: u32 = 2;
-        let Self { newest_epoch, newest_epoch_of_storm, disturbances, .. } = self;
+        /// While an ensemble begins, one leader needs all of its voters, and whoever has joined late does not count: then all begin anew.
+        const BEGINNINGS_MAX: u32 = 4;
+        let Self { newest_epoch, newest_epoch_of_storm, disturbances, has_begun, .. } = self;
         let quiet = newest_epoch.0 - newest_epoch_of_storm.0;
         assert!(
             newest_epoch_of_storm.0 <= *disturbances,
             "I17: {newest_epoch_of_storm} epochs were begun in a storm of {disturbances} disturbances"
         );
-        assert!(quiet <= QUIET_EPOCHS_MAX, "I17: {quiet} epochs were begun after the storm");
+        let quiet_max = if *has_begun { QUIET_EPOCHS_MAX } else { BEGINNINGS_MAX };
+        assert!(quiet <= quiet_max, "I17: {quiet} epochs were begun after the storm");
     }
 
     /// A member logs an entry: the leader, as a proposal, or somebody else, the same bytes.
