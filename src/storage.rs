@@ -230,8 +230,8 @@ impl<D: Disk> Storage<D> {
         }
     }
 
-    /// The same a part at a time, up to what is the end of the log now; what was not synced is made durable first. Entries may be
-    /// appended meanwhile, and a snapshot may be written; a log must neither be cut nor removed.
+    /// The same a part at a time. Entries may be appended meanwhile, which are read, too, and a snapshot may be written; a log must
+    /// neither be cut nor removed.
     ///
     /// # Errors
     ///
@@ -243,13 +243,14 @@ impl<D: Disk> Storage<D> {
         })
     }
 
-    /// Reads on, `bytes` of payload or a little more.
+    /// Reads on, `bytes` of payload or a little more; what was not synced is made durable first.
     ///
     /// # Errors
     ///
     /// As [`Storage::append`].
     pub fn read_on(&mut self, reading: &mut LogReading<D>, bytes: u64) -> Result<LogRead, StorageError> {
-        self.attempt(|storage| reading.read_on(&storage.disk, bytes))
+        self.sync()?;
+        self.attempt(|Self { disk, last, .. }| reading.read_on(disk, *last, bytes))
     }
 
     /// Cuts off all entries after `zxid`, durably, and the snapshots that may hold any of them. Does nothing when the

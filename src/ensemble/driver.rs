@@ -87,6 +87,9 @@ impl Driver {
                     }
                     for event in peer_events.drain(..) {
                         if let Some(input) = self.peers.input_of(event) {
+                            if let Input::LinkClosed(link) = &input {
+                                self.stop_reading_for(*link)?;
+                            }
                             self.replica.handle(clock_now(), input);
                         }
                     }
@@ -205,6 +208,7 @@ impl Driver {
                     continue;
                 }
                 Output::CloseLink(link) => {
+                    self.stop_reading_for(link)?;
                     told.members.push((link, ToMember::Close));
                     continue;
                 }
@@ -224,6 +228,11 @@ impl Driver {
             self.log.send(command).map_err(|_gone| MemberError::LogEnded)?;
         }
         Ok(())
+    }
+
+    /// What is read from the log for a learner that is gone keeps others waiting.
+    fn stop_reading_for(&self, link: LinkId) -> Result<(), MemberError> {
+        self.log.send(LogCommand::StopReading(link)).map_err(|_gone| MemberError::LogEnded)
     }
 
     fn tell_member(&mut self, link: LinkId, message: ToMember) {

@@ -21,12 +21,26 @@ pub(super) enum LogCommand {
     Append(Entry),
     SetAcceptedEpoch(Epoch),
     SetCurrentEpoch(Epoch),
-    Truncate { zxid: Zxid, is_reload: bool },
-    InstallSnapshot { zxid: Zxid, body: Bytes },
-    ReadLog { link: LinkId, after: Zxid },
+    Truncate {
+        zxid: Zxid,
+        is_reload: bool,
+    },
+    InstallSnapshot {
+        zxid: Zxid,
+        body: Bytes,
+    },
+    ReadLog {
+        link: LinkId,
+        after: Zxid,
+    },
+    /// Nobody waits for that any more.
+    StopReading(LinkId),
     BeginSnapshot(Zxid),
     SnapshotSlice(Vec<u8>),
-    FinishSnapshot { zxid: Zxid, digest: u64 },
+    FinishSnapshot {
+        zxid: Zxid,
+        digest: u64,
+    },
     RecordCommitted(Entry),
 }
 
@@ -57,7 +71,7 @@ const BATCH_MAX: usize = 1000;
 /// Starts the thread. It ends, with everything on disk, when the command sender is dropped.
 ///
 /// Commands are not bounded here: what is not committed is bounded by what clients may have unanswered, and what the others commit without
-/// this disk by `PeerSettings::lag_bytes_max`.
+/// this disk by `PeerSettings::lag_bytes_max`; what brings this member up to date, by the time that may take.
 pub(super) fn spawn<D: Disk>(
     storage: Storage<D>,
     snapshots_kept: usize,
@@ -73,6 +87,7 @@ pub(super) fn spawn<D: Disk>(
         appended: None,
         is_snapshot_begun: false,
         readings: VecDeque::new(),
+        is_purge_due: false,
     };
     let thread = std::thread::Builder::new().name("log".into()).spawn(move || log.run(&command_queue))?;
     Ok((commands, event_queue, thread))
@@ -88,6 +103,8 @@ struct LogThread<D: Disk> {
     is_snapshot_begun: bool,
     /// What learners lack, and is being read for them.
     readings: VecDeque<(LinkId, LogReading<D>)>,
+    /// Whether old files are to go once that is done.
+    is_purge_due: bool,
 }
 
 impl<D: Disk> LogThread<D> {
@@ -127,8 +144,18 @@ impl<D: Disk> LogThread<D> {
         if let LogRead::Done(entries) = self.storage.read_on(reading, READ_PART_BYTES)? {
             self.readings.pop_front();
             self.tell(LogEvent::LogRead(link, entries));
+            self.purge_if_due()?;
         }
         Ok(())
+    }
+
+    /// Removes old files, once nothing is read any more.
+    fn purge_if_due(&mut self) -> Result<(), StorageError> {
+        if !self.is_purge_due || !self.readings.is_empty() {
+            return Ok(());
+        }
+        self.is_purge_due = false;
+        self.storage.purge(self.snapshots_kept).map(drop)
     }
 
     /// Nothing can be read on when files go, or are cut: whoever waits is sent a snapshot instead, if it still waits.
@@ -185,6 +212,10 @@ impl<D: Disk> LogThread<D> {
                     let reading = self.storage.begin_reading(after, self.read_bytes_max())?;
                     self.readings.push_back((link, reading));
                 }
+                LogCommand::StopReading(link) => {
+                    self.readings.retain(|(reader, _)| *reader != link);
+                    self.purge_if_due()?;
+                }
                 LogCommand::BeginSnapshot(zxid) => {
                     self.sync()?;
                     self.storage.roll()?;
@@ -202,10 +233,8 @@ impl<D: Disk> LogThread<D> {
                     self.sync()?;
                     self.storage.finish_snapshot((zxid, digest))?;
                     self.is_snapshot_begun = false;
-                    // What is being read is not removed; the next snapshot is time enough.
-                    if self.readings.is_empty() {
-                        self.storage.purge(self.snapshots_kept)?;
-                    }
+                    self.is_purge_due = true;
+                    self.purge_if_due()?;
                     debug!(%zxid, "snapshot complete");
                 }
             }
@@ -314,6 +343,7 @@ mod tests {
             appended: None,
             is_snapshot_begun: false,
             readings: VecDeque::new(),
+            is_purge_due: false,
         };
         let [accepted, current] = [LogCommand::SetAcceptedEpoch(EPOCH), LogCommand::SetCurrentEpoch(EPOCH)];
         let note = |counter| LogCommand::RecordCommitted(entry(counter));

@@ -40,7 +40,7 @@ pub(super) enum PeerEvent {
     Dialled { attempt: u64, link: Option<(LinkId, LinkOutbox)> },
     /// A packet has come.
     Packet(LinkId, Packet),
-    /// Parts of a snapshot have come, or were taken by the other end.
+    /// Parts of a snapshot have come, or were taken by the connection.
     Progress(LinkId),
     /// A snapshot has come.
     SnapshotReceived(LinkId, Bytes),

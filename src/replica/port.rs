@@ -113,7 +113,7 @@ pub enum Input {
     },
     /// A packet has come on the quorum port, or on a connection that was dialled.
     Packet(LinkId, Packet),
-    /// Parts of a snapshot have come, or were taken by the other end.
+    /// Parts of a snapshot have come, or were taken by the connection.
     Progress(LinkId),
     /// The body of a snapshot has come, behind its packet: what stands in a file between header and seal.
     SnapshotReceived(LinkId, Bytes),

@@ -25,12 +25,15 @@ pub(super) struct LogRange {
     pub(super) bytes_max: u64,
 }
 
-/// A range that is being read, a part at a time, while the log goes on behind its end.
+/// A range that is being read, a part at a time, while the log goes on: its end moves along, so that what was read is no older in the
+/// end than if all of it had been read at once.
 #[derive(Debug)]
 pub struct LogReading<D: Disk> {
     range: LogRange,
     /// Files yet to be read, the next one last.
     files: Vec<Zxid>,
+    /// The newest file that is known.
+    newest_file: Option<Zxid>,
     /// The file that is being read: what it is called by, how far it was read.
     open: Option<(Zxid, LogReader<D::Reader>, Zxid)>,
     last: Option<Zxid>,
@@ -50,12 +53,32 @@ impl<D: Disk> LogReading<D> {
     pub(super) fn new(disk: &D, range: LogRange) -> Result<Self, StorageError> {
         let mut files = Files::list(disk)?.logs_after(range.after).to_vec();
         files.reverse();
+        let newest_file = files.first().copied();
         let last = range.is_base.then_some(range.after);
-        Ok(Self { range, files, open: None, last, entries: Vec::new() })
+        Ok(Self { range, files, newest_file, open: None, last, entries: Vec::new() })
     }
 
-    /// Reads on, `bytes` of payload or a little more.
-    pub(super) fn read_on(&mut self, disk: &D, bytes: u64) -> Result<LogRead, StorageError> {
+    /// The log ends at `to` by now, all of it durable.
+    fn extend(&mut self, disk: &D, to: Zxid) -> Result<(), StorageError> {
+        self.range.to = to;
+        if let Some((first, reader, _)) = &mut self.open {
+            reader.go_on_in(disk.open(&log_name(*first))?)?;
+        }
+        let mut later: Vec<_> = Files::list(disk)?.logs;
+        later.retain(|first| self.newest_file.is_none_or(|newest| *first > newest));
+        self.newest_file = later.last().copied().or(self.newest_file);
+        // They come behind all that is yet to be read.
+        later.reverse();
+        later.append(&mut self.files);
+        self.files = later;
+        Ok(())
+    }
+
+    /// Reads on, `bytes` of payload or a little more, of a log that ends at `to`.
+    pub(super) fn read_on(&mut self, disk: &D, to: Zxid, bytes: u64) -> Result<LogRead, StorageError> {
+        if to > self.range.to {
+            self.extend(disk, to)?;
+        }
         let LogRange { after, to, .. } = self.range;
         let mut bytes_left = bytes;
         while self.last.is_none_or(|last| last < to) {
@@ -186,23 +209,30 @@ mod tests {
     }
 
     #[test]
-    fn what_is_appended_while_a_range_is_read_is_no_part_of_it() {
-        let mut storage = open(&SimDisk::new(0)).unwrap().0;
-        append(&mut storage, 1, 1..=3);
-        storage.roll().unwrap();
-        append(&mut storage, 1, 4..=6);
-        let mut reading = storage.begin_reading(zxid(1, 1), 1_000_000).unwrap();
-        let mut parts = 0;
-        let read = loop {
-            match storage.read_on(&mut reading, 1).unwrap() {
-                LogRead::Unfinished => parts += 1,
-                LogRead::Done(entries) => break entries.unwrap(),
-            }
-            append(&mut storage, 1, 6 + parts..=6 + parts);
+    fn what_is_appended_while_a_range_is_read_is_read_too() {
+        for rolls_at in [&[][..], &[5], &[2, 3, 6], &[1, 2, 3, 4, 5, 6, 7, 8]] {
+            let mut storage = open(&SimDisk::new(0)).unwrap().0;
+            append(&mut storage, 1, 1..=3);
             storage.roll().unwrap();
-        };
-        assert!(parts > 3, "{parts}");
-        assert_eq!(read.iter().map(|entry| entry.zxid).collect::<Vec<_>>(), zxids(1, 2..=6));
+            append(&mut storage, 1, 4..=6);
+            let mut reading = storage.begin_reading(zxid(1, 1), 1_000_000).unwrap();
+            let mut parts = 0;
+            let read = loop {
+                match storage.read_on(&mut reading, 1).unwrap() {
+                    LogRead::Unfinished => parts += 1,
+                    LogRead::Done(entries) => break entries.unwrap(),
+                }
+                if rolls_at.contains(&parts) {
+                    storage.roll().unwrap();
+                }
+                if parts <= 8 {
+                    append(&mut storage, 1, 6 + parts..=6 + parts);
+                }
+            };
+            assert!(parts > 8, "{parts}");
+            let read: Vec<_> = read.iter().map(|entry| entry.zxid).collect();
+            assert_eq!(read, zxids(1, 2..=14), "{rolls_at:?}");
+        }
     }
 
     fn read(storage: &mut Storage<SimDisk>, after: Zxid) -> Option<Vec<Zxid>> {

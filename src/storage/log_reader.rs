@@ -66,6 +66,12 @@ impl<R: Read + Seek> LogReader<R> {
         self.position
     }
 
+    /// Goes on in the same file, opened anew: it holds more by now.
+    pub(super) fn go_on_in(&mut self, file: R) -> io::Result<()> {
+        self.file = BufReader::with_capacity(READ_BYTES, file);
+        self.file.seek(SeekFrom::Start(self.position)).map(drop)
+    }
+
     /// The next record, `None` where the readable part ends; then [`LogReader::end`] says how.
     pub(super) fn next(&mut self) -> io::Result<Option<Record<'_>>> {
         if self.position == 0 && !self.read_header()? {

@@ -102,7 +102,7 @@ pub enum Input {
     LinkClosed(LinkId),
     /// A packet has come.
     Packet(LinkId, Packet),
-    /// Parts of a snapshot have come, or were taken by the other end: it is there, though it says nothing.
+    /// Parts of a snapshot have come, or were taken by the connection: the other end seems to be there, though it says nothing.
     Progress(LinkId),
     /// The body of a snapshot has come, behind its packet.
     SnapshotReceived(LinkId, Bytes),
