@@ -51,7 +51,7 @@ impl Driver {
     ///
     /// When an invariant of the replica is broken.
     pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), MemberError> {
-        let ended = self.serve(&stop).await;
+        let ended = self.serve(&stop).await.map_err(|error| self.reason_of(error));
         if let Some(entry) = self.replica.take_unrecorded() {
             // If the log has failed, that is what is reported.
             let _ = self.log.send(LogCommand::RecordCommitted(entry));
@@ -60,6 +60,19 @@ impl Driver {
         stop.cancel();
         self.peers.shutdown().await;
         ended
+    }
+
+    /// Whoever finds the log thread gone may not have heard why yet: it has said so before it ended.
+    fn reason_of(&mut self, error: MemberError) -> MemberError {
+        if !matches!(error, MemberError::LogEnded) {
+            return error;
+        }
+        while let Ok(event) = self.log_events.try_recv() {
+            if let LogEvent::Failed(cause) = event {
+                return MemberError::Storage(cause);
+            }
+        }
+        error
     }
 
     async fn serve(&mut self, stop: &CancellationToken) -> Result<(), MemberError> {
