@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 use super::*;
 use crate::zab::{Entry, LinkId, ServerState};
 
+/// Bytes that a log may be behind by.
+const LAG_BYTES_MAX: usize = 1 << 20;
+
 /// Members by id; `None` while one is down.
 pub(super) struct Ensemble {
     pub(super) members: BTreeMap<u8, Option<Member>>,
@@ -24,8 +27,6 @@ pub(super) struct Ensemble {
     suspended: Vec<u8>,
     /// Members whose disks hang, with what they will say.
     hanging: BTreeMap<u8, Vec<Input>>,
-    /// Bytes that a log may be behind by.
-    pub(super) lag_bytes_max: usize,
     /// Members that are started with `--force-bootstrap`.
     pub(super) forced: Vec<u8>,
     /// What clients say that they have seen.
@@ -65,9 +66,7 @@ impl DiskState {
             current_epoch: (self.current > Epoch(0)).then_some(self.current),
         }
     }
-}
 
-impl DiskState {
     /// Writes a snapshot.
     pub(super) fn snapshot(&mut self, tree: &Tree) {
         let mut body = Vec::new();
@@ -105,7 +104,6 @@ impl Ensemble {
             cut_off: Vec::new(),
             suspended: Vec::new(),
             hanging: BTreeMap::new(),
-            lag_bytes_max: 1 << 20,
             forced: Vec::new(),
             seen: Zxid::ZERO,
         };
@@ -123,7 +121,7 @@ impl Ensemble {
         let peer = PeerSettings {
             tick: TICK,
             window_entries: self.window_entries,
-            lag_bytes_max: self.lag_bytes_max,
+            lag_bytes_max: LAG_BYTES_MAX,
             force_bootstrap: self.forced.contains(&id),
             observers: (self.voters + 1..=self.voters + 2).map(server).collect(),
             ..PeerSettings::new(server(id), quorum)
